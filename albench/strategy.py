@@ -1,0 +1,154 @@
+"""What a strategy is: it observes, then selects (map, then reduce); and what a companion is.
+
+`observe` sees one batch of the model's outputs on the device and keeps something small per sample. `select` sees the
+concatenated small things and returns k *positions* among the candidates. A strategy that observes nothing costs no
+pass. What an observation touches is computed then, and once.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar
+
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor, nn
+
+from albench.errors import AlbenchError
+from albench.samples import Batch
+from albench.task import Prediction, Raw, Task
+
+
+class Outputs:
+    """One batch through the model, lazily. The batch is prepared; candidates come without their labels."""
+
+    def __init__(
+        self,
+        task: Task,
+        model: nn.Module,
+        batch: Batch,
+        companion: "Companion | None" = None,
+        raw: Raw | None = None,
+        cheats: bool = False,
+    ) -> None:
+        self._task, self._model, self._companion, self._cheats = task, model, companion, cheats
+        self.batch = batch
+        if raw is not None:
+            self.raw = raw
+
+    @cached_property
+    def raw(self) -> Raw:
+        """What the model's forward returned."""
+        return self._model(self.batch["image"])
+
+    @cached_property
+    def prediction(self) -> Prediction:
+        """The model's belief: logp [B, D, C]."""
+        return self._task.predict(self.raw)
+
+    @cached_property
+    def features(self) -> list[Tensor]:
+        """The feature maps [B, C_i, H_i, W_i] that the task names."""
+        return self._task.features(self.raw)
+
+    @cached_property
+    def embedding(self) -> Tensor:
+        """fp32 [B, d]."""
+        return self._task.embedding(self.raw)
+
+    @cached_property
+    def gradient(self) -> tuple[Tensor, Tensor]:
+        """Factors (g [B, C], h [B, d]) of the last layer's gradient at the most likely label. Needs "gradient"."""
+        return self._task.gradient(self.raw)
+
+    @cached_property
+    def companion(self) -> Tensor:
+        """What the companion says of the batch (a loss prediction module: the predicted loss [B])."""
+        if self._companion is None:
+            raise AlbenchError("no companion was trained beside the model; set `companion` on the strategy")
+        return self._companion(self)
+
+    @cached_property
+    def losses(self) -> Tensor:
+        """The true losses [B]: for strategies that declare `cheats = True` alone."""
+        if not self._cheats:
+            raise AlbenchError("the labels of candidates are hidden; only a strategy with cheats = True may ask losses")
+        return self._task.losses(self.raw, self.batch)
+
+    def samples(self, passes: int) -> Iterator[Prediction]:
+        """`passes` predictions with the model's dropout on and batch norm as in evaluation. Needs "dropout"."""
+        dropouts = [m for m in self._model.modules() if isinstance(m, nn.modules.dropout._DropoutNd)]
+        before = [m.training for m in dropouts]
+        try:
+            for module in dropouts:
+                module.train()
+            for _ in range(passes):
+                yield self._task.predict(self._model(self.batch["image"]))
+        finally:
+            for module, mode in zip(dropouts, before, strict=True):
+                module.train(mode)
+
+
+class Companion(nn.Module):
+    """What is trained beside the model, by the same optimiser and schedule. Weights have a seed of their own.
+
+    Built as `cls(example, **parameters)`, where `example` is the untrained model's Outputs on a few unlabelled images:
+    shapes of features and embeddings can be read from it. Keyword parameters and their defaults are the options.
+    """
+
+    def forward(self, outputs: Outputs) -> Tensor:
+        """What `outputs.companion` gives to strategies, [B, …]."""
+        raise NotImplementedError
+
+    def loss(self, outputs: Outputs, losses: Tensor, progress: float) -> Tensor | None:
+        """A scalar added to the objective. `losses` [B] are constants; `progress` in [0, 1) is the training's."""
+        return None
+
+    def step(self, labelled: Batch, unlabelled: Batch, rng: torch.Generator) -> None:
+        """An update with optimisers of its own, after the model's; `unlabelled` holds images alone."""
+
+
+@dataclass(frozen=True)
+class PoolView:
+    """What a strategy sees when it selects. Rows of `candidates` and `index` are the positions it answers with."""
+
+    task: str
+    seed: int
+    stage: int
+    index: Tensor  # [M] candidates' numbers in the pool: for looking records up, never an answer
+    labelled_index: Tensor  # [L]
+    candidates: dict[str, Tensor]  # what observe() kept, [M, …] each
+    labelled: dict[str, Tensor]  # the same for the labelled samples, where sees_labelled
+    targets: dict[str, Tensor]  # the labelled samples' annotations, [L, …] each
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+
+class Strategy(BaseModel):
+    """Picks what to label next. A parameter is a field with a default; instances are frozen, so no state is kept."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    needs: ClassVar[frozenset[str]] = frozenset()  # of task.can; what is missing is said before anything runs
+    companion: ClassVar[str | None] = None  # a registered companion, trained beside the model
+    sees_labelled: ClassVar[bool] = False  # observe the labelled samples too
+    cheats: ClassVar[bool] = False  # sees hidden labels; every report marks it
+
+    whole_pool: bool = False  # choose from the whole pool, not from the stage's random subset
+
+    def observe(self, outputs: Outputs) -> dict[str, Any]:
+        """Keep something small per sample: name → tensor [B, …]. "score" is what the default `select` ranks."""
+        return {}
+
+    def select(self, pool: PoolView, k: int, rng: torch.Generator) -> Tensor:
+        """k distinct positions in 0…len(pool)-1, best first. Default: the k highest scores.
+
+        Candidates come in a seeded random order, so a stable sort breaks ties fairly.
+        """
+        return pool.candidates["score"].argsort(descending=True, stable=True)[:k]
+
+    @classmethod
+    def observes(cls) -> bool:
+        """Whether a pass over the candidates is needed at all."""
+        return cls.observe is not Strategy.observe

@@ -1,0 +1,160 @@
+"""What a task is: data, model, per-sample loss, distributions, features, metric.
+
+The one idea: **a prediction is D categorical distributions over C outcomes.** An image's class: D = 1. A pose:
+D = joints, C = heat-map cells. A detection: D = default boxes, C = classes with background. So an uncertainty is
+written once and serves them all.
+
+A task object is its parameters and pure functions; the data it loads is handed to the engine and never kept, so that
+no strategy can reach a hidden label through it.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor, nn
+
+from albench.recipe import Recipe
+from albench.samples import Batch, Data, Samples
+
+Raw = dict[str, Any]
+
+
+@dataclass
+class Prediction:
+    """D categorical distributions over C outcomes for each of B samples.
+
+    logp: fp32 [B, D, C], log-probabilities (-inf is allowed). weight: [B, D] or None for equal weights.
+    grid: (H, W) where the outcomes are the cells of a heat map. softmax_logp: the softmax of the raw outputs where
+    that is another distribution than the model's belief (heat maps trained by mean squared error), else None.
+    """
+
+    logp: Tensor
+    weight: Tensor | None = None
+    grid: tuple[int, int] | None = None
+    softmax_logp: Tensor | None = None
+
+    def mean(self, values: Tensor) -> Tensor:
+        """The weighted mean [B] of one value per distribution [B, D]."""
+        if self.weight is None:
+            return values.mean(1)
+        return (values * self.weight).sum(1) / self.weight.sum(1).clamp_min(1e-12)
+
+    def entropy(self, raw: bool = False) -> Tensor:
+        """Mean entropy [B] in nats; `raw` takes the plain softmax of the outputs where the two differ."""
+        logp = self.softmax_logp if raw and self.softmax_logp is not None else self.logp
+        return self.mean(torch.special.entr(logp.exp()).sum(2))
+
+    def margin(self) -> Tensor:
+        """Mean difference [B] of the two highest probabilities: low is uncertain."""
+        top = self.logp.topk(2, dim=2).values.exp()
+        return self.mean(top[..., 0] - top[..., 1])
+
+    def confidence(self) -> Tensor:
+        """Mean highest probability [B]."""
+        return self.mean(self.logp.amax(2).exp())
+
+
+class Task(BaseModel, ABC):
+    """A data set with its model, loss and metric. A parameter is a field; its default is the bundled choice.
+
+    Methods take and return batches on the device they are on; nothing is kept between calls.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    metric: ClassVar[str]  # the primary metric; higher is better
+    recipe: ClassVar[Recipe]  # how it is trained unless the suite says otherwise
+    source: ClassVar[str] = "made from a seed; nothing to download"  # where the data come from, in one line
+
+    @property
+    def can(self) -> frozenset[str]:
+        """What it offers beyond the minimum, of: "dropout", "gradient"."""
+        return frozenset()
+
+    @abstractmethod
+    def load(self, root: Path | None) -> Data:
+        """Read (or generate) the data; `root` is the user's data folder, None where the task needs none.
+
+        Raises:
+            AlbenchError: a file is missing or unreadable: which one, and what to do.
+        """
+
+    def fetch(self, root: Path) -> None:
+        """Download the data into `root` where the host allows it; safe to repeat. Default: nothing to do.
+
+        Raises:
+            AlbenchError: it must be fetched by hand: what, from where, and where to put it.
+        """
+
+    @classmethod
+    @abstractmethod
+    def miniature(cls, folder: Path) -> Self:
+        """The task at a size that trains in a second; what it reads from files is written to `folder` first.
+
+        For conformance suites: `cls.miniature(folder).load(folder)` works without any download.
+        """
+
+    @abstractmethod
+    def build(self, classes: Sequence[str]) -> nn.Module:
+        """A model with fresh weights, drawn from torch's global generator; forward(image [B, C, H, W]) → raw."""
+
+    @abstractmethod
+    def prepare(self, batch: Batch) -> Batch:
+        """A batch as the network reads it, without augmentation: float images, targets (if present) encoded."""
+
+    @abstractmethod
+    def augment(self, batch: Batch, rng: torch.Generator) -> Batch:
+        """As `prepare`, under random augmentation drawn from `rng`, which lives on the batch's device."""
+
+    @abstractmethod
+    def losses(self, raw: Raw, batch: Batch) -> Tensor:
+        """fp32 [B]: each sample's own loss, independent of the others in its batch (so that any two compare)."""
+
+    def scale(self, batch: Batch) -> Tensor | float:
+        """A positive number for the batch: the mean of `losses · scale` is the training objective. Default 1."""
+        return 1.0
+
+    @abstractmethod
+    def predict(self, raw: Raw) -> Prediction:
+        """The model's belief, fp32."""
+
+    @abstractmethod
+    def features(self, raw: Raw) -> list[Tensor]:
+        """The feature maps [B, C_i, H_i, W_i] that a loss prediction module reads."""
+
+    @abstractmethod
+    def embedding(self, raw: Raw) -> Tensor:
+        """fp32 [B, d]: one vector per sample, for distances."""
+
+    def gradient(self, raw: Raw) -> tuple[Tensor, Tensor]:
+        """Factors (g [B, C], h [B, d]) of the last layer's gradient g ⊗ h at the model's own most likely label."""
+        raise NotImplementedError
+
+    @abstractmethod
+    def measure(
+        self, batches: Iterable[tuple[Raw, Batch]], classes: Sequence[str]
+    ) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+        """Metrics by name, and outcomes per test sample, from the test set's prepared batches in order.
+
+        Metric names: "accuracy", "pck@0.2", and "pck@0.2/left knee" for parts. Outcomes are compact arrays, with N
+        rows, or flat with a column "sample" of row numbers.
+        """
+
+    def trivial(self, batch: Batch) -> Tensor:
+        """A predictor [B] of the loss that needs no model, as a baseline: the prepared image's mean intensity."""
+        return batch["image"].float().mean((1, 2, 3))
+
+    @abstractmethod
+    def draw(self, axes: Any, samples: Samples, row: int, classes: Sequence[str]) -> None:
+        """Draw a sample with its annotation (class, skeleton, boxes) on matplotlib axes."""
+
+
+def batches(count: int, size: int) -> Iterator[Tensor]:
+    """Row numbers 0…count-1 in order, in chunks of at most `size`."""
+    yield from torch.arange(count).split(size)
