@@ -30,8 +30,9 @@ class Outputs:
         companion: "Companion | None" = None,
         raw: Raw | None = None,
         cheats: bool = False,
+        bf16: bool = False,
     ) -> None:
-        self._task, self._model, self._companion, self._cheats = task, model, companion, cheats
+        self._task, self._model, self._companion, self._cheats, self._bf16 = task, model, companion, cheats, bf16
         self.batch = batch
         if raw is not None:
             self.raw = raw
@@ -39,7 +40,13 @@ class Outputs:
     @cached_property
     def raw(self) -> Raw:
         """What the model's forward returned."""
-        return self._model(self.batch["image"])
+        return self._forward()
+
+    def _forward(self) -> Raw:
+        """The network alone runs in reduced precision: what strategies compute from it stays fp32."""
+        image = self.batch["image"]
+        with torch.autocast(image.device.type, torch.bfloat16, enabled=self._bf16):
+            return self._model(image)
 
     @cached_property
     def prediction(self) -> Prediction:
@@ -83,7 +90,7 @@ class Outputs:
             for module in dropouts:
                 module.train()
             for _ in range(passes):
-                yield self._task.predict(self._model(self.batch["image"]))
+                yield self._task.predict(self._forward())
         finally:
             for module, mode in zip(dropouts, before, strict=True):
                 module.train(mode)

@@ -1,0 +1,110 @@
+"""One pass over samples: what a strategy asked to see, batch by batch; and the guarded selection from it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from albench.errors import AlbenchError
+from albench.samples import Samples
+from albench.seeds import generator, isolated
+from albench.strategy import Outputs, PoolView, Strategy
+from albench.training import Fitted, Setup
+
+
+@dataclass
+class Diagnosis:
+    """Predictors of the loss beside the true loss, [N] each on the CPU: for the report alone, never for a selection."""
+
+    predicted: dict[str, Tensor]  # "score" (the strategy's), "entropy", "trivial"
+    true: Tensor
+
+
+def observe(
+    setup: Setup, strategy: Strategy, fitted: Fitted, samples: Samples, rows: Tensor, stage: int, diagnose: bool = False
+) -> tuple[dict[str, Tensor], Diagnosis | None]:
+    """What the strategy keeps of the given rows, concatenated: name → [N, …].
+
+    The model is in evaluation mode, images are not augmented, labels are left out. With `diagnose` a strategy that
+    keeps a "score" gets a Diagnosis beside it, from the same forward pass.
+
+    Raises:
+        AlbenchError: what is kept has the wrong length or device, or a score is not a number.
+    """
+    who = f"strategy {type(strategy).__name__}"
+    kept: list[dict[str, Tensor]] = []
+    diagnosed: list[dict[str, Tensor]] = []
+    with isolated(*setup.axes, stage, "observation", who=who), torch.no_grad():
+        for chunk in rows.split(setup.numerics.scoring_batch):
+            part, diagnosis = _observe_batch(setup, strategy, fitted, samples, chunk, diagnose)
+            kept.append({name: _checked(who, name, value, len(chunk), setup.device) for name, value in part.items()})
+            if diagnosis is not None:
+                diagnosed.append(diagnosis)
+    together = {name: torch.cat([part[name] for part in kept]) for name in (kept[0] if kept else {})}
+    if not diagnosed:
+        return together, None
+    columns = {name: torch.cat([d[name] for d in diagnosed]).float().cpu() for name in diagnosed[0]}
+    return together, Diagnosis(true=columns.pop("true"), predicted=columns)
+
+
+def _observe_batch(
+    setup: Setup, strategy: Strategy, fitted: Fitted, samples: Samples, rows: Tensor, diagnose: bool
+) -> tuple[dict[str, Any], dict[str, Tensor] | None]:
+    task = setup.task
+    full = task.prepare(samples.batch(rows, hidden=not (diagnose or strategy.cheats)))
+    full["image"] = full["image"].contiguous(memory_format=torch.channels_last)
+    seen = full if strategy.cheats else {"image": full["image"]}
+    bf16 = setup.numerics.precision == "bf16"
+    outputs = Outputs(task, fitted.model, seen, fitted.companion, cheats=strategy.cheats, bf16=bf16)
+    kept = strategy.observe(outputs)
+    if not (diagnose and "score" in kept):
+        return kept, None
+    return kept, {
+        "score": kept["score"],
+        "entropy": outputs.prediction.entropy(),
+        "trivial": task.trivial(full),
+        "true": task.losses(outputs.raw, full),
+    }
+
+
+def _checked(who: str, name: str, value: Any, length: int, device: torch.device) -> Tensor:
+    if not isinstance(value, Tensor) or value.ndim == 0 or len(value) != length:
+        shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+        raise AlbenchError(f"{who}: observe() kept {name!r} as {shape}; it must be a tensor with one row per sample")
+    if value.device.type not in (device.type, "cpu"):
+        raise AlbenchError(f"{who}: observe() kept {name!r} on the device {value.device}; the run is on {device}")
+    if name == "score" and not bool(value.isfinite().all()):
+        raise AlbenchError(f"{who}: observe() gave a score that is not finite; a sort would put it first")
+    return value.detach()
+
+
+def select(setup: Setup, strategy: Strategy, name: str, pool: PoolView, k: int) -> Tensor:
+    """k positions [k] among the candidates, checked: whole numbers, exactly k, each once, in range.
+
+    `name` is the registered name: with it begin the strategy's own random draws.
+
+    Raises:
+        AlbenchError: the strategy broke one of these rules: which.
+    """
+    who = f"strategy {name!r}"
+    rng = generator(*setup.axes, pool.stage, "selection", name)
+    with isolated(*setup.axes, pool.stage, "selection", name, who=who), torch.no_grad():
+        answer = strategy.select(pool, k, rng)
+    if isinstance(answer, Tensor) and answer.device.type not in (setup.device.type, "cpu"):
+        raise AlbenchError(f"{who}: select() answered on the device {answer.device}; the run is on {setup.device}")
+    try:
+        positions = torch.as_tensor(answer).detach().cpu()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise AlbenchError(f"{who}: select() answered {type(answer).__name__}, not positions: {error}") from error
+    if positions.dtype.is_floating_point or positions.dtype == torch.bool or positions.ndim != 1:
+        raise AlbenchError(f"{who}: select() answered {positions.dtype} {tuple(positions.shape)}; positions are [k] ints")
+    positions = positions.long()
+    if len(positions) != k:
+        raise AlbenchError(f"{who}: select() answered {len(positions)} positions; {k} were asked for")
+    if len(positions.unique()) != k:
+        raise AlbenchError(f"{who}: select() answered {k - len(positions.unique())} positions twice")
+    if k and (int(positions.min()) < 0 or int(positions.max()) >= len(pool)):
+        wrong = [int(p) for p in positions if not 0 <= p < len(pool)]
+        raise AlbenchError(f"{who}: select() answered {wrong[:3]}; positions lie in 0…{len(pool) - 1} (the candidates)")
+    return positions

@@ -1,0 +1,197 @@
+"""Results on disk: one folder a run, one append-only file a trial. Reading never unpickles.
+
+    RUN_DIR/manifest.json            what was asked for, on what, with what
+    RUN_DIR/trials/<trial>.jsonl     records of a trial, one line each, with a checksum
+    RUN_DIR/trained/<identity>.*     a training by its identity: .json metrics, .npz outcomes, .safetensors weights
+    RUN_DIR/results.csv …            tables derived from the records; they can always be made again
+"""
+
+import hashlib
+import json
+import os
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock
+
+from albench.errors import AlbenchError
+
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True, order=True)
+class Trial:
+    """One task (its label in the suite), one strategy (its label), one seed."""
+
+    task: str
+    strategy: str
+    seed: int
+
+    def __str__(self) -> str:
+        return f"{self.task}--{self.strategy}--seed{self.seed}"
+
+
+class Store:
+    """The records of one run folder. Every write is whole or not there, and on disk before the call returns."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def _trial(self, trial: Trial) -> Path:
+        return self.folder / "trials" / f"{trial}.jsonl"
+
+    def records(self, trial: Trial) -> list[Record]:
+        """A trial's records in order; a torn last line (a kill during the write) counts as not there.
+
+        Raises:
+            AlbenchError: a line before the last is damaged.
+        """
+        path = self._trial(trial)
+        if not path.is_file():
+            return []
+        lines = path.read_bytes().split(b"\n")
+        records = []
+        for number, line in enumerate(lines[:-1], 1):
+            record = _unseal(line)
+            if record is None:
+                if number == len(lines) - 1:  # complete with its newline, yet damaged: as torn
+                    break
+                raise AlbenchError(f"{path}, line {number}: a damaged record; move the file away to run the trial again")
+            records.append(record)
+        return records
+
+    def append(self, trial: Trial, record: Record) -> None:
+        """Add a record behind the last whole one."""
+        path = self._trial(trial)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        whole = b"".join(_seal(r) for r in self.records(trial))
+        with path.open("r+b" if path.exists() else "w+b") as file:
+            file.truncate(len(whole))
+            file.seek(len(whole))
+            file.write(_seal(record))
+            _sync(file)
+
+    def trials(self) -> list[Trial]:
+        """The trials that have records, sorted."""
+        found = []
+        for path in (self.folder / "trials").glob("*--seed*.jsonl"):
+            task, strategy, seed = path.stem.split("--")
+            found.append(Trial(task, strategy, int(seed.removeprefix("seed"))))
+        return sorted(found)
+
+    # A training, by its identity -----------------------------------------------------------------------------------
+
+    def _trained(self, identity: str, suffix: str) -> Path:
+        return self.folder / "trained" / f"{identity}{suffix}"
+
+    def lock(self, identity: str) -> FileLock:
+        """Held while one process trains it: another waits, and goes on at once if the first one dies."""
+        path = self.folder / ".locks" / identity
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return FileLock(path)
+
+    def trained(self, identity: str) -> Record | None:
+        """The record of a finished training and evaluation, or None."""
+        path = self._trained(identity, ".json")
+        return _unseal(path.read_bytes().strip()) if path.is_file() else None
+
+    def save_trained(self, identity: str, record: Record, outcomes: dict[str, np.ndarray], weights: dict) -> None:
+        """Outcomes and weights first, the record last: where it is, they are."""
+        from safetensors.torch import save
+
+        _write(self._trained(identity, ".npz"), _npz(outcomes))
+        self.save_weights(identity, save(weights))
+        _write(self._trained(identity, ".json"), _seal(record))
+
+    def save_weights(self, identity: str, weights: bytes) -> None:
+        """Weights as safetensors bytes."""
+        _write(self._trained(identity, ".safetensors"), weights)
+
+    def weights(self, identity: str) -> dict | None:
+        """The weights of a training, or None where they were dropped or are damaged (they can be trained again)."""
+        from safetensors import SafetensorError
+        from safetensors.torch import load
+
+        try:
+            return load(self._trained(identity, ".safetensors").read_bytes())
+        except (FileNotFoundError, SafetensorError):
+            return None
+
+    def drop_weights(self, identity: str) -> None:
+        """Free the space of weights that no later step needs."""
+        self._trained(identity, ".safetensors").unlink(missing_ok=True)
+
+    def outcomes(self, identity: str) -> dict[str, np.ndarray]:
+        """Outcomes per test sample of a training.
+
+        Raises:
+            AlbenchError: they are missing or damaged.
+        """
+        path = self._trained(identity, ".npz")
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                return {name: file[name] for name in file.files}
+        except (OSError, ValueError, zipfile.BadZipFile) as error:
+            raise AlbenchError(f"{path}: outcomes cannot be read ({error})") from error
+
+    # The manifest --------------------------------------------------------------------------------------------------
+
+    def manifest(self) -> Record | None:
+        """What the run is, or None for a folder without one.
+
+        Raises:
+            AlbenchError: the file is not readable as JSON.
+        """
+        path = self.folder / "manifest.json"
+        if not path.is_file():
+            return None
+        try:
+            return json.loads(path.read_text())
+        except ValueError as error:
+            raise AlbenchError(f"{path}: not valid JSON ({error})") from error
+
+    def save_manifest(self, manifest: Record) -> None:
+        """Replace the manifest as a whole."""
+        _write(self.folder / "manifest.json", json.dumps(manifest, indent=2, ensure_ascii=False).encode())
+
+
+def _seal(record: Record) -> bytes:
+    """A line of JSON with a checksum before it."""
+    text = json.dumps(record, ensure_ascii=False, allow_nan=True, separators=(",", ":")).encode()
+    return hashlib.blake2b(text, digest_size=8).hexdigest().encode() + b" " + text + b"\n"
+
+
+def _unseal(line: bytes) -> Record | None:
+    checksum, _, text = line.partition(b" ")
+    if hashlib.blake2b(text, digest_size=8).hexdigest().encode() != checksum:
+        return None
+    return json.loads(text)
+
+
+def _npz(arrays: dict[str, np.ndarray]) -> bytes:
+    import io
+
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+    return buffer.getvalue()
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write beside, then rename: a reader sees the old file or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            _sync(file)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _sync(file: Any) -> None:
+    file.flush()
+    os.fsync(file.fileno())

@@ -1,0 +1,281 @@
+"""A suite: a TOML file that names tasks, strategies and seeds; every combination is a trial.
+
+`read` checks the file; `resolve` looks every name and parameter up, so that a wrong one is said before anything runs.
+"""
+
+import tomllib
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from albench import registry
+from albench.errors import AlbenchError, did_you_mean
+from albench.training import Numerics
+
+Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+@]*(-[A-Za-z0-9._+@]+)*$", max_length=60)]
+Count = Annotated[int, Field(gt=0)]
+
+
+class Part(BaseModel):
+    """The base of every table of a suite file: unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class TaskEntry(Part):
+    """[tasks.LABEL]: a task with its parameters, recipe and label counts; what is missing comes from the suite."""
+
+    task: str | None = None  # registered name; default: the label
+    params: dict[str, Any] = {}
+    recipe: dict[str, Any] = {}
+    companions: dict[str, dict[str, Any]] = {}  # companion → parameters that fit this task (λ of a small loss, say)
+    initial: Count | None = None
+    budget: Count | None = None
+    subset: Annotated[int, Field(ge=0)] | None = None
+
+
+class StrategyEntry(Part):
+    """[strategies.LABEL]: a strategy with its parameters; any may have a companion trained beside it."""
+
+    strategy: str | None = None  # registered name; default: the label
+    params: dict[str, Any] = {}
+    companion: str | None = None  # default: the strategy's own
+    companion_params: dict[str, Any] = {}
+
+
+class Primary(Part):
+    """[primary]: what the one confirmatory test will compare, fixed before the run."""
+
+    reference: str = "random"
+    effect: Annotated[float, Field(gt=0)] = 0.005  # smallest effect of interest, in the metric's unit
+
+
+class Suite(Part):
+    """The whole file."""
+
+    name: Label
+    description: str = ""
+    demonstration: bool = False  # sized to show the machinery: reports call it no evidence
+    seed: int = 0
+    seeds: Count = 3
+    stages: Count = 5
+    initial: Count | None = None  # labels at stage 0; default: the budget
+    budget: Count | None = None  # K
+    subset: Annotated[int, Field(ge=0)] = 0  # M candidates drawn per stage; 0 is the whole pool
+    warm_start: bool = False  # continue from the stage before instead of training from fresh weights
+    recipe: dict[str, Any] = {}  # for every task, under the task's own
+    numerics: Numerics = Numerics()
+    primary: Primary = Primary()
+    tasks: dict[Label, TaskEntry]
+    strategies: dict[Label, StrategyEntry]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _lists_are_tables(cls, value: Any) -> Any:
+        """`strategies = ["random", "entropy"]` is short for two empty tables."""
+        if isinstance(value, dict):
+            for key in ("tasks", "strategies"):
+                if isinstance(value.get(key), list):
+                    value = value | {key: {name: {} for name in value[key]}}
+        return value
+
+    @model_validator(mode="after")
+    def _not_empty(self) -> Self:
+        if not self.tasks or not self.strategies:
+            raise ValueError("a suite needs at least one task and one strategy")
+        return self
+
+
+def bundled() -> dict[str, Path]:
+    """The suites that come with albench, by name."""
+    folder = Path(str(files("albench"))) / "suites"
+    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+
+
+def read(name: str, settings: tuple[str, ...] = ()) -> Suite:
+    """A suite from a bundled name or a TOML file, with `key.path=value` settings on top.
+
+    Raises:
+        AlbenchError: no such suite, not TOML, or an unknown key or bad value: which key, in which file.
+    """
+    known = bundled()
+    path = known.get(name, Path(name))
+    if not path.is_file():
+        hint = did_you_mean(name, list(known))
+        raise AlbenchError(f"no suite {name!r}: neither a file nor a bundled suite ({', '.join(known)}).{hint}")
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise AlbenchError(f"{path}: not valid TOML: {error}") from error
+    content.setdefault("name", path.stem)
+    for setting in settings:
+        _set(content, setting)
+    where = f"{path}" if not settings else f"{path} with --set"
+    return validated(Suite, content, where)
+
+
+def parse_setting(setting: str) -> tuple[list[str], Any]:
+    """`a.b=value` → (["a", "b"], value); the value is TOML, or else text.
+
+    >>> parse_setting("tasks.digits.budget=10")
+    (['tasks', 'digits', 'budget'], 10)
+    """
+    key, equals, text = setting.partition("=")
+    if not equals or not key.strip():
+        raise AlbenchError(f"--set {setting!r}: write key=value, for example --set tasks.digits.budget=10")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text.strip()
+    return key.strip().split("."), value
+
+
+def _set(content: dict[str, Any], setting: str) -> None:
+    keys, value = parse_setting(setting)
+    for key in ("tasks", "strategies"):
+        if keys[0] == key and isinstance(content.get(key), list):
+            content[key] = {name: {} for name in content[key]}
+    table = content
+    for key in keys[:-1]:
+        table = table.setdefault(key, {})
+        if not isinstance(table, dict):
+            raise AlbenchError(f"--set {setting!r}: {key!r} is a value, not a table")
+    table[keys[-1]] = value
+
+
+def validated(model: type[BaseModel], content: Any, where: str) -> Any:
+    """The model made from content.
+
+    Raises:
+        AlbenchError: one line with every wrong key, what is wrong with it, and what is allowed.
+    """
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        raise AlbenchError(f"{where}: " + "; ".join(_explained(model, e) for e in error.errors())) from None
+
+
+def _explained(model: type[BaseModel], error: Any) -> str:
+    path = ".".join(str(part) for part in error["loc"] if part != "[key]")
+    if error["type"] != "extra_forbidden":
+        given = "" if error["type"] == "missing" else f" (given: {error['input']!r})"
+        message = str(error["msg"]).removeprefix("Value error, ")
+        return f"{path + ': ' if path else ''}{message}{given if path else ''}"
+    allowed = _fields(model, error["loc"][:-1])
+    hint = did_you_mean(str(error["loc"][-1]), allowed)
+    return f"{path}: unknown key.{hint} Allowed: {', '.join(allowed) or 'none'}"
+
+
+def _fields(model: Any, path: tuple) -> list[str]:
+    """The keys that a table at a path of the model may have."""
+    for part in path:
+        if isinstance(model, type) and issubclass(model, BaseModel) and part in model.model_fields:
+            annotation = model.model_fields[part].annotation
+            inner = [a for a in getattr(annotation, "__args__", ()) if isinstance(a, type) and issubclass(a, BaseModel)]
+            model = inner[-1] if inner else annotation
+    return list(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []
+
+
+def resolve(suite: Suite) -> Suite:
+    """The suite with every name looked up and every default written out: what the manifest keeps.
+
+    Raises:
+        AlbenchError: an unknown name or parameter, a need that a task cannot meet, no budget.
+    """
+    tasks = {label: _resolved_task(suite, label, entry) for label, entry in suite.tasks.items()}
+    strategies = {label: _resolved_strategy(label, entry) for label, entry in suite.strategies.items()}
+    for label, strategy in strategies.items():
+        cls = registry.strategies.get(strategy.strategy or label)
+        for task_label, entry in tasks.items():
+            task = registry.tasks.get(entry.task or task_label)(**entry.params)
+            missing = cls.needs - task.can
+            if missing:
+                tip = f": set tasks.{task_label}.params.dropout" if "dropout" in missing else ""
+                raise AlbenchError(
+                    f"strategy {label!r} is not defined on task {task_label!r}: it needs {', '.join(sorted(missing))}{tip}"
+                )
+    return suite.model_copy(update={"tasks": tasks, "strategies": strategies, "recipe": {}})
+
+
+def _resolved_task(suite: Suite, label: str, entry: TaskEntry) -> TaskEntry:
+    name = registry.tasks.resolve(entry.task or label)
+    cls = registry.tasks.get(name)
+    task = validated(cls, entry.params, f"tasks.{label}.params")
+    try:
+        recipe = cls.recipe.merged(suite.recipe).merged(entry.recipe)
+    except ValidationError as error:
+        from albench.recipe import Recipe
+
+        raise AlbenchError(f"tasks.{label}.recipe: " + "; ".join(_explained(Recipe, e) for e in error.errors())) from None
+    budget = entry.budget or suite.budget
+    if budget is None:
+        raise AlbenchError(f"tasks.{label}: no budget; say how many samples a stage labels (budget = K)")
+    return TaskEntry(
+        task=name,
+        params=task.model_dump(mode="json"),
+        recipe=recipe.model_dump(mode="json"),
+        companions={registry.companions.resolve(c): p for c, p in entry.companions.items()},
+        initial=entry.initial or suite.initial or budget,
+        budget=budget,
+        subset=suite.subset if entry.subset is None else entry.subset,
+    )
+
+
+def _resolved_strategy(label: str, entry: StrategyEntry) -> StrategyEntry:
+    name = registry.strategies.resolve(entry.strategy or label)
+    cls = registry.strategies.get(name)
+    strategy = validated(cls, entry.params, f"strategies.{label}.params")
+    companion = entry.companion or cls.companion
+    if companion is None and entry.companion_params:
+        raise AlbenchError(f"strategies.{label}: companion_params without a companion")
+    return StrategyEntry(
+        strategy=name,
+        params=strategy.model_dump(mode="json"),
+        companion=registry.companions.resolve(companion) if companion else None,
+        companion_params=entry.companion_params,
+    )
+
+
+Axis = Literal["tasks", "strategies"]
+
+
+def chosen(suite: Suite, axis: Axis, names: list[str]) -> Suite:
+    """The suite with some of its tasks or strategies; a registered name that is not in it is added.
+
+    Raises:
+        AlbenchError: neither a label of the suite nor a registered name.
+    """
+    entries: dict[str, Any] = getattr(suite, axis)
+    kinds = registry.tasks if axis == "tasks" else registry.strategies
+    entry_type: Any = TaskEntry if axis == "tasks" else StrategyEntry
+    picked = {}
+    for name in names:
+        if name not in entries:
+            registered = kinds.resolve(name)
+            name = registered if registered in entries else name
+            picked[name] = entries.get(name, entry_type(**{kinds.kind: registered}))
+        else:
+            picked[name] = entries[name]
+    return suite.model_copy(update={axis: picked})
+
+
+def differences(before: dict[str, Any], after: dict[str, Any], path: str = "") -> list[str]:
+    """Where two resolved suites differ, as 'key: old → new' lines; growth is not a difference.
+
+    Growing means more tasks, strategies, seeds or stages, or running a part of them again.
+    """
+    found = []
+    for key in sorted({*before, *after}):
+        here = f"{path}{key}"
+        if here in ("seeds", "stages", "description"):
+            continue
+        if path in ("tasks.", "strategies.") and path.count(".") == 1 and (key not in before or key not in after):
+            continue
+        old, new = before.get(key), after.get(key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            found += differences(old, new, f"{here}.")
+        elif old != new:
+            found.append(f"{here}: {old!r} → {new!r}")
+    return found

@@ -1,0 +1,115 @@
+"""Image classification: cross-entropy, crop-and-flip augmentation, accuracy."""
+
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Any, ClassVar
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from albench.samples import Batch, Samples
+from albench.task import Prediction, Raw, Task
+from albench.tasks.classification.network import ResidualNetwork
+
+
+class Classification(Task):
+    """An image, one label. Targets: "label" int64 [N]."""
+
+    metric = "accuracy"
+    mean: ClassVar[tuple[float, ...]]  # per channel, of pixels in [0, 1]
+    std: ClassVar[tuple[float, ...]]
+    flips: ClassVar[bool] = True
+
+    blocks: tuple[Annotated[int, Field(gt=0)], ...]
+    width: Annotated[int, Field(gt=0)]
+    pad: Annotated[int, Field(ge=0)]  # the crop is drawn from the image with this border of zeros
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # before the classifier
+
+    @property
+    def can(self) -> frozenset[str]:
+        """Always a last-layer gradient; dropout where there is any."""
+        return frozenset({"gradient", "dropout"} if self.dropout else {"gradient"})
+
+    def build(self, classes: Sequence[str]) -> nn.Module:
+        """A residual network for these classes."""
+        return ResidualNetwork(len(self.mean), len(classes), self.blocks, self.width, self.dropout)
+
+    def _normalised(self, image: Tensor) -> Tensor:
+        mean = image.new_tensor(self.mean).view(-1, 1, 1)
+        return (image - mean) / image.new_tensor(self.std).view(-1, 1, 1)
+
+    def prepare(self, batch: Batch) -> Batch:
+        """Images as float32, normalised per channel."""
+        return batch | {"image": self._normalised(batch["image"].float() / 255)}
+
+    def augment(self, batch: Batch, rng: torch.Generator) -> Batch:
+        """A random crop of the zero-padded image and, where the classes allow it, a horizontal flip.
+
+        Zero is black before normalisation, as in the usual transform (pad, crop, flip, then normalise).
+        """
+        image = batch["image"]
+        count, _, height, width = image.shape
+        if self.pad:
+            image = F.pad(image, (self.pad,) * 4)
+        shift = torch.randint(0, 2 * self.pad + 1, (2, count), generator=rng, device=image.device)
+        rows = shift[0, :, None] + torch.arange(height, device=image.device)
+        columns = shift[1, :, None] + torch.arange(width, device=image.device)
+        if self.flips:
+            flip = torch.rand(count, generator=rng, device=image.device) < 0.5
+            columns = torch.where(flip[:, None], columns.flip(1), columns)
+        sample = torch.arange(count, device=image.device)
+        crop = image.permute(0, 2, 3, 1)[sample[:, None, None], rows[:, :, None], columns[:, None, :]]
+        return batch | {"image": self._normalised(crop.permute(0, 3, 1, 2).float() / 255)}
+
+    def losses(self, raw: Raw, batch: Batch) -> Tensor:
+        """Cross-entropy [B] in nats."""
+        return F.cross_entropy(raw["logits"].float(), batch["label"], reduction="none")
+
+    def predict(self, raw: Raw) -> Prediction:
+        """The softmax: D = 1, C = classes."""
+        return Prediction(raw["logits"].float().log_softmax(1)[:, None])
+
+    def features(self, raw: Raw) -> list[Tensor]:
+        """The maps behind each residual stage."""
+        return raw["features"]
+
+    def embedding(self, raw: Raw) -> Tensor:
+        """The pooled last map [B, d]: the last feature before the classifier."""
+        return raw["embedding"].float()
+
+    def gradient(self, raw: Raw) -> tuple[Tensor, Tensor]:
+        """(p − onehot(argmax p)) [B, C] and the embedding [B, d] (Ash et al. 2020)."""
+        probability = raw["logits"].float().softmax(1)
+        return probability - F.one_hot(probability.argmax(1), probability.shape[1]), self.embedding(raw)
+
+    def measure(
+        self, batches: Iterable[tuple[Raw, Batch]], classes: Sequence[str]
+    ) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+        """Accuracy, and per class; outcomes: predicted class, loss and confidence per sample."""
+        predicted, loss, confidence, label = [], [], [], []
+        for raw, batch in batches:
+            logp = self.predict(raw).logp[:, 0]
+            top = logp.max(1)
+            predicted.append(top.indices)
+            confidence.append(top.values.exp())
+            loss.append(self.losses(raw, batch))
+            label.append(batch["label"])
+        guess, truth = torch.cat(predicted).cpu().numpy(), torch.cat(label).cpu().numpy()
+        metrics = {"accuracy": float((guess == truth).mean())}
+        for number, name in enumerate(classes):
+            if (truth == number).any():
+                metrics[f"accuracy/{name}"] = float((guess[truth == number] == number).mean())
+        return metrics, {
+            "predicted": guess.astype(np.uint8 if len(classes) <= 256 else np.int32),
+            "loss": torch.cat(loss).cpu().numpy().astype(np.float32),
+            "confidence": torch.cat(confidence).cpu().numpy().astype(np.float32),
+        }
+
+    def draw(self, axes: Any, samples: Samples, row: int, classes: Sequence[str]) -> None:
+        """The image, its class above it."""
+        image = samples.images[row].permute(1, 2, 0).numpy()
+        axes.imshow(image if image.shape[2] == 3 else image[..., 0], cmap="gray", vmin=0, vmax=255)
+        axes.set_title(classes[int(samples.targets["label"][row])], fontsize=7, pad=2)
+        axes.set_axis_off()
