@@ -1,0 +1,1 @@
+"""Human pose: a stacked hourglass, heat maps, PCK."""

@@ -1,0 +1,62 @@
+"""The joints of a body: names, what mirrors what, what is drawn between them, and what measures its size."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+LEFT, RIGHT, MIDDLE = "#ff8c1a", "#1e90ff", "#3ddc84"  # of drawn limbs
+
+
+@dataclass(frozen=True)
+class Skeleton:
+    """Joint names are person-centric: the right ankle is the person's right, wherever it is in the image."""
+
+    names: tuple[str, ...]
+    limbs: tuple[tuple[int, int], ...]
+    torso: tuple[int, int]  # the segment that PCK is relative to
+    head: tuple[int, int]  # the segment that PCKh is relative to, where there is no head box
+
+    @cached_property
+    def mirrored(self) -> tuple[int, ...]:
+        """For each joint the one it becomes in a mirror: left and right swap, the middle stays."""
+        return tuple(self.names.index(_mirror(name)) for name in self.names)
+
+    def colour(self, limb: tuple[int, int]) -> str:
+        """One colour for each side; the trunk, which joins both, has its own."""
+        sides = {self.names[joint].split()[0] for joint in limb}
+        if "left" in sides and "right" not in sides:
+            return LEFT
+        return RIGHT if "right" in sides and "left" not in sides else MIDDLE
+
+    def draw(self, axes: Any, joints: np.ndarray, visible: np.ndarray) -> None:
+        """Limbs between annotated joints [J, 2] (pixels) as lines on matplotlib axes, joints as dots."""
+        for a, b in self.limbs:
+            if visible[a] and visible[b]:
+                axes.plot(*joints[[a, b]].T, color=self.colour((a, b)), linewidth=2, solid_capstyle="round")
+        axes.plot(*joints[visible].T, "o", color="white", markersize=2.5, markeredgewidth=0)
+
+
+def _mirror(name: str) -> str:
+    side, _, rest = name.partition(" ")
+    return {"left": "right", "right": "left"}.get(side, side) + (f" {rest}" if rest else "")
+
+
+LSP = Skeleton(
+    names=(
+        *("right ankle", "right knee", "right hip"),
+        *("left hip", "left knee", "left ankle"),
+        *("right wrist", "right elbow", "right shoulder"),
+        *("left shoulder", "left elbow", "left wrist"),
+        *("neck", "head top"),
+    ),
+    limbs=(
+        *((0, 1), (1, 2), (3, 4), (4, 5)),  # legs
+        *((6, 7), (7, 8), (9, 10), (10, 11)),  # arms
+        *((2, 3), (8, 9), (2, 8), (3, 9)),  # trunk
+        (12, 13),
+    ),
+    torso=(9, 2),
+    head=(12, 13),
+)

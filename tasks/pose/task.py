@@ -1,0 +1,176 @@
+"""What every pose task shares: the network, its two losses, its distributions, its metrics."""
+
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+import numpy as np
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from albench.samples import Batch, Samples
+from albench.task import Prediction, Raw, Task
+from albench.tasks.pose import augment, heatmaps, metric
+from albench.tasks.pose.hourglass import StackedHourglass
+from albench.tasks.pose.skeleton import LSP, Skeleton
+
+
+class Pose(Task):
+    """A person in the middle of a square image; one heat map a joint, by a stacked hourglass.
+
+    Samples have targets joints [N, J, 2], in pixels of the stored image, and visible [N, J], whether a joint is
+    annotated. Prepared batches have both in pixels of the network's image, and what the loss needs.
+    The paper's sizes: size 256, stride 4, 2 stacks, depth 4, width 256, heatmap_loss "mse".
+    """
+
+    metric: ClassVar[str] = "pck@0.2"
+    skeleton: ClassVar[Skeleton] = LSP
+
+    size: Annotated[int, Field(gt=0)] = 64  # side of the network's image in pixels
+    margin: Annotated[float, Field(ge=1)] = 1.25  # side of the stored image over it: what rotation and scale bring in
+    stride: Literal[2, 4] = 4  # image pixels in a heat map's cell
+    stacks: Annotated[int, Field(gt=0)] = 1
+    depth: Annotated[int, Field(gt=0)] = 2  # halvings inside an hourglass
+    width: Annotated[int, Field(gt=0, multiple_of=2)] = 64  # channels
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # of channels before the heat maps
+    heatmap_loss: Literal["mse", "cross-entropy"] = "cross-entropy"
+    sigma: Annotated[float, Field(gt=0)] = 1.0  # of the Gaussian targets of "mse", in cells
+    scaling: Annotated[float, Field(ge=0, lt=1)] = 0.25  # augmentation: scale in 1 ± scaling
+    rotation: Annotated[float, Field(ge=0, le=180)] = 30.0  # augmentation: angle in ± rotation, degrees
+    flip: bool = True  # augmentation: mirrored half the time, left and right joints swapped
+
+    @model_validator(mode="after")
+    def _halves(self) -> Self:
+        step = self.stride * 2**self.depth
+        if self.size % step:
+            raise ValueError(f"size = {self.size} is no multiple of stride · 2^depth = {step}")
+        return self
+
+    @property
+    def can(self) -> frozenset[str]:
+        """Dropout passes, where the network has dropout."""
+        return frozenset({"dropout"} if self.dropout > 0 else ())
+
+    @property
+    def stored(self) -> int:
+        """Side of the stored images in pixels."""
+        return round(self.size * self.margin)
+
+    @property
+    def cells(self) -> int:
+        """Side of a heat map in cells."""
+        return self.size // self.stride
+
+    def build(self, classes: Sequence[str]) -> nn.Module:
+        """A stacked hourglass with one heat map per joint name; forward as in StackedHourglass."""
+        return StackedHourglass(len(classes), self.stacks, self.depth, self.width, self.stride, self.dropout)
+
+    def prepare(self, batch: Batch) -> Batch:
+        """The middle of the stored image at the network's size, normalised; targets encoded where there are any."""
+        count, device = len(batch["image"]), batch["image"].device
+        still = torch.zeros(count, device=device)
+        return self._warped(batch, still + 1, still, still.bool())
+
+    def augment(self, batch: Batch, rng: torch.Generator) -> Batch:
+        """As `prepare`, under a random scale, rotation and flip of each image."""
+        return self._warped(
+            batch, *augment.draw_similarity(len(batch["image"]), self.scaling, self.rotation, self.flip, rng)
+        )
+
+    def _warped(self, batch: Batch, scale: Tensor, angle: Tensor, flip: Tensor) -> Batch:
+        matrix = augment.similarity(scale, angle, flip)
+        # Mid-grey is zero, and so is what lies outside the stored image.
+        image = (batch["image"].float() - 127.5) / 64
+        warped = {"image": augment.warp_images(image, matrix, self.size)}
+        if "joints" in batch:
+            joints = augment.warp_joints(batch["joints"].float(), matrix, batch["image"].shape[-1], self.size)
+            joints = augment.swap_sides(joints, flip, self.skeleton.mirrored)
+            visible = augment.swap_sides(batch["visible"], flip, self.skeleton.mirrored)
+            warped |= {"joints": joints, "visible": visible} | self._encoded(joints, visible)
+        return warped
+
+    def _encoded(self, joints: Tensor, visible: Tensor) -> Batch:
+        """What the loss reads: "counted" [B, J], annotated joints on the map, and "cell" [B, J] or "target" maps."""
+        side, at = self.cells, joints / self.stride
+        counted = {"counted": visible & heatmaps.inside(at, side, side)}
+        if self.heatmap_loss == "cross-entropy":
+            return counted | {"cell": heatmaps.cells(at, side, side)}
+        return counted | {"target": heatmaps.gaussians(at, side, side, self.sigma)}
+
+    def losses(self, raw: Raw, batch: Batch) -> Tensor:
+        """fp32 [B]: a joint's loss, averaged over the sample's own annotated joints, summed over the stacks.
+
+        A joint's loss is the mean squared error over the cells of its heat map ("mse"), or the negative log-softmax
+        of its cell ("cross-entropy"). The normaliser is the sample's own number of annotated joints (those that
+        augmentation moved off the map are not counted), so joints that are not annotated make a sample neither easier
+        nor harder, and a sample without any has loss 0.
+        """
+        maps, counted = raw["maps"].float(), batch["counted"]
+        if self.heatmap_loss == "cross-entropy":
+            cell = batch["cell"][:, None, :, None].expand(-1, maps.shape[1], -1, 1)
+            each = -maps.flatten(3).log_softmax(3).gather(3, cell).squeeze(3)
+        else:
+            each = (maps - batch["target"].unsqueeze(1)).square().mean((3, 4))
+        total = torch.where(counted.unsqueeze(1), each, 0).sum((1, 2))
+        return total / counted.sum(1).clamp_min(1)
+
+    def predict(self, raw: Raw) -> Prediction:
+        """Per joint a distribution over the cells of the last stack's map; all joints weigh the same.
+
+        Which joints of a candidate are annotated is hidden, so it cannot be the weight. Maps trained by mean squared
+        error are clipped and normalised to sum 1, and their plain softmax is beside it for the paper's `entropy`.
+        """
+        maps = raw["maps"][:, -1].float()
+        weight = maps.new_ones(maps.shape[:2])
+        grid = (maps.shape[2], maps.shape[3])
+        if self.heatmap_loss == "cross-entropy":
+            return Prediction(heatmaps.softmax_logp(maps), weight, grid)
+        return Prediction(heatmaps.clipped_logp(maps), weight, grid, softmax_logp=heatmaps.softmax_logp(maps))
+
+    def features(self, raw: Raw) -> list[Tensor]:
+        """The last full-resolution map [B, width, H, W] of each stack, before its heat maps."""
+        return raw["features"]
+
+    def embedding(self, raw: Raw) -> Tensor:
+        """fp32 [B, width]: the last map before the heat maps, averaged over its cells."""
+        return raw["features"][-1].float().mean((2, 3))
+
+    def joints(self, raw: Raw) -> Tensor:
+        """Predicted joints [B, J, 2] in pixels of the network's image, decoded from the last stack."""
+        return heatmaps.decode(raw["maps"][:, -1].float()) * self.stride
+
+    def measure(
+        self, batches: Iterable[tuple[Raw, Batch]], classes: Sequence[str]
+    ) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+        """PCK@0.2 of the torso (left shoulder to right hip) and PCKh@0.5 of the segment from neck to head top.
+
+        Over all annotated joints and per joint; a body whose segment is not annotated does not count. The segment is
+        *not* MPII's head box: "pckh@0.5" of this task and of MPII are different numbers. Errors are relative to the
+        body, so those of the crop are those of the original image, which was scaled alike in x and y.
+        Outcomes: error [N, J] in torsos, head_error [N, J] in head segments (NaN: not annotated), predicted joints
+        [N, J, 2] in pixels of the stored image, loss [N].
+        """
+        columns: dict[str, list[np.ndarray]] = {"predicted": [], "joints": [], "visible": [], "loss": []}
+        for raw, batch in batches:
+            found = {"predicted": self.joints(raw), "loss": self.losses(raw, batch)} | {
+                name: batch[name] for name in ("joints", "visible")
+            }
+            for name, value in found.items():
+                columns[name].append(value.cpu().numpy())
+        predicted, joints, visible, loss = (np.concatenate(column) for column in columns.values())
+        error = metric.relative_errors(predicted, joints, visible, self.skeleton.torso)
+        head_error = metric.relative_errors(predicted, joints, visible, self.skeleton.head)
+        names = tuple(classes)
+        values = metric.scores("pck@0.2", error, 0.2, names) | metric.scores("pckh@0.5", head_error, 0.5, names)
+        shift = (self.stored - self.size) / 2
+        outcomes = {"error": error, "head_error": head_error, "predicted": predicted + shift, "loss": loss}
+        return values, {name: value.astype(np.float32) for name, value in outcomes.items()}
+
+    def draw(self, axes: Any, samples: Samples, row: int, classes: Sequence[str]) -> None:
+        """The stored image with its skeleton: left orange, right blue, trunk and head green."""
+        image = samples.images[row].permute(1, 2, 0).cpu().numpy()
+        axes.imshow(image, extent=(0, image.shape[1], image.shape[0], 0), interpolation="nearest")
+        self.skeleton.draw(
+            axes, samples.targets["joints"][row].cpu().numpy(), samples.targets["visible"][row].cpu().numpy()
+        )
+        axes.set_axis_off()
