@@ -1,0 +1,100 @@
+"""Replay: train once more on what a strategy selected in another run.
+
+A control: sets that learning loss selected, without its module beside the model, tell what the selection is worth
+apart from the joint training.
+"""
+
+import csv
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from albench.errors import AlbenchError, did_you_mean
+from albench.strategy import PoolView, Strategy
+
+COLUMNS = ("task", "strategy", "seed", "stage", "order", "index")
+
+
+class Replay(Strategy):
+    """Selects the recorded pool indices of (task, seed, stage).
+
+    source: a run folder (its selections.csv is read), or such a CSV. A row says at which `stage` a sample was first
+        trained on: 0 is the initial set, and what was picked after stage s is found at stage s + 1, in `order`.
+    strategy: whose selections; may be left out where the file holds those of one strategy only.
+    """
+
+    whole_pool: bool = True  # the recorded samples may lie outside this run's random candidates
+
+    source: Path
+    strategy: str | None = None
+
+    def select(self, pool: PoolView, k: int, rng: torch.Generator) -> Tensor:
+        trial, file = self._trial(pool)
+        initial = trial.get(0)
+        if pool.stage == 0 and initial is not None and sorted(initial) != sorted(pool.labelled_index.tolist()):
+            raise AlbenchError(
+                f"replay: {file} starts from another initial set; use the suite seed and data it was run with"
+            )
+        picks = trial.get(pool.stage + 1)
+        if picks is None:
+            raise AlbenchError(
+                f"replay: {file} records stages {min(trial)}…{max(trial)} of task {pool.task!r}, seed {pool.seed}; "
+                f"stage {pool.stage + 1} is not among them"
+            )
+        if len(picks) != k:
+            raise AlbenchError(
+                f"replay: {file} records {len(picks)} selections for stage {pool.stage + 1}, not K = {k}"
+            )
+        position = {index: i for i, index in enumerate(pool.index.tolist())}
+        missing = [index for index in picks if index not in position]
+        if missing:
+            raise AlbenchError(
+                f"replay: {file} selects sample {missing[0]} for stage {pool.stage + 1}, which is not among the "
+                "candidates: labelled already, or outside them. Use the suite seed, the data and the stages it was run "
+                "with, and whole_pool = true"
+            )
+        return torch.tensor([position[index] for index in picks])
+
+    def _trial(self, pool: PoolView) -> tuple[dict[int, list[int]], Path]:
+        """Stage → recorded indices in order, of this view's task and seed; and the file they are from."""
+        file = self.source / "selections.csv" if self.source.is_dir() else self.source
+        rows = _read(file)
+        strategies = sorted({row["strategy"] for row in rows})
+        if self.strategy is None and len(strategies) > 1:
+            raise AlbenchError(f"replay: {file} holds {', '.join(strategies)}; set `strategy` to one of them")
+        name = self.strategy or strategies[0]
+        if name not in strategies:
+            raise AlbenchError(
+                f"replay: {file} holds no strategy {name!r}.{did_you_mean(name, strategies)} "
+                f"There are: {', '.join(strategies)}"
+            )
+        stages: dict[int, list[tuple[int, int]]] = {}
+        for row in rows:
+            if (row["strategy"], row["task"], row["seed"]) == (name, pool.task, str(pool.seed)):
+                stages.setdefault(int(row["stage"]), []).append((int(row["order"]), int(row["index"])))
+        if not stages:
+            held = sorted({f"{row['task']} seed {row['seed']}" for row in rows if row["strategy"] == name})
+            raise AlbenchError(
+                f"replay: {file} holds no selections of {name!r} for task {pool.task!r}, seed {pool.seed}; "
+                f"it has {', '.join(held)}"
+            )
+        return {stage: [index for _, index in sorted(picks)] for stage, picks in stages.items()}, file
+
+
+def _read(file: Path) -> list[dict[str, str]]:
+    try:
+        with file.open(newline="") as lines:
+            reader = csv.DictReader(lines)
+            rows = list(reader)
+    except OSError as error:
+        raise AlbenchError(f"replay: {file} cannot be read: {error.strerror}") from error
+    lacking = [column for column in COLUMNS if column not in (reader.fieldnames or [])]
+    if lacking:
+        raise AlbenchError(f"replay: {file} has no column {lacking[0]!r}; it needs {', '.join(COLUMNS)}")
+    for line, row in enumerate(rows, start=2):
+        if not all((row[c] or "").isdigit() for c in ("stage", "order", "index")):
+            raise AlbenchError(f"replay: {file}, line {line}: stage, order and index must be whole numbers")
+    if not rows:
+        raise AlbenchError(f"replay: {file} holds no selections")
+    return rows

@@ -1,0 +1,85 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from albench import AlbenchError
+from albench.numeric.k_center import k_center
+
+
+def reference(candidates, centres, k):
+    """The definition, one pick at a time, in fp64 and from scratch."""
+    points, taken, picks = candidates.double(), [] if centres is None else list(centres.double()), []
+    for _ in range(k):
+        best, farthest = None, -1.0
+        for position, point in enumerate(points):
+            nearest = min((float((point - c).square().sum()) for c in taken), default=float("inf"))
+            if position not in picks and nearest > farthest:
+                best, farthest = position, nearest
+        picks.append(best)
+        taken.append(points[best])
+    return picks
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_equals_the_reference_pick_by_pick_with_ties_and_duplicates(data):
+    # Few small whole numbers: many exact ties and duplicates, and every distance exact in fp32.
+    m, d = data.draw(st.integers(1, 12)), data.draw(st.integers(1, 3))
+    centres = data.draw(st.integers(0, 4))
+    numbers = st.integers(-2, 2).map(float)
+    rows = data.draw(st.lists(st.lists(numbers, min_size=d, max_size=d), min_size=m + centres, max_size=m + centres))
+    points = torch.tensor(rows)
+    k = data.draw(st.integers(0, m))
+    given_centres = points[m:] if centres else data.draw(st.sampled_from([None, points[m:]]))
+    assert k_center(points[:m], given_centres, k).tolist() == reference(points[:m], given_centres, k)
+
+
+@pytest.mark.parametrize("offset", [0.0, 1000.0])  # far from the origin |a|² + |b|² − 2ab would cancel
+def test_equals_the_reference_on_embeddings(offset):
+    points = torch.randn(130, 24, generator=torch.Generator().manual_seed(0)) + offset
+    assert k_center(points[:100], points[100:], 30).tolist() == reference(points[:100], points[100:], 30)
+
+
+def test_chunks_change_nothing(monkeypatch):
+    points = torch.randn(50, 8, generator=torch.Generator().manual_seed(1))
+    whole = k_center(points[:40], points[40:], 40)
+    monkeypatch.setattr("albench.numeric.k_center._CPU_ROWS", 7)
+    monkeypatch.setattr("albench.numeric.k_center._PRODUCT", 30)
+    assert torch.equal(k_center(points[:40], points[40:], 40), whole)
+
+
+def test_duplicates_of_centres_come_last_lowest_position_first():
+    points = torch.tensor([[0.1, 0.7], [3.3, 0.2], [0.1, 0.7], [0.1, 0.7]])
+    assert k_center(points, points[:1], 4).tolist() == [1, 0, 2, 3]
+
+
+def test_does_not_change_its_input():
+    points = torch.randn(20, 3)
+    before = points.clone()
+    k_center(points, points[:2], 5)
+    assert torch.equal(points, before)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_refuses_what_is_not_finite(bad):
+    points = torch.zeros(4, 2)
+    points[2, 1] = bad
+    with pytest.raises(AlbenchError, match="candidates' embeddings"):
+        k_center(points, None, 2)
+    with pytest.raises(AlbenchError, match="centres' embeddings"):
+        k_center(torch.zeros(4, 2), points, 2)
+
+
+def test_refuses_more_picks_than_candidates():
+    with pytest.raises(AlbenchError, match="5 picks were asked of 4"):
+        k_center(torch.zeros(4, 2), None, 5)
+
+
+@pytest.mark.gpu
+def test_gpu_picks_as_the_cpu_does():
+    points = torch.randn(3000, 64, generator=torch.Generator().manual_seed(0))
+    assert (
+        k_center(points[200:].cuda(), points[:200].cuda(), 200).tolist()
+        == k_center(points[200:], points[:200], 200).tolist()
+    )
