@@ -10,6 +10,7 @@ _CPU_ROWS, _GPU_ROWS = 512, 65536
 _PRODUCT = 1 << 22  # entries of the product with the given centres that are held at once
 
 
+@torch.no_grad()
 def k_center(candidates: Tensor, centres: Tensor | None, k: int) -> Tensor:
     """The k candidates that greedy k-center takes, in the order they are taken.
 

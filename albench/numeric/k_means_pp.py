@@ -9,6 +9,7 @@ from albench.errors import AlbenchError
 _ROUNDING = 1e-5
 
 
+@torch.no_grad()
 def k_means_pp(g: Tensor, h: Tensor, k: int, rng: torch.Generator) -> Tensor:
     """k distinct picks by k-means++ on the vectors g_i ⊗ h_i, which need C·d numbers each and are not made.
 

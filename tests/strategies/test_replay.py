@@ -1,0 +1,79 @@
+import pytest
+
+from albench import AlbenchError
+from albench.strategies.replay import Replay
+
+ROWS = """task,strategy,seed,stage,order,index
+toy,entropy,0,0,0,1
+toy,entropy,0,0,1,2
+toy,entropy,0,1,1,12
+toy,entropy,0,1,0,14
+toy,entropy,0,2,0,10
+toy,entropy,0,2,1,11
+toy,random,0,1,0,10
+toy,random,0,1,1,13
+other,entropy,1,1,0,10
+"""
+
+
+@pytest.fixture
+def source(tmp_path):
+    (tmp_path / "selections.csv").write_text(ROWS)
+    return tmp_path
+
+
+@pytest.fixture
+def pool(view):
+    def make(stage=0, index=(10, 11, 12, 13, 14), labelled=(2, 1)):
+        return view({}, stage=stage, index=index, labelled_index=labelled)
+
+    return make
+
+
+def test_answers_the_recorded_indices_in_order_as_positions(source, pool, rng):
+    for path in (source, source / "selections.csv"):
+        assert Replay(source=path, strategy="entropy").select(pool(), 2, rng).tolist() == [4, 2]
+    later = pool(stage=1, index=(11, 13, 10), labelled=(1, 2, 14, 12))
+    assert Replay(source=source, strategy="entropy").select(later, 2, rng).tolist() == [2, 0]
+    assert Replay(source=source).whole_pool
+
+
+def test_one_strategy_in_the_file_needs_no_name(tmp_path, pool, rng):
+    file = tmp_path / "picks.csv"
+    file.write_text("\n".join(line for line in ROWS.splitlines() if "entropy" not in line))
+    assert Replay(source=file).select(pool(), 2, rng).tolist() == [0, 3]
+
+
+@pytest.mark.parametrize(
+    ("strategy", "view_of", "k", "says"),
+    [
+        (None, {}, 2, "entropy, random; set `strategy`"),
+        ("entopy", {}, 2, "Did you mean 'entropy'"),
+        ("entropy", {}, 3, "records 2 selections for stage 1, not K = 3"),
+        ("entropy", {"stage": 2}, 2, "records stages 0…2 .* stage 3 is not"),
+        ("entropy", {"labelled": (1, 14)}, 2, "another initial set"),
+        ("random", {"index": (10, 11)}, 2, "sample 13 for stage 1, which is not among the candidates"),
+    ],
+)
+def test_what_does_not_fit_is_said(source, pool, rng, strategy, view_of, k, says):
+    with pytest.raises(AlbenchError, match=says):
+        Replay(source=source, strategy=strategy).select(pool(**view_of), k, rng)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (None, "cannot be read"),
+        ("task,strategy,seed,stage,index\n", "no column 'order'"),
+        ("task,strategy,seed,stage,order,index\n", "holds no selections"),
+        ("task,strategy,seed,stage,order,index\ntoy,a,0,1,0,seven\n", "line 2: stage, order and index"),
+        ("task,strategy,seed,stage,order,index\nlsp,a,0,1,0,7\n", "for task 'toy', seed 0; it has lsp seed 0"),
+    ],
+)
+def test_a_bad_file_is_one_clear_line(tmp_path, pool, rng, text, says):
+    file = tmp_path / "picks.csv"
+    if text is not None:
+        file.write_text(text)
+    with pytest.raises(AlbenchError, match=says) as caught:
+        Replay(source=file).select(pool(), 1, rng)
+    assert "\n" not in str(caught.value)
