@@ -86,7 +86,7 @@ class Stage:
         self.trial, self.number, self.labelled = trial, number, labelled.sort().values
         self.previous = previous if trial.plan.warm_start else None
         start = self.previous.identity if self.previous else None
-        self.identity = identity(trial.setup, number, labelled, trial.facts, start)
+        self.identity: str = identity(trial.setup, number, labelled, trial.facts, start)
         self._fitted: Fitted | None = None
 
     def record(self) -> Record:
@@ -167,7 +167,10 @@ class TrialRun:
         for number in range(self.plan.stages):
             stage = Stage(self, number, labelled, previous)
             if ("trained", number) not in records:
-                self._append({"kind": "trained", "identity": stage.identity, **stage.record(), "stage": number})
+                record = {"kind": "trained", "identity": stage.identity, **stage.record()}
+                if number == 0:
+                    record["initial"] = labelled.tolist()
+                self._append(record)
             elif records["trained", number]["identity"] != stage.identity:
                 raise AlbenchError(f"{self.trial}: stage {number} was trained from something else; use another --out")
             if previous is not None:
@@ -191,7 +194,9 @@ class TrialRun:
         rows = candidates(setup, self.plan, number, labelled, strategy.whole_pool)
         self.progress(number, "observing", 0.0)
         clock = time.perf_counter()
-        kept, kept_labelled, diagnosis = {}, {}, None
+        kept: dict[str, Tensor] = {}
+        kept_labelled: dict[str, Tensor] = {}
+        diagnosis = None
         if strategy.observes():
             pool, fitted = setup.data.pool, stage.fitted()
             kept, diagnosis = observe(setup, strategy, fitted, pool, rows, number, diagnose=True)
@@ -239,4 +244,3 @@ class TrialRun:
         keep = torch.randperm(len(diagnosis.true), generator=generator(*self.setup.axes, stage, "scatter"))[:SCATTER]
         pairs = torch.stack([diagnosis.predicted["score"][keep], diagnosis.true[keep]], 1)
         return {"predictors": worth, "scatter": [[float(f"{x:.4g}") for x in pair] for pair in pairs.tolist()]}
-

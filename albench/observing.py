@@ -98,7 +98,9 @@ def select(setup: Setup, strategy: Strategy, name: str, pool: PoolView, k: int) 
     except (TypeError, ValueError, RuntimeError) as error:
         raise AlbenchError(f"{who}: select() answered {type(answer).__name__}, not positions: {error}") from error
     if positions.dtype.is_floating_point or positions.dtype == torch.bool or positions.ndim != 1:
-        raise AlbenchError(f"{who}: select() answered {positions.dtype} {tuple(positions.shape)}; positions are [k] ints")
+        raise AlbenchError(
+            f"{who}: select() answered {positions.dtype} {tuple(positions.shape)}; positions are [k] ints"
+        )
     positions = positions.long()
     if len(positions) != k:
         raise AlbenchError(f"{who}: select() answered {len(positions)} positions; {k} were asked for")

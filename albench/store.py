@@ -1,9 +1,9 @@
 """Results on disk: one folder a run, one append-only file a trial. Reading never unpickles.
 
-    RUN_DIR/manifest.json            what was asked for, on what, with what
-    RUN_DIR/trials/<trial>.jsonl     records of a trial, one line each, with a checksum
-    RUN_DIR/trained/<identity>.*     a training by its identity: .json metrics, .npz outcomes, .safetensors weights
-    RUN_DIR/results.csv …            tables derived from the records; they can always be made again
+RUN_DIR/manifest.json            what was asked for, on what, with what
+RUN_DIR/trials/<trial>.jsonl     records of a trial, one line each, with a checksum
+RUN_DIR/trained/<identity>.*     a training by its identity: .json metrics, .npz outcomes, .safetensors weights
+RUN_DIR/results.csv …            tables derived from the records; they can always be made again
 """
 
 import hashlib
@@ -59,7 +59,9 @@ class Store:
             if record is None:
                 if number == len(lines) - 1:  # complete with its newline, yet damaged: as torn
                     break
-                raise AlbenchError(f"{path}, line {number}: a damaged record; move the file away to run the trial again")
+                raise AlbenchError(
+                    f"{path}, line {number}: a damaged record; move the file away to run the trial again"
+                )
             records.append(record)
         return records
 
@@ -102,13 +104,13 @@ class Store:
         """Outcomes and weights first, the record last: where it is, they are."""
         from safetensors.torch import save
 
-        _write(self._trained(identity, ".npz"), _npz(outcomes))
+        write_whole(self._trained(identity, ".npz"), _npz(outcomes))
         self.save_weights(identity, save(weights))
-        _write(self._trained(identity, ".json"), _seal(record))
+        write_whole(self._trained(identity, ".json"), _seal(record))
 
     def save_weights(self, identity: str, weights: bytes) -> None:
         """Weights as safetensors bytes."""
-        _write(self._trained(identity, ".safetensors"), weights)
+        write_whole(self._trained(identity, ".safetensors"), weights)
 
     def weights(self, identity: str) -> dict | None:
         """The weights of a training, or None where they were dropped or are damaged (they can be trained again)."""
@@ -155,7 +157,7 @@ class Store:
 
     def save_manifest(self, manifest: Record) -> None:
         """Replace the manifest as a whole."""
-        _write(self.folder / "manifest.json", json.dumps(manifest, indent=2, ensure_ascii=False).encode())
+        write_whole(self.folder / "manifest.json", json.dumps(manifest, indent=2, ensure_ascii=False).encode())
 
 
 def _seal(record: Record) -> bytes:
@@ -179,7 +181,7 @@ def _npz(arrays: dict[str, np.ndarray]) -> bytes:
     return buffer.getvalue()
 
 
-def _write(path: Path, content: bytes) -> None:
+def write_whole(path: Path, content: bytes) -> None:
     """Write beside, then rename: a reader sees the old file or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")

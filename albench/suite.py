@@ -194,7 +194,8 @@ def resolve(suite: Suite) -> Suite:
             if missing:
                 tip = f": set tasks.{task_label}.params.dropout" if "dropout" in missing else ""
                 raise AlbenchError(
-                    f"strategy {label!r} is not defined on task {task_label!r}: it needs {', '.join(sorted(missing))}{tip}"
+                    f"strategy {label!r} is not defined on task {task_label!r}: "
+                    f"it needs {', '.join(sorted(missing))}{tip}"
                 )
     return suite.model_copy(update={"tasks": tasks, "strategies": strategies, "recipe": {}})
 
@@ -208,7 +209,9 @@ def _resolved_task(suite: Suite, label: str, entry: TaskEntry) -> TaskEntry:
     except ValidationError as error:
         from albench.recipe import Recipe
 
-        raise AlbenchError(f"tasks.{label}.recipe: " + "; ".join(_explained(Recipe, e) for e in error.errors())) from None
+        raise AlbenchError(
+            f"tasks.{label}.recipe: " + "; ".join(_explained(Recipe, e) for e in error.errors())
+        ) from None
     budget = entry.budget or suite.budget
     if budget is None:
         raise AlbenchError(f"tasks.{label}: no budget; say how many samples a stage labels (budget = K)")

@@ -170,7 +170,7 @@ def _optimiser(recipe: Recipe, parameters: list[nn.Parameter]) -> torch.optim.Op
     if recipe.optimiser == "sgd":
         return torch.optim.SGD(parameters, rate, momentum=recipe.momentum, weight_decay=decay)
     kinds = {"adam": torch.optim.Adam, "rmsprop": torch.optim.RMSprop}
-    return kinds[recipe.optimiser](parameters, lr=rate, weight_decay=decay)  # type: ignore[call-arg]
+    return kinds[recipe.optimiser](parameters, lr=rate, weight_decay=decay)
 
 
 def _check_finite(objectives: list[Tensor], update: int) -> None:

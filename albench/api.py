@@ -1,0 +1,63 @@
+"""albench from Python: what the command line calls, too."""
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from albench import manifest, registry, tables
+from albench.errors import AlbenchError
+from albench.execute import Outcome, Run, execute
+from albench.suite import chosen, read
+
+
+def run(
+    suite: str | Path,
+    *,
+    tasks: list[str] | None = None,
+    strategies: list[str] | None = None,
+    seeds: int | None = None,
+    stages: int | None = None,
+    device: str = "auto",
+    jobs: int | None = None,
+    out: str | Path | None = None,
+    data_root: str | Path | None = None,
+    plugins: list[str | Path] | None = None,
+    settings: list[str] | None = None,
+    console: Console | None = None,
+) -> tuple[Path, list[Outcome]]:
+    """Run a suite (a bundled name or a TOML file), or carry an interrupted one on; see `albench run --help`.
+
+    Returns:
+        The run folder, and the trials that failed (empty where all is well).
+
+    Raises:
+        AlbenchError: wrong names, settings or data, before anything runs.
+    """
+    files = [Path(p) for p in plugins or []]
+    for plugin in files:
+        registry.load_plugin(plugin)
+    content = read(str(suite), tuple(settings or ()))
+    if tasks is not None:
+        content = chosen(content, "tasks", tasks)
+    if strategies is not None:
+        content = chosen(content, "strategies", strategies)
+    numbers = {k: v for k, v in {"seeds": seeds, "stages": stages}.items() if v is not None}
+    for name, value in numbers.items():
+        if value < 1:
+            raise AlbenchError(f"{name} must be at least 1, not {value}")
+    content = content.model_copy(update=numbers)
+    folder = Path(out) if out is not None else Path("results") / content.name
+    root = Path(data_root).resolve() if data_root is not None else None
+    what = Run(content, folder, root, device, tuple(p.resolve() for p in files))
+    failed = execute(what, jobs, manifest.command_line(), console or Console(stderr=True))
+    return folder, failed
+
+
+def load_results(folder: str | Path) -> Any:
+    """results.csv of a run as a tidy DataFrame: task, strategy, seed, stage, labelled, metric, value.
+
+    Raises:
+        AlbenchError: the folder holds no run.
+    """
+    return tables.table(Path(folder), "results")

@@ -1,0 +1,91 @@
+"""`albench run SUITE`: from a suite to its report."""
+
+from pathlib import Path
+
+import click
+
+
+def _names(_context: click.Context, _parameter: click.Parameter, value: str | None) -> list[str] | None:
+    return None if value is None else [name.strip() for name in value.split(",") if name.strip()]
+
+
+@click.command("run")
+@click.argument("suite")
+@click.option("--tasks", callback=_names, metavar="A,B", help="Only these tasks (others that are registered: added).")
+@click.option("--strategies", callback=_names, metavar="A,B", help="Only these strategies (others: added).")
+@click.option("--seeds", type=click.IntRange(1), help="Trials per task and strategy.")
+@click.option("--stages", type=click.IntRange(1), help="Stages per trial.")
+@click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:i]")
+@click.option("--jobs", type=click.IntRange(1), help="Trials at once. Default: the cores on a CPU, one on a GPU.")
+@click.option("--out", type=click.Path(path_type=Path), help="Run folder. Default: results/<suite name>.")
+@click.option("--data-root", type=click.Path(path_type=Path), help="The folder that holds your data sets.")
+@click.option("--plugin", "plugins", multiple=True, type=click.Path(path_type=Path), help="A Python file to load.")
+@click.option("--set", "settings", multiple=True, metavar="key=value", help="Change the suite: tasks.digits.budget=10.")
+@click.option("--report/--no-report", default=True, show_default=True, help="Write the report at the end.")
+@click.pass_context
+def command(
+    context: click.Context, suite: str, plugins: tuple[Path, ...], settings: tuple[str, ...], report: bool, **options
+) -> None:
+    """Run every task × strategy × seed of SUITE (a bundled name or a TOML file), then write the report.
+
+    An existing run folder is carried on: what is finished is kept, an interrupted stage is trained again. It may grow
+    by tasks, strategies, seeds and stages.
+
+    Exit codes: 0 all trials finished, 1 some failed, 2 wrong input, 130 interrupted.
+    """
+    from rich.console import Console
+
+    from albench import api
+
+    console = Console(stderr=True)
+    try:
+        folder, failed = api.run(suite, plugins=list(plugins), settings=list(settings), console=console, **options)
+    except KeyboardInterrupt:
+        click.echo("Interrupted; finished stages are kept. The same command carries on.", err=True)
+        context.exit(130)
+    _summary(folder)
+    if report:
+        _report(folder, options["data_root"])
+    if failed:
+        click.echo(f"{len(failed)} trials failed; everything else is kept:", err=True)
+        for outcome in failed:
+            click.echo(f"  {outcome.trial}: {outcome.error}", err=True)
+        click.echo(f"Tracebacks: {folder / 'failures.log'}. The same command tries them again.", err=True)
+        context.exit(1)
+
+
+def _summary(folder: Path) -> None:
+    """Per task: final value and AUBC, mean ± std over seeds."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from albench.analysis.curves import summary
+    from albench.api import load_results
+    from albench.store import Store
+
+    manifest = Store(folder).manifest()
+    assert manifest is not None
+    results = load_results(folder)
+    for label, task in manifest["tasks"].items():
+        rows = summary(results[results["task"] == label], task["metric"])
+        if rows.empty:
+            continue
+        table = Table(title=f"{label}: {task['metric']}", title_justify="left")
+        for heading in ("strategy", "seeds", "labels", "final", "AUBC"):
+            table.add_column(heading, justify="left" if heading == "strategy" else "right")
+        for row in rows.itertuples():
+            cheats = manifest["strategies"].get(row.strategy, {}).get("cheats")
+            table.add_row(
+                f"{row.strategy} (sees hidden labels)" if cheats else row.strategy,
+                str(row.seeds),
+                str(row.labelled),
+                f"{row.final_mean:.4f} ± {row.final_std:.4f}",
+                f"{row.aubc_mean:.4f} ± {row.aubc_std:.4f}",
+            )
+        Console().print(table)
+
+
+def _report(folder: Path, data_root: Path | None) -> None:
+    from albench import report
+
+    click.echo(f"Report: {report.write([folder], data_root=data_root)}")

@@ -1,0 +1,244 @@
+"""Many trials on this machine: checked before anything runs, then run by worker processes, none stopped by another."""
+
+import contextlib
+import functools
+import os
+import time
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+from rich.console import Console
+
+from albench import manifest, registry, tables
+from albench.cycle import Plan, TrialRun
+from albench.errors import AlbenchError
+from albench.progress import Display, Heartbeat
+from albench.recipe import Recipe
+from albench.samples import Data
+from albench.store import Record, Store, Trial
+from albench.suite import Suite, resolve
+from albench.training import Setup
+
+
+@dataclass(frozen=True)
+class Run:
+    """A resolved suite with where it runs. Picklable: every worker gets it whole."""
+
+    suite: Suite
+    folder: Path
+    data_root: Path | None
+    device: str
+    plugins: tuple[Path, ...] = ()
+
+    def trials(self) -> list[Trial]:
+        """Strategy by strategy, so that trials which share a stage 0 seldom start at the same moment."""
+        suite = self.suite
+        return [Trial(t, s, k) for s in suite.strategies for k in range(suite.seeds) for t in suite.tasks]
+
+    def plan(self, task: str) -> Plan:
+        """Stages and label counts of a task."""
+        entry = self.suite.tasks[task]
+        assert entry.initial is not None
+        assert entry.budget is not None
+        return Plan(self.suite.stages, entry.initial, entry.budget, entry.subset or 0, self.suite.warm_start)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a trial ended: the error in one line and its traceback, or None."""
+
+    trial: Trial
+    error: str | None = None
+    trace: str | None = None
+
+
+def pick_device(name: str) -> str:
+    """'auto' is CUDA where there is any.
+
+    Raises:
+        AlbenchError: no such device on this machine.
+    """
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    kind, _, number = name.partition(":")
+    if kind not in ("cpu", "cuda") or (number and not number.isdigit()):
+        raise AlbenchError(f"device {name!r}: use auto, cpu, cuda or cuda:0")
+    if kind == "cuda" and (not torch.cuda.is_available() or int(number or 0) >= torch.cuda.device_count()):
+        raise AlbenchError(
+            f"device {name!r}: this machine has {torch.cuda.device_count()} CUDA devices; use --device cpu"
+        )
+    return name
+
+
+def execute(run: Run, jobs: int | None, command: list[str], console: Console) -> list[Outcome]:
+    """Run every trial of the suite that is not finished; returns the failed ones. The tables are written at the end.
+
+    Raises:
+        AlbenchError: something is wrong that would stop every trial, or another process works on the folder.
+    """
+    run = Run(resolve(run.suite), run.folder.resolve(), run.data_root, pick_device(run.device), run.plugins)
+    try:
+        (run.folder / ".locks").mkdir(parents=True, exist_ok=True)
+        with FileLock(run.folder / ".locks" / "run", timeout=0):
+            return _execute(run, jobs, command, console)
+    except Timeout:
+        raise AlbenchError(
+            f"{run.folder}: another albench run works on this folder; wait for it or use --out"
+        ) from None
+    except PermissionError as error:
+        raise AlbenchError(f"{error.filename}: cannot be written; choose another --out") from error
+
+
+def _execute(run: Run, jobs: int | None, command: list[str], console: Console) -> list[Outcome]:
+    store = Store(run.folder)
+    before = store.manifest()
+    if before is not None:
+        manifest.refuse_changes(before, run.suite, run.folder, run.plugins)
+    facts = {label: _facts(run, label) for label in run.suite.tasks}
+    session = manifest.session(run.device, command)
+    store.save_manifest(manifest.manifest(run.suite, facts, before, run.data_root, run.plugins, session))
+    trials = run.trials()
+    done = {trial: _stages_done(store, trial, run.suite.stages) for trial in trials}
+    waiting = [trial for trial in trials if done[trial] < run.suite.stages]
+    if len(waiting) < len(trials):
+        console.print(f"{len(trials) - len(waiting)} of {len(trials)} trials are finished already; the rest goes on.")
+    failed = []
+    display = Display(run.folder, waiting, run.suite.stages, console, sum(done[t] for t in waiting))
+    try:
+        with display.live():
+            for outcome in _outcomes(run, waiting, facts, jobs or _default_jobs(run)):
+                new = _stages_done(store, outcome.trial, run.suite.stages) - done[outcome.trial]
+                display.ended(outcome.trial, outcome.error, new)
+                _log(run.folder, outcome)
+                if outcome.error is not None:
+                    failed.append(outcome)
+    finally:
+        tables.write(store)
+    return failed
+
+
+def _outcomes(run: Run, trials: list[Trial], facts: dict[str, Record], jobs: int) -> Iterator[Outcome]:
+    """Outcomes as they come: in this process for one job, else from worker processes."""
+    if jobs == 1 or len(trials) <= 1:
+        yield from (run_trial(run, trial, facts[trial.task]["fingerprint"]) for trial in trials)
+        return
+    import joblib
+    from joblib.externals.loky.process_executor import TerminatedWorkerError
+
+    calls = (joblib.delayed(run_trial)(run, trial, facts[trial.task]["fingerprint"]) for trial in trials)
+    ended = set()
+    try:
+        for outcome in joblib.Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1)(calls):
+            ended.add(outcome.trial)
+            yield outcome
+    except TerminatedWorkerError:
+        lost = "a worker process was killed (out of memory?); finished stages are kept"
+        yield from (Outcome(trial, lost) for trial in trials if trial not in ended)
+
+
+def run_trial(run: Run, trial: Trial, fingerprint: str) -> Outcome:
+    """One trial from start (or wherever its records end) to finish; whatever goes wrong comes back as its outcome."""
+    heartbeat = Heartbeat(run.folder, trial)
+    try:
+        for plugin in run.plugins:
+            registry.load_plugin(plugin)
+        torch.set_num_threads(run.suite.numerics.threads)
+        _trial_run(run, trial, fingerprint, heartbeat).run()
+        return Outcome(trial)
+    except AlbenchError as error:
+        return Outcome(trial, str(error), traceback.format_exc())
+    except torch.cuda.OutOfMemoryError as error:
+        tip = "use a smaller numerics.scoring_batch or recipe.batch"
+        return Outcome(trial, f"out of GPU memory; {tip} ({str(error).splitlines()[0]})", traceback.format_exc())
+    except Exception as error:
+        message = str(error).strip().splitlines()
+        return Outcome(trial, f"{type(error).__name__}: {message[0] if message else ''}", traceback.format_exc())
+    finally:
+        heartbeat.end()
+
+
+def _trial_run(run: Run, trial: Trial, fingerprint: str, heartbeat: Heartbeat) -> TrialRun:
+    entry, chosen = run.suite.tasks[trial.task], run.suite.strategies[trial.strategy]
+    assert entry.task is not None
+    assert chosen.strategy is not None
+    device = torch.device(run.device)
+    task = registry.tasks.get(entry.task)(**entry.params)
+    data = _data_on(task, run.data_root, device)
+    strategy_class = registry.strategies.get(chosen.strategy)
+    companion, companion_params = None, {}
+    if chosen.companion is not None:
+        companion = registry.companions.get(chosen.companion)
+        companion_params = {**entry.companions.get(chosen.companion, {}), **chosen.companion_params}
+    setup = Setup(
+        task,
+        data,
+        Recipe.model_validate(entry.recipe),
+        run.suite.numerics,
+        device,
+        (run.suite.seed, trial.seed, trial.task),
+        companion,
+        companion_params,
+    )
+    return TrialRun(
+        trial,
+        setup,
+        run.plan(trial.task),
+        functools.partial(strategy_class, **chosen.params),
+        chosen.strategy,
+        {"task": entry.task, "params": entry.params, "data": fingerprint},
+        Store(run.folder),
+        heartbeat,
+    )
+
+
+@functools.lru_cache(maxsize=4)
+def _data_on(task: Any, root: Path | None, device: torch.device) -> Data:
+    """A task's data, loaded once per worker."""
+    data = task.load(root)
+    return Data(data.pool.to(device), data.test.to(device), data.classes, data.notes)
+
+
+def _default_jobs(run: Run) -> int:
+    """A worker per core on a CPU, one on a GPU."""
+    if run.device != "cpu":
+        return 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // run.suite.numerics.threads)
+
+
+def _stages_done(store: Store, trial: Trial, stages: int) -> int:
+    """How many of the stages asked for have all their records."""
+    kinds = {(r["kind"], r["stage"]) for r in store.records(trial)}
+    whole = sum(("trained", s) in kinds and ("selected", s) in kinds for s in range(stages - 1))
+    last = ("trained", stages - 1) in kinds and {("finished", stages - 1), ("selected", stages - 1)} & kinds
+    return whole + bool(last)
+
+
+def _facts(run: Run, label: str) -> Record:
+    """Load a task's data and check that the plan fits it.
+
+    Raises:
+        AlbenchError: the data cannot be read, or the plan does not fit them.
+    """
+    entry = run.suite.tasks[label]
+    assert entry.task is not None
+    task = registry.tasks.get(entry.task)(**entry.params)
+    try:
+        data = _data_on(task, run.data_root, torch.device("cpu"))
+    except AlbenchError as error:
+        raise AlbenchError(f"task {label!r}: {error}") from error
+    return manifest.task_facts(label, entry, task, data, run.plan(label))
+
+
+def _log(folder: Path, outcome: Outcome) -> None:
+    """Failures with their tracebacks go to failures.log; the terminal shows the line alone."""
+    if outcome.error is None:
+        return
+    with contextlib.suppress(OSError), (folder / "failures.log").open("a", encoding="utf-8") as file:
+        when = time.strftime("%Y-%m-%d %H:%M:%S")
+        file.write(f"{when} {outcome.trial}: {outcome.error}\n{outcome.trace or ''}\n")

@@ -1,0 +1,158 @@
+"""What a run is: checked against the data and against what its folder holds already, and written down whole."""
+
+import contextlib
+import hashlib
+import os
+import platform
+import subprocess
+import sys
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+import albench
+from albench import registry
+from albench.cycle import Plan
+from albench.errors import AlbenchError
+from albench.samples import Data
+from albench.store import Record
+from albench.suite import Suite, TaskEntry, differences
+from albench.task import Task
+
+
+def task_facts(label: str, entry: TaskEntry, task: Task, data: Data, plan: Plan) -> Record:
+    """What the manifest says of a task.
+
+    Raises:
+        AlbenchError: the plan does not fit the data: more labels than samples.
+    """
+    needed, size = plan.labelled(plan.stages - 1), len(data.pool)
+    if needed > size:
+        raise AlbenchError(
+            f"task {label!r}: {plan.stages} stages need {needed} labels ({plan.initial} + {plan.stages - 1} × "
+            f"{plan.budget}), but the pool has {size} samples; lower tasks.{label}.budget or --stages"
+        )
+    if 0 < plan.subset < plan.budget:
+        raise AlbenchError(f"task {label!r}: subset {plan.subset} is smaller than the budget {plan.budget}")
+    model = task.build(data.classes)
+    return {
+        "task": entry.task,
+        "metric": task.metric,
+        "source": task.source,
+        "pool": size,
+        "test": len(data.test),
+        "classes": list(data.classes),
+        "fingerprint": data.fingerprint(),
+        "notes": data.notes,
+        "parameters": sum(p.numel() for p in model.parameters()),
+    }
+
+
+def refuse_changes(before: Record, suite: Suite, folder: Path, plugins: tuple[Path, ...]) -> None:
+    """A run may grow by tasks, strategies, seeds and stages; anything else would mix two experiments."""
+    changed = differences(before["suite"], suite.model_dump(mode="json"))
+    now = _plugin_sums(plugins)
+    for path, digest in before.get("plugins", {}).items():
+        if path in now and now[path] != digest:
+            changed.append(f"plug-in {path}: its content has changed")
+    if changed:
+        raise AlbenchError(
+            f"{folder} holds a run with other settings; use another --out, or undo: " + "; ".join(changed)
+        )
+
+
+def _plugin_sums(plugins: tuple[Path, ...]) -> dict[str, str]:
+    return {str(p): hashlib.blake2b(p.read_bytes(), digest_size=16).hexdigest() for p in plugins}
+
+
+def manifest(
+    resolved: Suite,
+    facts: dict[str, Record],
+    before: Record | None,
+    data_root: Path | None,
+    plugins: tuple[Path, ...],
+    session: Record,
+) -> Record:
+    """What was asked for, on what, with what; an earlier manifest is grown, never forgotten.
+
+    Raises:
+        AlbenchError: a task's data are not those that the run began with.
+    """
+    suite = resolved.model_dump(mode="json")
+    old = before or {"suite": {}, "tasks": {}, "strategies": {}, "plugins": {}, "sessions": []}
+    for label, task in facts.items():
+        known = old["tasks"].get(label)
+        if known is not None and known["fingerprint"] != task["fingerprint"]:
+            raise AlbenchError(f"task {label!r}: the data are not those this run was made with; use another --out")
+    for key in ("tasks", "strategies"):
+        suite[key] = {**old["suite"].get(key, {}), **suite[key]}
+    planned = old["suite"].get("planned_seeds", suite["seeds"])
+    for key in ("seeds", "stages"):
+        suite[key] = max(suite[key], old["suite"].get(key, 0))
+    strategies = {
+        label: {
+            "strategy": entry["strategy"],
+            "companion": entry["companion"],
+            "cheats": registry.strategies.get(entry["strategy"]).cheats,
+        }
+        for label, entry in resolved.model_dump(mode="json")["strategies"].items()
+    }
+    return {
+        "format": 1,
+        "albench": albench.__version__,
+        "suite": {**suite, "planned_seeds": planned},
+        "tasks": {**old["tasks"], **facts},
+        "strategies": {**old["strategies"], **strategies},
+        "data_root": str(data_root) if data_root else old.get("data_root"),
+        "plugins": {**old["plugins"], **_plugin_sums(plugins)},
+        "sessions": [*old["sessions"], session],
+    }
+
+
+def session(device: str, command: list[str]) -> Record:
+    """The circumstances of one call: versions, machine, device."""
+    packages = ("numpy", "pandas", "scipy", "scikit-learn", "torch", "torchvision")
+    return {
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": command,
+        "albench": albench.__version__,
+        "python": platform.python_version(),
+        **{name: version(name) for name in packages},
+        "platform": platform.platform(),
+        "cpu": _cpu(),
+        "cores": os.cpu_count(),
+        "device": device,
+        "gpu": torch.cuda.get_device_name(device) if device != "cpu" else None,
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "tf32": torch.backends.cuda.matmul.allow_tf32,
+        "git": _git(),
+    }
+
+
+def _cpu() -> str:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _git() -> Record | None:
+    """Commit of albench's own checkout, and whether it was changed; None where it is installed from a package."""
+    home = Path(albench.__file__).resolve().parent.parent
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(["git", "-C", str(home), *arguments], capture_output=True, text=True, timeout=10)
+        return done.stdout.strip() if done.returncode == 0 else ""
+
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        if (home / "pyproject.toml").is_file() and (commit := git("rev-parse", "HEAD")):
+            return {"commit": commit, "changed": bool(git("status", "--porcelain", "--untracked-files=no"))}
+    return None
+
+
+def command_line() -> list[str]:
+    """What was typed, for the manifest."""
+    return ["albench", *sys.argv[1:]] if "albench" in Path(sys.argv[0]).name else ["python", *sys.argv]

@@ -1,0 +1,106 @@
+"""Tables derived from a run's records; they can always be made again.
+
+results.csv     task,strategy,seed,stage,labelled,metric,value     what was measured: equal for equal runs, to the bit
+costs.csv       the same columns: seconds and peak memory, which never repeat
+selections.csv  task,strategy,seed,stage,order,index               stage at which a pool row was first trained on
+diagnostics.csv task,strategy,seed,stage,where,predicted,true      a sample of predicted and true losses
+"""
+
+import csv
+import io
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from albench.store import Record, Store, write_whole
+
+TIDY = ("task", "strategy", "seed", "stage", "labelled", "metric", "value")
+TABLES: dict[str, tuple[str, ...]] = {
+    "results": TIDY,
+    "costs": TIDY,
+    "selections": ("task", "strategy", "seed", "stage", "order", "index"),
+    "diagnostics": ("task", "strategy", "seed", "stage", "where", "predicted", "true"),
+}
+
+
+def write(store: Store) -> None:
+    """Make all tables from the records."""
+    rows: dict[str, list[tuple]] = {name: [] for name in TABLES}
+    for trial in store.trials():
+        records = store.records(trial)
+        head = (trial.task, trial.strategy, trial.seed)
+        for name, add in (("results", _results), ("costs", _costs), ("diagnostics", _diagnostics)):
+            rows[name] += [(*head, *row) for row in add(records)]
+        rows["selections"] += [(*head, *row) for row in _selections(records)]
+    for name, columns in TABLES.items():
+        write_whole(store.folder / f"{name}.csv", _csv(columns, rows[name]))
+
+
+def _csv(columns: Iterable[str], rows: Iterable[tuple]) -> bytes:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(rows)
+    return text.getvalue().encode()
+
+
+def _of_kind(records: list[Record], *kinds: str) -> list[Record]:
+    """The records of some kinds by stage; where a stage was extended, the later one."""
+    by_stage = {r["stage"]: r for r in records if r["kind"] in kinds}
+    return [by_stage[stage] for stage in sorted(by_stage)]
+
+
+def _labelled(records: list[Record]) -> dict[int, int]:
+    return {r["stage"]: r["labelled"] for r in records if r["kind"] == "trained"}
+
+
+def _results(records: list[Record]) -> Iterator[tuple[int, int, str, float]]:
+    labelled = _labelled(records)
+    for record in _of_kind(records, "trained"):
+        yield from ((record["stage"], record["labelled"], name, value) for name, value in record["metrics"].items())
+        yield record["stage"], record["labelled"], "objective", record["objective"]
+    for record in _of_kind(records, "selected", "finished"):
+        for where, worth in record.get("diagnosis", {}).items():
+            for predictor, values in worth["predictors"].items():
+                for name, value in values.items():
+                    yield record["stage"], labelled[record["stage"]], f"{name}/{where}/{predictor}", value
+
+
+def _costs(records: list[Record]) -> Iterator[tuple[int, int, str, Any]]:
+    labelled = _labelled(records)
+    for record in [*_of_kind(records, "trained"), *_of_kind(records, "selected", "finished")]:
+        stage = record["stage"]
+        for name, value in record.get("seconds", {}).items():
+            yield stage, labelled[stage], f"seconds/{name}", round(value, 4)
+        if "peak_memory" in record:
+            yield stage, labelled[stage], "peak-memory/train", record["peak_memory"]
+
+
+def _selections(records: list[Record]) -> Iterator[tuple[int, int, int]]:
+    for record in _of_kind(records, "trained"):
+        if record["stage"] == 0:
+            yield from ((0, order, index) for order, index in enumerate(record["initial"]))
+    for record in _of_kind(records, "selected"):
+        yield from ((record["stage"] + 1, order, index) for order, index in enumerate(record["indices"]))
+
+
+def _diagnostics(records: list[Record]) -> Iterator[tuple[int, str, float, float]]:
+    for record in _of_kind(records, "selected", "finished"):
+        for where, worth in record.get("diagnosis", {}).items():
+            yield from ((record["stage"], where, predicted, true) for predicted, true in worth["scatter"])
+
+
+def table(folder: Path, name: str) -> Any:
+    """One of the tables as a DataFrame.
+
+    Raises:
+        AlbenchError: the folder holds no run.
+    """
+    import pandas as pd
+
+    from albench.errors import AlbenchError
+
+    path = folder / f"{name}.csv"
+    if not path.is_file():
+        raise AlbenchError(f"{folder}: no {name}.csv; is it a folder that `albench run` wrote?")
+    return pd.read_csv(path)
