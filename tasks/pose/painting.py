@@ -42,7 +42,7 @@ def _polar(length: Tensor, angle: Tensor) -> Tensor:
 def _pose(count: int, rng: torch.Generator) -> Tensor:
     """Joints [N, 14, 2] of bodies about one torso long, hips near the origin: lean, turn, bent limbs, their lengths."""
     build = _uniform(rng, 0.85, 1.2, count)  # limb lengths of this body over its torso's
-    lean = 0.3 * torch.randn(count, generator=rng)
+    lean = 0.6 * torch.randn(count, generator=rng)
     turn = _uniform(rng, 0.35, 1.0, count) * torch.sign(
         torch.rand(count, generator=rng) - 0.35
     )  # < 0: seen from behind
@@ -131,7 +131,7 @@ def _paint(joints: Tensor, difficulty: Tensor, side: int, rng: torch.Generator) 
 
     def tone(colour: Sequence[float]) -> Tensor:
         """The colour in each image: shifted a little, and nearer to the ground the lower the contrast."""
-        varied = torch.tensor(colour) + 0.08 * torch.randn(count, 3, generator=rng)
+        varied = torch.tensor(colour) + 0.13 * torch.randn(count, 3, generator=rng)
         return ground + contrast * (varied - ground)
 
     _clutter(canvas, difficulty, tone, side, rng)
@@ -143,7 +143,7 @@ def _paint(joints: Tensor, difficulty: Tensor, side: int, rng: torch.Generator) 
 
 
 def _body(canvas: "_Canvas", joints: Tensor, torso: Tensor, tones: dict[str, Tensor], rng: torch.Generator) -> None:
-    """Far limbs, trunk, near limbs, head. Which side is the far one is drawn per image by the order of painting."""
+    """Right limbs, trunk, left limbs, head: what is painted later hides what was painted before."""
     limb = torso * _uniform(rng, 0.09, 0.13, len(joints)) + 0.2
 
     def side(names: str, hip: int, knee: int, ankle: int, shoulder: int, elbow: int, wrist: int) -> None:
