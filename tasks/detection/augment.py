@@ -1,0 +1,121 @@
+"""SSD's augmentation as batched operations on the device: colours, expand, IoU crop, mirror; one grid_sample.
+
+Images come as fractions of full brightness less the mean colour: 0 is what expanding fills with. Boxes are corners in
+fractions of the image, padded [B, G, 4], labels [B, G] with -1 for padding.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from albench.tasks.detection.boxes import iou
+
+TRIES = 50  # crops drawn per image; the first that keeps enough of an object is taken
+LEAST_OVERLAP = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9)  # with an object; 0: any crop with an object's centre in it
+
+
+class Policy(NamedTuple):
+    """How strong it is. SSD's own is Policy(4, 0.3, True, 1)."""
+
+    expand: float = 4.0  # largest side of the canvas, in sides of the image; 1 switches it off
+    crop: float = 0.3  # shortest side of a crop, in sides of the canvas; 1 switches it off
+    mirror: bool = True
+    photometric: float = 1.0  # 0 switches it off
+
+
+def augment(
+    image: Tensor, boxes: Tensor, labels: Tensor, size: int, policy: Policy, rng: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Image [B, C, size, size], boxes and labels under one random change per image; lost objects get label -1."""
+    image = colour(image, policy.photometric, rng)
+    region = crop(expand(len(image), policy.expand, rng), boxes, labels, policy.crop, rng)
+    flip = torch.rand(len(image), generator=rng, device=image.device) < (0.5 if policy.mirror else 0)
+    image = look(image, region, flip, size)
+    return image, *move(boxes, labels, region, flip)
+
+
+def uniform(shape: tuple[int, ...], low: float, high: float, rng: torch.Generator) -> Tensor:
+    """Uniform numbers on the generator's device."""
+    return low + (high - low) * torch.rand(shape, generator=rng, device=rng.device)
+
+
+def colour(image: Tensor, strength: float, rng: torch.Generator) -> Tensor:
+    """Brightness (±32 of 255), contrast and saturation (.5 to 1.5) and hue (±18°), each for half of the images.
+
+    All four are linear, so they are one 3 × 3 matrix and one offset per image. Saturation mixes with the grey value
+    and hue is a rotation about the grey axis, where SSD goes through HSV. Grey images have no saturation and hue.
+    """
+    if strength == 0:
+        return image
+    count, channels = image.shape[:2]
+    amount = uniform((4, count), -1, 1, rng) * strength * (uniform((4, count), 0, 1, rng) < 0.5)
+    bright, gain = amount[0] * 32 / 255, 1 + amount[1] * 0.5
+    if channels != 3:
+        return image * gain[:, None, None, None] + bright[:, None, None, None]
+    angle, saturation = amount[2] * math.pi / 10, 1 + amount[3] * 0.5
+    grey = torch.full((3, 3), 1 / 3, device=image.device)
+    chroma = torch.eye(3, device=image.device) - grey
+    cross = torch.tensor([[0.0, -1, 1], [1, 0, -1], [-1, 1, 0]], device=image.device) / math.sqrt(3)
+    turn = chroma * angle.cos()[:, None, None] + cross * angle.sin()[:, None, None]
+    matrix = gain[:, None, None] * (grey + saturation[:, None, None] * turn)
+    flat = torch.baddbmm(bright[:, None, None], matrix, image.flatten(2))
+    return flat.reshape(image.shape)
+
+
+def expand(count: int, largest: float, rng: torch.Generator) -> Tensor:
+    """For half of the images a canvas up to `largest` sides wide with the image somewhere on it; corners [B, 4]."""
+    side = torch.where(uniform((count,), 0, 1, rng) < 0.5, uniform((count,), 1, largest, rng), 1.0)[:, None]
+    low = -uniform((count, 2), 0, 1, rng) * (side - 1)
+    return torch.cat((low, low + side), 1)
+
+
+def crop(canvas: Tensor, boxes: Tensor, labels: Tensor, least: float, rng: torch.Generator) -> Tensor:
+    """A part of each canvas (corners [B, 4]) that keeps an object, or the whole canvas; corners [B, 4].
+
+    One time in seven the whole; else the first of 50 random crops (sides `least` to 1, at most twice as long as wide)
+    that holds an object's centre and overlaps it by a minimum, drawn from LEAST_OVERLAP.
+    """
+    count = len(canvas)
+    share = uniform((count, TRIES, 2), least, 1, rng)
+    corner = uniform((count, TRIES, 2), 0, 1, rng) * (1 - share)
+    mode = torch.randint(len(LEAST_OVERLAP) + 1, (count, 1), generator=rng, device=rng.device)
+    if least >= 1:
+        return canvas
+    origin, side = canvas[:, None, :2], (canvas[:, 2:] - canvas[:, :2])[:, None]
+    low = origin + corner * side
+    tried = torch.cat((low, low + share * side), 2)
+    centre = ((boxes[..., :2] + boxes[..., 2:]) / 2)[:, None]
+    inside = ((centre > tried[:, :, None, :2]) & (centre < tried[:, :, None, 2:])).all(3) & (labels >= 0)[:, None]
+    minimum = torch.tensor((*LEAST_OVERLAP, 2.0), device=canvas.device)[mode]  # 2 is never reached: the whole canvas
+    ratio = share[..., 0] / share[..., 1]
+    good = (inside & (iou(tried, boxes) >= minimum[..., None])).any(2) & (ratio > 0.5) & (ratio < 2)
+    first = (good * torch.arange(TRIES, 0, -1, device=canvas.device)).argmax(1)
+    chosen = tried.gather(1, first[:, None, None].expand(-1, 1, 4))[:, 0]
+    return torch.where(good.any(1, keepdim=True), chosen, canvas)
+
+
+def look(image: Tensor, region: Tensor, flip: Tensor, size: int) -> Tensor:
+    """Each image's region (corners [B, 4], which may reach beyond it), mirrored where `flip`, at size × size."""
+    side, middle = region[:, 2:] - region[:, :2], region[:, :2] + region[:, 2:] - 1
+    theta = torch.zeros(len(image), 2, 3, device=image.device)
+    theta[:, 0, 0] = torch.where(flip, -side[:, 0], side[:, 0])
+    theta[:, 1, 1] = side[:, 1]
+    theta[:, :, 2] = middle
+    grid = F.affine_grid(theta, [len(image), 1, size, size], align_corners=False)
+    return F.grid_sample(image, grid, align_corners=False)
+
+
+def move(boxes: Tensor, labels: Tensor, region: Tensor, flip: Tensor) -> tuple[Tensor, Tensor]:
+    """Boxes in fractions of their region, cut at its edges; objects whose centre is outside get label -1."""
+    origin, side = region[:, None, :2], (region[:, 2:] - region[:, :2])[:, None]
+    low, high = (boxes[..., :2] - origin) / side, (boxes[..., 2:] - origin) / side
+    mirrored = flip[:, None]
+    left = torch.where(mirrored, 1 - high[..., 0], low[..., 0])
+    right = torch.where(mirrored, 1 - low[..., 0], high[..., 0])
+    moved = torch.stack((left, low[..., 1], right, high[..., 1]), 2)
+    centre = (moved[..., :2] + moved[..., 2:]) / 2
+    kept = ((centre > 0) & (centre < 1)).all(2)
+    return moved.clamp(0, 1), torch.where(kept, labels, -1)

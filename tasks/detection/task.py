@@ -1,0 +1,232 @@
+"""What the detection tasks share: everything but where their images come from."""
+
+import functools
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Any, ClassVar
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.ops import batched_nms
+
+from albench.samples import Batch, Samples
+from albench.task import Prediction, Raw, Task
+from albench.tasks.detection.augment import Policy, augment
+from albench.tasks.detection.boxes import Grid, decode, default_boxes, match
+from albench.tasks.detection.loss import multibox_loss, scale
+from albench.tasks.detection.metric import Boxes, average_precision
+from albench.tasks.detection.network import SSD, Compact, compact_grids
+
+LOW_SCORE, PER_CLASS, NMS, PER_IMAGE = 0.01, 400, 0.45, 200  # SSD's own detection step
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+
+
+@functools.cache
+def _defaults(grids: tuple[Grid, ...], device: torch.device) -> Tensor:
+    with torch.inference_mode(False):  # made once, used in training too
+        return default_boxes(grids).to(device)
+
+
+class Detection(Task):
+    """Objects in boxes, found by an SSD. The metric is mean average precision at IoU .5 by VOC's rules.
+
+    Targets of Samples: boxes fp32 [N, G, 4], (xmin, ymin, xmax, ymax) in 1-based inclusive pixels of the original
+    image; labels int64 [N, G], -1 for padding; difficult bool [N, G]; size int64 [N, 2], the original's height and
+    width. Batches from `prepare` and `augment` hold what each default box is to say: matched int64 [B, D], 0 for
+    background, and offsets [B, D, 4].
+    """
+
+    metric: ClassVar[str] = "map"
+    channels: ClassVar[int] = 3
+    mean: ClassVar[tuple[float, ...]] = (0.482, 0.459, 0.408)
+
+    size: Annotated[int, Field(ge=24, multiple_of=8)] = 48  # side of the network's input, pixels
+    width: Annotated[int, Field(gt=0)] = 16  # channels of the network's first stage
+    dropout: Fraction = 0.0  # on the source maps' way into the heads
+    expand: Annotated[float, Field(ge=1, le=8)] = 4.0  # augmentation: largest canvas, in sides of the image
+    crop: Annotated[float, Field(gt=0, le=1)] = 0.3  # shortest side of a crop
+    mirror: bool = True
+    photometric: Annotated[float, Field(ge=0, le=1)] = 1.0
+    train_difficult: bool = True  # learn from objects that the evaluation leaves out
+
+    @property
+    def can(self) -> frozenset[str]:
+        """Dropout, where there is any."""
+        return frozenset({"dropout"} if self.dropout else ())
+
+    @property
+    def grids(self) -> tuple[Grid, ...]:
+        """The default boxes, map by map."""
+        return compact_grids(self.size)
+
+    @property
+    def deviation(self) -> float:
+        """What images are divided by, as a fraction of full brightness."""
+        return 0.225
+
+    def build(self, classes: Sequence[str]) -> nn.Module:
+        """A compact SSD with fresh weights."""
+        return SSD(Compact(self.channels, self.width, len(self.grids)), self.grids, len(classes), self.dropout)
+
+    def prepare(self, batch: Batch) -> Batch:
+        """Images at network size, normalised; the targets as they are and, if present, `matched` and `offsets`."""
+        image = self._centred(batch["image"])
+        if image.shape[-1] != self.size:
+            image = F.interpolate(image, (self.size, self.size), mode="bilinear", antialias=True)
+        ready = {**batch, "image": image / self.deviation}
+        if "boxes" in batch:
+            ready |= self._encoded(*self._truth(batch))
+        return ready
+
+    def augment(self, batch: Batch, rng: torch.Generator) -> Batch:
+        """As `prepare`; of the targets only `labels` is handed on, with -1 for objects that were cropped away."""
+        policy = Policy(self.expand, self.crop, self.mirror, self.photometric)
+        image, boxes, labels = augment(self._centred(batch["image"]), *self._truth(batch), self.size, policy, rng)
+        ready = {"image": image / self.deviation}
+        if "boxes" in batch:
+            ready |= {"labels": labels, **self._encoded(boxes, labels)}
+        return ready
+
+    def _centred(self, image: Tensor) -> Tensor:
+        mean = image.new_tensor(self.mean, dtype=torch.float32)[:, None, None]
+        return image.float() / 255 - mean
+
+    def _truth(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Boxes [B, G, 4] as fractions of the image and labels [B, G]; G = 1, all padding, where there are none."""
+        image = batch["image"]
+        if "boxes" not in batch or not batch["boxes"].shape[1]:
+            return image.new_zeros((len(image), 1, 4), dtype=torch.float32), image.new_full(
+                (len(image), 1), -1, dtype=torch.int64
+            )
+        size = batch["size"].flip(1).repeat(1, 2)[:, None].float()
+        first_pixel = torch.tensor((1.0, 1, 0, 0), device=size.device)  # pixel x covers x - 1 to x
+        labels = batch["labels"]
+        if not self.train_difficult:
+            labels = labels.masked_fill(batch["difficult"], -1)
+        return (batch["boxes"] - first_pixel) / size, labels
+
+    def _encoded(self, boxes: Tensor, labels: Tensor) -> Batch:
+        matched, offsets = match(boxes, labels, _defaults(self.grids, boxes.device))
+        return {"matched": matched, "offsets": offsets}
+
+    def losses(self, raw: Raw, batch: Batch) -> Tensor:
+        """s_i [B] of SSD's objective Σ s_i / N; an image without objects has 0. See `loss.multibox_loss`."""
+        return multibox_loss(raw["logits"], raw["offsets"], batch["matched"], batch["offsets"])
+
+    def scale(self, batch: Batch) -> Tensor:
+        """B / max(1, N), N the matched default boxes of the batch."""
+        return scale(batch["matched"])
+
+    def predict(self, raw: Raw) -> Prediction:
+        """One distribution per default box over background and the classes."""
+        return Prediction(raw["logits"].float().log_softmax(2))
+
+    def features(self, raw: Raw) -> list[Tensor]:
+        """The source maps."""
+        return raw["features"]
+
+    def embedding(self, raw: Raw) -> Tensor:
+        """Spatial mean of fc7 (VGG) or of the deepest map (compact)."""
+        return raw["embedding"]
+
+    def trivial(self, batch: Batch) -> Tensor:
+        """The number of objects where the annotation is there, else the mean intensity."""
+        return (batch["labels"] >= 0).sum(1).float() if "labels" in batch else super().trivial(batch)
+
+    def detect(self, raw: Raw) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Rows in the batch [K], labels [K], scores [K], corners [K, 4] in fractions of the image; best first per row.
+
+        Scores above .01, 400 boxes a class, non-maximum suppression at IoU .45 per class, 200 boxes an image.
+        """
+        scores = raw["logits"].float().softmax(2)[..., 1:].transpose(1, 2)  # [B, C, D]
+        _, classes, defaults = scores.shape
+        boxes = decode(raw["offsets"].float(), _defaults(self.grids, scores.device)).clamp(0, 1)
+        top, place = scores.topk(min(PER_CLASS, defaults), dim=2)
+        row, label, rank = (top > LOW_SCORE).nonzero(as_tuple=True)
+        score, box = top[row, label, rank], boxes[row, place[row, label, rank]]
+        kept = batched_nms(box, score, row * classes + label, NMS)  # in falling score
+        kept = kept[row[kept].argsort(stable=True)]
+        row = row[kept]
+        rank_in_image = torch.arange(len(row), device=row.device) - torch.searchsorted(row, row)
+        few = kept[rank_in_image < PER_IMAGE]
+        return row[rank_in_image < PER_IMAGE], label[few], score[few], box[few]
+
+    def measure(
+        self, batches: Iterable[tuple[Raw, Batch]], classes: Sequence[str]
+    ) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+        """ "map" (all-point), "map@11pt" and "ap/<class>", scored in the original images' pixels.
+
+        Outcomes: loss [N]; positives int16 [N, classes], the objects that count; and flat, one row a detection:
+        sample, label, score, hit (1, 0 for a miss, -1 for ignored) and box (float16, 1-based inclusive pixels).
+        """
+        found, truth, losses, done = [], [], [], 0
+        for raw, batch in batches:
+            losses.append(self.losses(raw, batch))
+            found.append(self._found(raw, batch, done))
+            truth.append(_annotated(batch, done))
+            done += len(batch["image"])
+        detections, objects = _joined(found), _joined(truth)
+        area, eleven, verdict = average_precision(detections, objects, len(classes))
+        counted = ~np.isnan(area)
+        numbers = {"map": float(area[counted].mean()), "map@11pt": float(eleven[counted].mean())}
+        numbers |= {f"ap/{name}": float(v) for name, v in zip(classes, area, strict=True) if v == v}
+        positives = np.zeros((done, len(classes)), np.int16)
+        counts = objects.weight == 0
+        np.add.at(positives, (objects.sample[counts], objects.label[counts]), 1)
+        return numbers, {
+            "loss": torch.cat(losses).cpu().numpy(),
+            "positives": positives,
+            "sample": detections.sample.astype(np.int32),
+            "label": detections.label.astype(np.int16),
+            "score": detections.weight.astype(np.float32),
+            "hit": verdict,
+            "box": detections.box.astype(np.float16),
+        }
+
+    def _found(self, raw: Raw, batch: Batch, done: int) -> Boxes:
+        row, label, score, box = self.detect(raw)
+        size = batch["size"].flip(1).repeat(1, 2)[row]
+        pixels = box * size + torch.tensor((1.0, 1, 0, 0), device=box.device)
+        return Boxes(*(t.cpu().numpy() for t in (row + done, label, pixels, score)))
+
+    def draw(self, axes: Any, samples: Samples, row: int, classes: Sequence[str]) -> None:
+        """The image with its boxes, a colour and a name per class; dashed where difficult."""
+        from matplotlib import colormaps
+
+        height, width = samples.targets["size"][row].tolist()
+        image = samples.images[row].permute(1, 2, 0).numpy()
+        axes.imshow(
+            image if image.shape[2] == 3 else image[..., 0], cmap="gray", extent=(0.5, width + 0.5, height + 0.5, 0.5)
+        )
+        palette = colormaps["tab20" if len(classes) > 10 else "tab10"]
+        targets = [samples.targets[k][row].tolist() for k in ("boxes", "labels", "difficult")]
+        for (x1, y1, x2, y2), label, difficult in zip(*targets, strict=True):
+            if label < 0:
+                continue
+            colour = palette(label % palette.N)
+            line = "--" if difficult else "-"
+            left, right, top, bottom = x1 - 0.5, x2 + 0.5, y1 - 0.5, y2 + 0.5
+            axes.plot([left, right, right, left, left], [top, top, bottom, bottom, top], line, color=colour, lw=1.2)
+            axes.text(
+                left,
+                top,
+                classes[label],
+                color="white",
+                fontsize=6,
+                va="bottom",
+                clip_on=True,
+                bbox={"facecolor": colour, "edgecolor": "none", "pad": 0.5},
+            )
+        axes.axis("off")
+
+
+def _annotated(batch: Batch, done: int) -> Boxes:
+    row, place = (batch["labels"] >= 0).nonzero(as_tuple=True)
+    parts = row + done, batch["labels"][row, place], batch["boxes"][row, place], batch["difficult"][row, place]
+    return Boxes(*(t.cpu().numpy() for t in parts))
+
+
+def _joined(parts: list[Boxes]) -> Boxes:
+    return Boxes(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
