@@ -6,7 +6,7 @@ from torch import Tensor
 from albench.errors import AlbenchError
 
 # Rows whose differences are formed at once: few enough on a CPU to stay in its cache, many on a GPU to fill it.
-_CPU_ROWS, _GPU_ROWS = 512, 65536
+_CPU_ROWS, _GPU_ROWS = 2048, 65536
 _PRODUCT = 1 << 22  # entries of the product with the given centres that are held at once
 
 
