@@ -123,7 +123,7 @@ class OuterDraw(Scored):
     def select(self, pool, k, rng):
         import numpy as np
 
-        return torch.from_numpy(np.random.permutation(len(pool))[:k])  # noqa: NPY002
+        return torch.from_numpy(np.random.permutation(len(pool))[:k])
 
 
 @albench.register_strategy("broken-order")
