@@ -88,7 +88,7 @@ def manifest(
             raise AlbenchError(f"task {label!r}: the data are not those this run was made with; use another --out")
     for key in ("tasks", "strategies"):
         suite[key] = {**old["suite"].get(key, {}), **suite[key]}
-    planned = old["suite"].get("planned_seeds", suite["seeds"])
+    planned = old.get("planned_seeds", suite["seeds"])
     for key in ("seeds", "stages"):
         suite[key] = max(suite[key], old["suite"].get(key, 0))
     strategies = {
@@ -102,7 +102,8 @@ def manifest(
     return {
         "format": 1,
         "albench": albench.__version__,
-        "suite": {**suite, "planned_seeds": planned},
+        "suite": suite,
+        "planned_seeds": planned,
         "tasks": {**old["tasks"], **facts},
         "strategies": {**old["strategies"], **strategies},
         "data_root": str(data_root) if data_root else old.get("data_root"),

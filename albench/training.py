@@ -99,6 +99,7 @@ def fit(
     optimiser = _optimiser(setup.recipe, parameters)
     updates = setup.recipe.length(len(labelled))
     rng = generator(*setup.axes, stage, "augmentation", device=setup.device)
+    companion_rng = generator(*setup.axes, stage, "companion steps", device=setup.device)  # not the model's: pairing
     orders = _orders(setup, stage, labelled, updates)
     recent: list[Tensor] = []
     who = "training" + (f" with companion {setup.companion.__name__}" if setup.companion else "")
@@ -115,7 +116,8 @@ def fit(
                 nn.utils.clip_grad_norm_(parameters, setup.recipe.clip)
             optimiser.step()
             if companion is not None and unlabelled is not None:
-                companion.step(batch, task.augment(setup.data.pool.batch(unlabelled, hidden=True), rng), rng)
+                images = setup.data.pool.batch(unlabelled, hidden=True)
+                companion.step(batch, task.augment(images, companion_rng), companion_rng)
             recent.append(objective.detach())
             if (update + 1) % CHECK_EVERY == 0 or update + 1 == updates:
                 _check_finite(recent, update + 1)

@@ -163,4 +163,6 @@ def _part(samples: Samples, count: int) -> Samples:
     if count > len(samples):
         raise AlbenchError(f"{count} samples were asked for; there are {len(samples)}")
     rows = torch.from_numpy(np.random.default_rng(0).permutation(len(samples))[:count])
-    return Samples(samples.images[rows], {k: v[rows] for k, v in samples.targets.items()}, [samples.names[r] for r in rows])
+    return Samples(
+        samples.images[rows], {k: v[rows] for k, v in samples.targets.items()}, [samples.names[r] for r in rows]
+    )

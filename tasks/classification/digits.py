@@ -17,7 +17,7 @@ TEST = 597  # the other 1,200 are the pool
 class Digits(Classification):
     """8×8 images of ten digits from 43 writers (Alpaydin and Kaynak 1998): 1,200 in the pool, 597 to test on."""
 
-    recipe = Recipe(updates=140, batch=12, learning_rate=0.05, weight_decay=5e-4)
+    recipe = Recipe(updates=250, batch=16, learning_rate=0.05, weight_decay=5e-4)
     source = "UCI optical recognition of handwritten digits, bundled with scikit-learn"
     mean = (0.3,)
     std = (0.36,)

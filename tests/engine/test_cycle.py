@@ -1,0 +1,169 @@
+"""The loop that every trial goes through: pairing, label counts, what is trained when, what is recorded."""
+
+import json
+
+import pandas as pd
+import pytest
+
+import albench
+from albench import tables
+from albench.store import Store, Trial
+
+from .conftest import TINY
+
+
+def selections(folder):
+    return tables.table(folder, "selections")
+
+
+def test_every_strategy_of_a_seed_starts_with_the_same_labels_and_numbers(run):
+    folder, failed, _ = run()
+    assert failed == []
+    results, picks = albench.load_results(folder), selections(folder)
+    first = picks[picks.stage == 0].groupby(["strategy", "seed"])["index"].apply(tuple)
+    assert first.groupby("seed").nunique().tolist() == [1, 1]
+    assert first.nunique() == 2
+    accuracy = results[(results.metric == "accuracy") & (results.stage == 0)].pivot(
+        index="seed", columns="strategy", values="value"
+    )
+    assert (accuracy["random"] == accuracy["entropy"]).all()
+
+
+def test_label_counts_grow_by_the_budget_and_no_sample_is_paid_twice(run):
+    folder, _, _ = run()
+    results, picks = albench.load_results(folder), selections(folder)
+    assert sorted(results[results.metric == "accuracy"].labelled.unique()) == [8, 16, 24]
+    for _, group in picks.groupby(["strategy", "seed"]):
+        assert group["index"].is_unique
+        assert group.groupby("stage").size().tolist() == [8, 8, 8]
+        assert group["index"].between(0, 79).all()
+
+
+def test_stage_0_is_trained_once_for_strategies_that_train_alike(run):
+    folder, _, _ = run()
+    trained = [json.loads(p.read_text().partition(" ")[2]) for p in (folder / "trained").glob("*.json")]
+    # random and entropy share stage 0; learning-loss has a companion: 2 + 1 stages 0, … per seed
+    assert sum(r["stage"] == 0 for r in trained) == 2 * 2
+    assert sum(r["stage"] == 1 for r in trained) == 2 * 3
+
+
+def test_a_strategy_added_later_equals_one_that_was_there_from_the_start(run):
+    run(strategies=["random", "learning-loss"], out="grown")
+    grown, _, said = run(out="grown")
+    assert "4 of 6 trials are finished already" in said
+    whole, _, _ = run(out="whole")
+    assert (grown / "results.csv").read_bytes() == (whole / "results.csv").read_bytes()
+
+
+def test_more_stages_and_seeds_later_equal_the_whole_run(run):
+    run(stages=2, seeds=1, out="grown")
+    grown, _, _ = run(stages=3, seeds=2, out="grown")
+    whole, _, _ = run(out="whole")
+    for name in ("results", "selections", "diagnostics"):
+        assert (grown / f"{name}.csv").read_bytes() == (whole / f"{name}.csv").read_bytes()
+
+
+def test_two_workers_and_one_give_the_same(run):
+    serial, _, _ = run(out="serial")
+    parallel, failed, _ = run(out="parallel", jobs=2)
+    assert failed == []
+    assert (serial / "results.csv").read_bytes() == (parallel / "results.csv").read_bytes()
+
+
+def test_random_twins_share_the_start_and_nothing_else(run):
+    folder, _, _ = run(strategies=["random", "random-b"])
+    picks = selections(folder).pivot(index=["seed", "stage", "order"], columns="strategy", values="index")
+    same = picks["random"] == picks["random-b"]
+    assert same.loc[(slice(None), 0)].all()
+    assert same.loc[(slice(None), 1)].mean() < 0.5
+
+
+def test_the_same_selection_with_and_without_a_companion_labels_the_same(run, tiny):
+    text = TINY.replace('strategies = ["random", "entropy", "learning-loss"]', "")
+    tiny.write_text(text + '[strategies.random]\n[strategies.both]\nstrategy="random"\ncompanion="loss-prediction"\n')
+    folder, _, _ = run()
+    picks = selections(folder).pivot(index=["seed", "stage", "order"], columns="strategy", values="index")
+    assert (picks["random"] == picks["both"]).all()
+    results = albench.load_results(folder)
+    accuracy = results[results.metric == "objective"].pivot(index=["seed", "stage"], columns="strategy", values="value")
+    assert (accuracy["random"] != accuracy["both"]).all()
+
+
+def test_replay_labels_what_was_recorded_and_trains_it_without_the_module(run, tiny):
+    source, _, _ = run(out="source")
+    tiny.write_text(
+        TINY.replace('strategies = ["random", "entropy", "learning-loss"]', "")
+        + f'[strategies.replay]\nparams = {{ source = "{source}", strategy = "learning-loss" }}\n'
+    )
+    folder, failed, _ = run(out="replayed")
+    assert failed == []
+    picks, wanted = selections(folder), selections(source)
+    columns = ["seed", "stage", "order", "index"]
+    wanted = wanted[wanted.strategy == "learning-loss"][columns].reset_index(drop=True)
+    pd.testing.assert_frame_equal(picks[columns].reset_index(drop=True), wanted)
+
+
+def test_scores_are_diagnosed_on_candidates_and_test_set_and_others_are_not(run):
+    folder, _, _ = run()
+    results = albench.load_results(folder)
+    diagnosed = results[results.metric.str.startswith("ranking-accuracy/")]
+    assert set(diagnosed.strategy) == {"entropy", "learning-loss"}
+    where = diagnosed[diagnosed.strategy == "learning-loss"].groupby("metric").stage.apply(list)
+    for predictor in ("score", "entropy", "trivial"):
+        assert where[f"ranking-accuracy/test/{predictor}"] == [0, 1, 2] * 2
+        assert where[f"ranking-accuracy/candidates/{predictor}"] == [0, 1] * 2
+    assert diagnosed.value.between(0, 1).all()
+    pairs = tables.table(folder, "diagnostics")
+    assert set(pairs["where"]) == {"test", "candidates"}
+
+
+def test_the_true_loss_ranks_itself_and_is_marked(run):
+    folder, _, _ = run(strategies=["true-loss"])
+    results = albench.load_results(folder)
+    own = results[results.metric == "ranking-accuracy/candidates/score"]
+    assert own.value.tolist() == [1.0] * len(own)
+    assert Store(folder).manifest()["strategies"]["true-loss"]["cheats"] is True
+
+
+def test_a_subset_limits_the_candidates(run):
+    folder, _, _ = run(settings=["subset=8"], strategies=["entropy", "random"])
+    picks = selections(folder)
+    stage_1 = picks[picks.stage == 1].groupby(["seed", "strategy"])["index"].apply(set).unstack()
+    assert (stage_1["entropy"] == stage_1["random"]).all()  # eight candidates, eight picks: no choice
+
+
+def test_continuing_differs_from_restarting_after_stage_0_and_resumes(run):
+    restart, _, _ = run(strategies=["random"], out="a")
+    whole, _, _ = run(strategies=["random"], settings=["warm_start=true"], out="b")
+    run(strategies=["random"], settings=["warm_start=true"], stages=2, out="c")
+    grown, _, _ = run(strategies=["random"], settings=["warm_start=true"], out="c")
+    assert (whole / "results.csv").read_bytes() == (grown / "results.csv").read_bytes()
+    frames = [albench.load_results(f).query("metric == 'objective'").set_index(["seed", "stage"]).value
+              for f in (restart, whole)]  # fmt: skip
+    same = frames[0] == frames[1]
+    assert same.loc[(slice(None), 0)].all()
+    assert not same.loc[(slice(None), 2)].any()
+
+
+def test_outcomes_per_test_sample_are_kept(run):
+    folder, _, _ = run(strategies=["random"], seeds=1)
+    store = Store(folder)
+    for record in store.records(Trial("digits", "random", 0)):
+        if record["kind"] == "trained":
+            outcomes = store.outcomes(record["identity"])
+            assert set(outcomes) >= {"predicted", "loss"}
+            assert len(outcomes["loss"]) == 40
+
+
+def test_weights_stay_for_stage_0_and_the_last_stage_only(run):
+    folder, _, _ = run(strategies=["random"], seeds=1)
+    records = [r for r in Store(folder).records(Trial("digits", "random", 0)) if r["kind"] == "trained"]
+    kept = [Store(folder).weights(r["identity"]) is not None for r in records]
+    assert kept == [True, False, True]
+
+
+@pytest.mark.parametrize("budget", [1, 26])
+def test_extreme_budgets_work(run, budget):
+    folder, failed, _ = run(settings=[f"budget={budget}"])
+    assert failed == []
+    assert albench.load_results(folder).labelled.max() == 3 * budget

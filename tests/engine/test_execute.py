@@ -1,0 +1,212 @@
+"""Bad input is one line before anything runs; a trial that fails stops no other; a kill loses nothing."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+import albench
+from albench.errors import AlbenchError
+from albench.store import Store
+
+PLUGIN = '''
+import os, signal
+from pathlib import Path
+import torch
+import albench
+from albench import Companion, Strategy
+
+KILLS = Path(__file__).with_name("kills")
+
+def maybe_kill(point):
+    """Kill this process at a point that is still on the list, once."""
+    points = KILLS.read_text().split() if KILLS.exists() else []
+    if point in points:
+        points.remove(point)
+        KILLS.write_text(" ".join(points))
+        os.kill(os.getpid(), signal.SIGKILL)
+
+@albench.register_companion("{prefix}mortal")
+class Mortal(Companion):
+    def __init__(self, example):
+        super().__init__()
+        self.layer = torch.nn.Linear(example.embedding.shape[1], 1)
+
+    def loss(self, outputs, losses, progress):
+        maybe_kill(f"train{{progress:.2f}}")
+        return self.layer(outputs.embedding).square().mean()
+
+@albench.register_strategy("{prefix}fragile")
+class Fragile(Strategy):
+    companion = "{prefix}mortal"
+
+    def observe(self, outputs):
+        maybe_kill("observe")
+        return {{"score": outputs.prediction.entropy()}}
+
+    def select(self, pool, k, rng):
+        maybe_kill(f"select{{pool.stage}}")
+        return super().select(pool, k, rng)
+
+@albench.register_strategy("{prefix}raises")
+class Raises(Strategy):
+    def select(self, pool, k, rng):
+        if pool.stage == 1:
+            raise ValueError("I am broken")
+        return torch.randperm(len(pool), generator=rng)[:k]
+'''
+
+
+@pytest.fixture
+def plugin(tmp_path):
+    prefix = f"{tmp_path.name.replace('_', '-')}-"
+    path = tmp_path / "plugin.py"
+    path.write_text(PLUGIN.format(prefix=prefix))
+    return path, prefix
+
+
+def command(suite, out, *more):
+    arguments = ["run", str(suite), "--out", str(out), "--device", "cpu", "--no-report", *map(str, more)]
+    return subprocess.run([sys.executable, "-m", "albench", *arguments], capture_output=True, text=True, timeout=120)
+
+
+def test_killed_anywhere_a_run_goes_on_to_the_same_numbers(tiny, tmp_path, plugin):
+    path, prefix = plugin
+    options = ("--plugin", path, "--strategies", f"random,{prefix}fragile", "--seeds", 1, "--jobs", 1)
+    whole = command(tiny, tmp_path / "whole", *options)
+    assert whole.returncode == 0, whole.stderr
+    kills = ["train0.25", "observe", "select0", "select1"]
+    (tmp_path / "kills").write_text(" ".join(kills))
+    codes = [command(tiny, tmp_path / "killed", *options).returncode for _ in range(len(kills) + 1)]
+    assert codes == [-9] * len(kills) + [0]
+    for name in ("results", "selections", "diagnostics"):
+        files = [(tmp_path / folder / f"{name}.csv").read_bytes() for folder in ("whole", "killed")]
+        assert files[0] == files[1]
+    for trial in Store(tmp_path / "killed").trials():
+        kinds = [(r["kind"], r["stage"]) for r in Store(tmp_path / "killed").records(trial)]
+        assert len(kinds) == len(set(kinds)) == 2 * 3
+
+
+def test_a_killed_worker_fails_its_trial_with_a_line_and_the_run_can_go_on(tiny, tmp_path, plugin):
+    path, prefix = plugin
+    options = ("--plugin", path, "--strategies", f"random,{prefix}fragile", "--jobs", 2)
+    (tmp_path / "kills").write_text("select0")
+    first = command(tiny, tmp_path / "run", *options)
+    assert first.returncode == 1
+    assert "a worker process was killed" in first.stderr
+    assert command(tiny, tmp_path / "run", *options).returncode == 0
+
+
+def test_a_strategy_that_raises_stops_no_other_and_loses_no_training(run, plugin):
+    path, prefix = plugin
+    strategies = ["random", f"{prefix}raises"]
+    folder, failed, said = run(strategies=strategies, plugins=[path], seeds=1)
+    assert [str(f.trial) for f in failed] == [f"digits--{prefix}raises--seed0"]
+    assert "ValueError: I am broken" in failed[0].error
+    assert "I am broken" in said
+    assert "Traceback" in (folder / "failures.log").read_text()
+    stages = albench.load_results(folder).query("metric == 'accuracy'").groupby("strategy").stage.apply(list)
+    assert stages["random"] == [0, 1, 2]
+    assert stages[f"{prefix}raises"] == [0, 1]
+
+
+def test_other_settings_on_the_same_folder_are_refused_and_shown(run):
+    run(strategies=["random"], seeds=1)
+    with pytest.raises(AlbenchError, match=r"other settings.*tasks.digits.recipe.updates: 4 → 5"):
+        run(strategies=["random"], seeds=1, settings=["tasks.digits.recipe.updates=5"])
+
+
+def test_a_changed_plugin_is_refused(run, plugin):
+    path, prefix = plugin
+    run(strategies=["random", f"{prefix}raises"], plugins=[path], seeds=1, stages=1)
+    path.write_text(path.read_text() + "\n# changed")
+    with pytest.raises(AlbenchError, match="its content has changed"):
+        run(strategies=["random", f"{prefix}raises"], plugins=[path], seeds=1)
+
+
+def test_more_labels_than_samples_are_refused_before_anything_runs(run, tmp_path):
+    with pytest.raises(AlbenchError, match=r"3 stages need 90 labels \(30 \+ 2 × 30\), but the pool has 80"):
+        run(settings=["budget=30"])
+    assert not (tmp_path / "run" / "manifest.json").exists()
+
+
+def test_a_subset_smaller_than_the_budget_is_refused(run):
+    with pytest.raises(AlbenchError, match="subset 4 is smaller than the budget 8"):
+        run(settings=["subset=4"])
+
+
+def test_two_runs_on_one_folder_are_refused(run, tmp_path):
+    (tmp_path / "run" / ".locks").mkdir(parents=True)
+    with (
+        FileLock(tmp_path / "run" / ".locks" / "run"),
+        pytest.raises(AlbenchError, match="another albench run works on this folder"),
+    ):
+        run()
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:99", "cuda:x"])
+def test_a_wrong_device_is_said(run, device):
+    with pytest.raises(AlbenchError, match=f"device '{device}'"):
+        run(device=device)
+
+
+def test_other_data_on_the_same_folder_are_refused(run, tmp_path, monkeypatch):
+    from albench.tasks.classification.digits import Digits
+
+    run(strategies=["random"], seeds=1, stages=1)
+    original = Digits.load
+
+    def changed(self, root):
+        data = original(self, root)
+        data.pool.images[0] = 255 - data.pool.images[0]
+        return data
+
+    monkeypatch.setattr(Digits, "load", changed)
+    from albench.execute import _data_on
+
+    _data_on.cache_clear()
+    with pytest.raises(AlbenchError, match="the data are not those this run was made with"):
+        run(strategies=["random"], seeds=1, stages=2)
+    _data_on.cache_clear()
+
+
+def test_a_nan_loss_fails_the_trial_in_one_line(run):
+    _, failed, _ = run(strategies=["random"], seeds=1, settings=["recipe.learning_rate=1e30"])
+    assert "not finite at update" in failed[0].error
+
+
+def test_a_missing_companion_is_one_line(run, tiny):
+    tiny.write_text(
+        tiny.read_text().replace("strategies = [", "# [") + '[strategies.x]\nstrategy="random"\ncompanion="nix"\n'
+    )
+    with pytest.raises(AlbenchError, match="no companion is called 'nix'"):
+        run()
+
+
+def test_the_manifest_says_what_ran_on_what(run):
+    folder, _, _ = run(strategies=["random"], seeds=1)
+    manifest = Store(folder).manifest()
+    session = manifest["sessions"][0]
+    assert {"torch", "python", "cpu", "gpu", "git", "started", "command", "device"} <= set(session)
+    task = manifest["tasks"]["digits"]
+    assert (task["pool"], task["test"], task["metric"]) == (80, 40, "accuracy")
+    assert manifest["suite"]["tasks"]["digits"]["recipe"]["updates"] == 4
+    run(strategies=["random"], seeds=2)
+    grown = Store(folder).manifest()
+    assert (grown["suite"]["seeds"], grown["planned_seeds"], len(grown["sessions"])) == (2, 1, 2)
+
+
+def test_an_interrupt_leaves_tables_and_a_hint(tiny, tmp_path):
+    arguments = ["run", str(tiny), "--out", str(tmp_path / "run"), "--jobs", "1", "--set", "recipe.updates=4000"]
+    process = subprocess.Popen([sys.executable, "-m", "albench", *arguments], stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not list(Path(tmp_path / "run").glob("progress/*.json")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(2)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "The same command carries on" in said
+    assert (tmp_path / "run" / "results.csv").is_file()

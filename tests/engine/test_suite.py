@@ -1,0 +1,97 @@
+"""A suite file is checked whole, and what is wrong is said with its key, its file and what is allowed."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from albench.errors import AlbenchError
+from albench.suite import bundled, chosen, differences, parse_setting, read, resolve
+
+from .conftest import TINY
+
+
+def written(tmp_path, text):
+    path = tmp_path / "suite.toml"
+    path.write_text(text)
+    return str(path)
+
+
+@pytest.mark.parametrize("name", bundled())
+def test_bundled_suites_resolve(name):
+    suite = resolve(read(name))
+    assert suite.name == name
+    assert all(entry.budget for entry in suite.tasks.values())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("budget = 8", "budgt = 8"), r"suite.toml: budgt: unknown key. Did you mean 'budget'\? Allowed: name, "),
+        (("params =", "parms ="), r"tasks.digits.parms: unknown key. Did you mean 'params'\?"),
+        (("seeds = 2", "seeds = 0"), "seeds: Input should be greater than 0"),
+        (("seeds = 2", 'seeds = "two"'), "seeds: Input should be a valid integer.*'two'"),
+        (("seeds = 2", "seeds = = 2"), "not valid TOML"),
+        (('"entropy"', '"entopy"'), "no strategy is called 'entopy'. Did you mean 'entropy'"),
+        (("[tasks.digits]", "[tasks.digts]"), "no task is called 'digts'. Did you mean 'digits'"),
+        (("width = 4", "widht = 4"), r"tasks.digits.params: widht: unknown key. Did you mean 'width'\?"),
+        (("width = 4", "width = -4"), "tasks.digits.params: width: Input should be greater than 0"),
+        (("updates = 4", "updats = 4"), r"tasks.digits.recipe: updats: unknown key. Did you mean 'updates'\?"),
+        (("batch = 8", "batch = 7"), "tasks.digits.recipe: batch: .*multiple of 2"),
+        (("updates = 4", "updates = 4, epochs = 3"), "give either epochs or updates"),
+        (('"entropy"', '"bald"'), "'bald' is not defined on task 'digits': it needs dropout: set .*dropout"),
+        (("budget = 8", ""), "tasks.digits: no budget"),
+        (('strategies = ["random", "entropy", "learning-loss"]', "strategies = []"), "at least one task and one strat"),
+        (("[tasks.digits]", '[tasks."a/b"]'), "should match pattern"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(tmp_path, change, message):
+    assert change[0] in TINY
+    with pytest.raises(AlbenchError, match=message) as caught:
+        resolve(read(written(tmp_path, TINY.replace(*change))))
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_suite_names_the_bundled_ones():
+    with pytest.raises(AlbenchError, match="no suite 'quik'.*Did you mean 'quick'"):
+        read("quik")
+
+
+def test_settings_change_the_suite(tiny):
+    suite = read(str(tiny), ("stages=7", "tasks.digits.budget=3", "strategies.entropy.params.raw=false"))
+    assert (suite.stages, suite.tasks["digits"].budget) == (7, 3)
+    assert suite.strategies["entropy"].params == {"raw": False}
+    with pytest.raises(AlbenchError, match="with --set: tasks.digits.budgett: unknown key"):
+        read(str(tiny), ("tasks.digits.budgett=3",))
+    with pytest.raises(AlbenchError, match="write key=value"):
+        read(str(tiny), ("stages",))
+
+
+@given(st.text(max_size=30))
+def test_any_setting_parses_or_says_why(text):
+    try:
+        keys, _ = parse_setting(text)
+    except AlbenchError:
+        return
+    assert keys
+
+
+def test_chosen_picks_and_adds(tiny):
+    suite = chosen(read(str(tiny)), "strategies", ["entropy", "coreset"])
+    assert list(suite.strategies) == ["entropy", "coreset"]
+    assert resolve(suite).strategies["coreset"].strategy == "core-set"
+    with pytest.raises(AlbenchError, match="no strategy"):
+        chosen(suite, "strategies", ["nobody"])
+
+
+def test_growth_is_no_difference_but_a_changed_key_is(tiny):
+    before = resolve(read(str(tiny))).model_dump(mode="json")
+    grown = resolve(chosen(read(str(tiny), ("seeds=9", "stages=9")), "strategies", ["entropy", "badge"]))
+    assert differences(before, grown.model_dump(mode="json")) == []
+    other = resolve(read(str(tiny), ("tasks.digits.recipe.updates=5",))).model_dump(mode="json")
+    assert differences(before, other) == ["tasks.digits.recipe.updates: 4 → 5"]
+
+
+def test_a_companion_may_stand_beside_any_strategy(tmp_path):
+    text = TINY + '[strategies.x]\nstrategy = "entropy"\ncompanion = "loss-prediction"\n'
+    text = text.replace('strategies = ["random", "entropy", "learning-loss"]', "")
+    assert resolve(read(written(tmp_path, text))).strategies["x"].companion == "loss-prediction"
