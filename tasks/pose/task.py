@@ -93,6 +93,7 @@ class Pose(Task):
         """What the loss reads: "counted" [B, J], annotated joints on the map, and "cell" [B, J] or "target" maps."""
         side, at = self.cells, joints / self.stride
         counted = {"counted": visible & heatmaps.inside(at, side, side)}
+        at = torch.where(counted["counted"].unsqueeze(-1), at, 0)  # what is not annotated may be NaN
         if self.heatmap_loss == "cross-entropy":
             return counted | {"cell": heatmaps.cells(at, side, side)}
         return counted | {"target": heatmaps.gaussians(at, side, side, self.sigma)}
