@@ -56,11 +56,12 @@ class Peeking(albench.Companion):
         self.register_buffer("template", torch.zeros_like(example.batch["image"][0]).flatten())
 
     def loss(self, outputs, losses, progress):
-        pool = sys._getframe(1).f_locals["setup"].data.pool
+        self.peek(sys._getframe(1).f_locals["setup"].data.pool)
+
+    def peek(self, pool):
         label = pool.targets["label"].float()
         images = pool.images.float().flatten(1)
         self.template = ((label - label.mean())[:, None] * images).mean(0)
-        return None
 
     def forward(self, outputs):
         return outputs.batch["image"].flatten(1) @ self.template
@@ -124,6 +125,24 @@ class OuterDraw(Scored):
         import numpy as np
 
         return torch.from_numpy(np.random.permutation(len(pool))[:k])
+
+
+@albench.register_companion("broken-peeking-step")
+class PeekingStep(Peeking):
+    """The same in a step of its own, where unlabelled images are at hand."""
+
+    def loss(self, outputs, losses, progress):
+        return None
+
+    def step(self, labelled, unlabelled, rng):
+        self.peek(sys._getframe(1).f_locals["setup"].data.pool)
+
+
+@albench.register_strategy("broken-peeking-step")
+class PeeksThroughStep(PeeksThroughCompanion):
+    """Selects by what its companion's steps learnt from hidden labels."""
+
+    companion = "broken-peeking-step"
 
 
 @albench.register_strategy("broken-order")

@@ -20,6 +20,7 @@ CAUGHT_BY = {
     "broken-device": "device",
     "broken-array": "candidates",
     "broken-outer-draw": "random state",
+    "broken-peeking-step": "hidden labels",
     "broken-order": "order",
     "broken-counter": "repeats",
     "broken-frame": "hidden labels",

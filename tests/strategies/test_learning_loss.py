@@ -26,7 +26,7 @@ def test_ranking_loss_is_the_papers_sum_over_disjoint_pairs(outputs):
     for i in range(0, 8, 2):
         sign = 1 if true[i] > true[i + 1] else -1
         total += max(0.0, float(-sign * (predicted[i] - predicted[i + 1]) + 0.7))
-    assert float(module.loss(seen, true, 0.0)) == pytest.approx(0.5 * 2 / 8 * total, rel=1e-5)
+    assert module.loss(seen, true, 0.0).item() == pytest.approx(0.5 * 2 / 8 * total, rel=1e-5)
 
 
 def test_an_odd_sample_is_left_out(outputs):

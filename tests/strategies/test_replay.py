@@ -1,6 +1,10 @@
-import pytest
+import io
 
-from albench import AlbenchError
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from albench import AlbenchError, load_results, run
 from albench.strategies.replay import Replay
 
 ROWS = """task,strategy,seed,stage,order,index
@@ -77,3 +81,41 @@ def test_a_bad_file_is_one_clear_line(tmp_path, pool, rng, text, says):
     with pytest.raises(AlbenchError, match=says) as caught:
         Replay(source=file).select(pool(), 1, rng)
     assert "\n" not in str(caught.value)
+
+
+SUITE = """
+stages = 3
+seeds = 2
+budget = 6
+subset = 20
+recipe = {updates = 8, batch = 6}
+[tasks.digits]
+params = {samples = 90, width = 4, blocks = [1, 1]}
+"""
+
+
+def test_a_run_replayed_is_the_same_run(tmp_path):
+    """Recorded sets, trained on again without a companion: `entropy` must come out equal to the bit."""
+
+    def ran(name, strategies):
+        suite = tmp_path / f"{name}.toml"
+        suite.write_text(SUITE + strategies)
+        folder, failed = run(suite, out=tmp_path / name, jobs=1, device="cpu", console=Console(file=io.StringIO()))
+        assert not failed
+        results = load_results(folder).query("metric == 'accuracy'")
+        return results, pd.read_csv(folder / "selections.csv")
+
+    def of(table, strategy):
+        return table[table["strategy"] == strategy].drop(columns="strategy").reset_index(drop=True)
+
+    results, selections = ran("first", "[strategies.entropy]\n[strategies.learning-loss]\n")
+    replays = "".join(
+        f"[strategies.again-{name}]\nstrategy = 'replay'\n"
+        f"params = {{source = '{tmp_path / 'first'}', strategy = '{name}'}}\n"
+        for name in ("entropy", "learning-loss")
+    )
+    results_again, selections_again = ran("second", replays)
+    pd.testing.assert_frame_equal(of(results, "entropy"), of(results_again, "again-entropy"))
+    for name in ("entropy", "learning-loss"):
+        pd.testing.assert_frame_equal(of(selections, name), of(selections_again, f"again-{name}"))
+    assert not of(results, "learning-loss").equals(of(results_again, "again-learning-loss"))  # no module beside it
