@@ -1,0 +1,61 @@
+"""What a user installs holds everything: a link that was lost in a copy would drop a folder without a word."""
+
+import subprocess
+import sys
+import zipfile
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_the_links_stand():
+    for name in ("strategies", "tasks"):
+        link = ROOT / "albench" / name
+        assert link.is_symlink()
+        assert link.resolve() == ROOT / name
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    target = tmp_path_factory.mktemp("wheel")
+    call = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--no-deps",
+        "--no-build-isolation",
+        "-q",
+        "-w",
+        str(target),
+        str(ROOT),
+    ]
+    done = subprocess.run(call, capture_output=True, text=True)
+    if "No module named 'setuptools'" in done.stderr or "BackendUnavailable" in done.stderr:
+        pytest.skip("setuptools is not installed here, and a test must not need the network")
+    assert done.returncode == 0, done.stderr
+    return next(target.glob("*.whl"))
+
+
+def test_the_wheel_holds_every_module_suite_and_template(wheel):
+    inside = set(zipfile.ZipFile(wheel).namelist())
+    sources = [p for folder in ("albench", "strategies", "tasks") for p in (ROOT / folder).rglob("*")]
+    wanted = {
+        str(
+            path.relative_to(ROOT)
+            if path.is_relative_to(ROOT / "albench")
+            else Path("albench") / path.relative_to(ROOT)
+        )
+        for path in sources
+        if path.suffix in {".py", ".toml", ".html", ".txt", ".typed"} and "__pycache__" not in path.parts
+    }
+    assert wanted - inside == set()
+
+
+def test_every_entry_point_of_albench_names_something_that_exists():
+    for group in ("tasks", "strategies", "companions", "tasks.aliases", "strategies.aliases"):
+        for entry in entry_points(group=f"albench.{group}"):
+            assert isinstance(entry.load(), type)
