@@ -21,19 +21,8 @@ def test_the_links_stand():
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
     target = tmp_path_factory.mktemp("wheel")
-    call = [
-        sys.executable,
-        "-m",
-        "pip",
-        "wheel",
-        "--no-deps",
-        "--no-build-isolation",
-        "-q",
-        "-w",
-        str(target),
-        str(ROOT),
-    ]
-    done = subprocess.run(call, capture_output=True, text=True)
+    options = ["--no-deps", "--no-build-isolation", "--quiet", "--wheel-dir", str(target)]
+    done = subprocess.run([sys.executable, "-m", "pip", "wheel", *options, str(ROOT)], capture_output=True, text=True)
     if "No module named 'setuptools'" in done.stderr or "BackendUnavailable" in done.stderr:
         pytest.skip("setuptools is not installed here, and a test must not need the network")
     assert done.returncode == 0, done.stderr
@@ -44,13 +33,9 @@ def test_the_wheel_holds_every_module_suite_and_template(wheel):
     inside = set(zipfile.ZipFile(wheel).namelist())
     sources = [p for folder in ("albench", "strategies", "tasks") for p in (ROOT / folder).rglob("*")]
     wanted = {
-        str(
-            path.relative_to(ROOT)
-            if path.is_relative_to(ROOT / "albench")
-            else Path("albench") / path.relative_to(ROOT)
-        )
-        for path in sources
-        if path.suffix in {".py", ".toml", ".html", ".txt", ".typed"} and "__pycache__" not in path.parts
+        str(name if name.parts[0] == "albench" else Path("albench") / name)
+        for name in (path.relative_to(ROOT) for path in sources)
+        if name.suffix in {".py", ".toml", ".html", ".txt", ".typed"} and "__pycache__" not in name.parts
     }
     assert wanted - inside == set()
 
