@@ -1,6 +1,5 @@
 """`albench data`: which data the tasks need, whether they are sound, and how to get them."""
 
-import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +19,9 @@ def parse_settings(settings: tuple[str, ...]) -> dict[str, Any]:
     Raises:
         AlbenchError: a setting without "=".
     """
-    found: dict[str, Any] = {}
-    for setting in settings:
-        key, equals, text = setting.partition("=")
-        if not equals or not key.strip():
-            raise AlbenchError(f"--set {setting!r}: write key=value")
-        try:
-            found[key.strip()] = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
-            found[key.strip()] = text
-    return found
+    from albench.suite import parse_setting
+
+    return {".".join(keys): value for keys, value in map(parse_setting, settings)}
 
 
 def build_task(name: str, settings: dict[str, Any]) -> Any:
@@ -38,15 +30,9 @@ def build_task(name: str, settings: dict[str, Any]) -> Any:
     Raises:
         AlbenchError: an unknown task or parameter, or a value that the parameter does not take.
     """
-    from pydantic import ValidationError
+    from albench.suite import validated
 
-    task = tasks.get(name)
-    try:
-        return task(**settings)
-    except ValidationError as error:
-        wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        known = ", ".join(task.model_fields) or "none"
-        raise AlbenchError(f"task {name!r}: {wrong}. Its parameters are: {known}") from error
+    return validated(tasks.get(name), settings, f"task {name!r}")
 
 
 def verify(name: str, task: Any, root: Path | None) -> None:
@@ -60,8 +46,8 @@ def verify(name: str, task: Any, root: Path | None) -> None:
     _, channels, height, width = pool.images.shape
     click.echo(f"{name}: {len(pool):,} in the pool, {len(test):,} in the test set, {channels} × {height} × {width}")
     click.echo(f"  classes      {len(data.classes)}: {', '.join(data.classes)}")
-    annotations = {key: tuple(value.shape[1:]) for key, value in sorted(pool.targets.items())}
-    click.echo("  annotations  " + ", ".join(f"{key} {list(shape)}" for key, shape in annotations.items()))
+    shapes = {key: " × ".join(map(str, value.shape[1:])) for key, value in sorted(pool.targets.items())}
+    click.echo("  annotations  " + ", ".join(f"{key} {shape}".strip() for key, shape in shapes.items()))
     click.echo(f"  fingerprint  {data.fingerprint()}")
     if not data.notes:
         click.echo("  notes        none: every image and annotation was read as it is")

@@ -1,0 +1,174 @@
+"""Curves and areas against hand-worked numbers and scipy."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from albench import AlbenchError
+from albench.analysis.curves import (
+    COLUMNS,
+    aubc,
+    curves,
+    paired_difference,
+    per_seed,
+    read,
+    summary,
+    t_interval,
+    validated,
+)
+
+LABELS = (10, 20, 40)
+
+
+def tidy(values: dict[tuple[str, int], tuple[float, ...]], task="digits", metric="accuracy"):
+    """Curves by (strategy, seed) at 10, 20 and 40 labels."""
+    rows = [
+        (task, strategy, seed, stage, LABELS[stage], metric, value)
+        for (strategy, seed), curve in values.items()
+        for stage, value in enumerate(curve)
+    ]
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+TWO = tidy(
+    {
+        ("random", 0): (0.4, 0.6, 0.8),
+        ("random", 1): (0.5, 0.7, 0.7),
+        ("mine", 1): (0.5, 0.8, 0.9),
+        ("mine", 0): (0.4, 0.6, 0.9),
+    }
+)
+
+
+def test_aubc_takes_the_true_spacing():
+    assert aubc([10, 20, 40], [0.4, 0.6, 0.8]) == pytest.approx((10 * 0.5 + 20 * 0.7) / 30)
+    assert aubc([40, 10, 20], [0.8, 0.4, 0.6]) == aubc([10, 20, 40], [0.4, 0.6, 0.8])
+    assert aubc([10, 20, 40], [0.7, 0.7, 0.7]) == pytest.approx(0.7)
+    assert np.isnan(aubc([10], [0.4]))
+    assert np.isnan(aubc([10, 20, 40], [0.4, np.nan, 0.8]))
+
+
+def test_curves_mean_std_and_interval():
+    table = curves(TWO).set_index(["strategy", "labelled"])
+    point = table.loc[("random", 20)]
+    assert point["mean"] == pytest.approx(0.65)
+    assert point["std"] == pytest.approx(np.std([0.6, 0.7], ddof=1))
+    low, high = stats.t.interval(0.95, 1, 0.65, stats.sem([0.6, 0.7]))
+    assert (point["low"], point["high"]) == pytest.approx((low, high))
+    assert point["n"] == 2
+
+
+def test_one_seed_has_no_spread_and_nan_is_left_out():
+    table = curves(tidy({("random", 0): (0.4, 0.5, 0.6), ("random", 1): (np.nan, 0.7, np.inf)}))
+    table = table.set_index("labelled")
+    assert table["n"].tolist() == [1, 2, 1]
+    assert table.loc[10, "mean"] == 0.4
+    assert np.isnan(table.loc[10, ["std", "low", "high"]].astype(float)).all()
+
+
+def test_per_seed_agrees_with_the_plain_area():
+    table = per_seed(TWO)
+    for row in table.itertuples():
+        one = TWO[(TWO.strategy == row.strategy) & (TWO.seed == row.seed)]
+        assert row.aubc == pytest.approx(aubc(one.labelled, one.value))
+        assert row.final == one.value.iloc[-1]
+    assert table.complete.all()
+
+
+def test_shorter_and_broken_curves_are_not_complete():
+    results = tidy({("random", 0): (0.4, 0.6, 0.8), ("random", 1): (0.4, 0.6), ("random", 2): (0.4, np.nan, 0.8)})
+    table = per_seed(results).set_index("seed")
+    assert table.complete.tolist() == [True, False, False]
+    assert table.loc[1, "aubc"] == pytest.approx(0.5)  # of its own range
+    assert np.isnan(table.loc[2, "aubc"])
+
+
+def test_row_order_does_not_matter():
+    mixed = TWO.sample(frac=1, random_state=3)
+    expected = per_seed(TWO).sort_values(["strategy", "seed"]).reset_index(drop=True)
+    pd.testing.assert_frame_equal(per_seed(mixed).sort_values(["strategy", "seed"]).reset_index(drop=True), expected)
+
+
+@pytest.mark.parametrize("count", [2, 3, 10])
+def test_t_interval_is_scipys(count):
+    values = np.random.default_rng(count).normal(size=count)
+    expected = stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    assert t_interval(values) == pytest.approx((expected.low, expected.high))
+
+
+def test_differences_are_paired_by_seed_not_by_row():
+    ours = pd.Series([0.9, 0.8, 0.7], index=[2, 0, 5])
+    theirs = pd.Series([0.5, 0.6, 0.1], index=[0, 2, 7])
+    found = paired_difference(ours, theirs)
+    assert found["mean"] == pytest.approx(0.3)  # (0.8 − 0.5 + 0.9 − 0.6) / 2
+    assert (found["pairs"], found["unpaired"]) == (2, 2)
+    expected = stats.ttest_rel([0.8, 0.9], [0.5, 0.61]).confidence_interval(0.95)
+    again = paired_difference(pd.Series([0.8, 0.9]), pd.Series([0.5, 0.61]))
+    assert (again["low"], again["high"]) == pytest.approx((expected.low, expected.high))
+
+
+def test_summary_by_hand():
+    table = summary(TWO, "accuracy").set_index("strategy")
+    assert table.index.tolist() == ["random", "mine"]
+    random, mine = table.loc["random"], table.loc["mine"]
+    # areas of random: 19/30 and (10 · 0.6 + 20 · 0.7)/30 = 20/30; of mine: 20/30 and (6.5 + 17)/30
+    assert random["aubc_mean"] == pytest.approx(19.5 / 30)
+    assert mine["aubc_mean"] == pytest.approx((20 + 23.5) / 60)
+    assert mine["final_mean"] == pytest.approx(0.9)
+    assert mine["difference"] == pytest.approx((1 + 3.5) / 60)
+    assert mine["pairs"] == 2
+    assert np.isnan(random["difference"])
+    assert mine["dropped"] == ""
+
+
+def test_summary_says_what_it_dropped():
+    results = tidy({("random", 0): (0.4, 0.6, 0.8), ("mine", 0): (0.4, 0.6, 0.9), ("mine", 3): (0.4, 0.6)})
+    mine = summary(results, "accuracy").set_index("strategy").loc["mine"]
+    assert mine["seeds"] == 1
+    assert np.isnan(mine["aubc_std"])
+    assert "seed 3 not counted" in mine["dropped"]
+
+
+def test_summary_without_reference_or_rows():
+    table = summary(TWO[TWO.strategy == "mine"], "accuracy")
+    assert np.isnan(table["difference"]).all()
+    assert summary(TWO, "no such metric").empty
+    with pytest.raises(AlbenchError, match="one task"):
+        summary(pd.concat([TWO, tidy({("random", 0): (1.0,)}, task="figures")]), "accuracy")
+
+
+def test_foreign_frames_are_checked(tmp_path):
+    with pytest.raises(AlbenchError, match="no column labelled"):
+        validated(TWO.drop(columns="labelled"))
+    with pytest.raises(AlbenchError, match="column value, row 2: 'high' is not a number"):
+        validated(TWO.astype({"value": object}).replace({"value": {0.6: "high"}}))
+    with pytest.raises(AlbenchError, match="twice"):
+        validated(pd.concat([TWO, TWO.tail(1)]))
+    path = tmp_path / "results.csv"
+    TWO.assign(extra=1).to_csv(path, index=False)
+    pd.testing.assert_frame_equal(read(path), TWO, check_dtype=False)
+    with pytest.raises(AlbenchError, match="cannot be read"):
+        read(tmp_path / "absent.csv")
+
+
+def test_ten_thousand_trials_take_seconds():
+    import time
+
+    count, stages = 10_000, 10
+    results = pd.DataFrame(
+        {
+            "task": "t",
+            "strategy": np.repeat(np.arange(count) // 20, stages).astype(str),
+            "seed": np.repeat(np.arange(count) % 20, stages),
+            "stage": np.tile(np.arange(stages), count),
+            "labelled": np.tile(np.arange(1, stages + 1) * 100, count),
+            "metric": "accuracy",
+            "value": np.random.default_rng(0).random(count * stages),
+        }
+    )
+    start = time.perf_counter()
+    validated(results)
+    curves(results)
+    summary(results, "accuracy", reference="0")
+    assert time.perf_counter() - start < 10
