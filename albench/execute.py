@@ -90,8 +90,11 @@ def execute(run: Run, jobs: int | None, command: list[str], console: Console) ->
         raise AlbenchError(
             f"{run.folder}: another albench run works on this folder; wait for it or use --out"
         ) from None
-    except PermissionError as error:
-        raise AlbenchError(f"{error.filename}: cannot be written; choose another --out") from error
+    except OSError as error:
+        where = error.filename or run.folder
+        raise AlbenchError(
+            f"{where}: {error.strerror}; what was written stays; mend it or choose another --out"
+        ) from error
 
 
 def _execute(run: Run, jobs: int | None, command: list[str], console: Console) -> list[Outcome]:

@@ -210,3 +210,35 @@ def test_an_interrupt_leaves_tables_and_a_hint(tiny, tmp_path):
     assert process.returncode == 130
     assert "The same command carries on" in said
     assert (tmp_path / "run" / "results.csv").is_file()
+
+
+def test_a_full_disk_is_one_line_and_keeps_what_was_written(run, monkeypatch):
+    import errno
+
+    from albench import store
+
+    run(strategies=["random"], seeds=1, stages=1)
+    real = store._sync
+    writes = []
+
+    def full(file):
+        writes.append(file.name)
+        if ".json." in str(file.name) and "manifest" not in str(file.name):
+            raise OSError(errno.ENOSPC, "No space left on device", file.name)
+        real(file)
+
+    monkeypatch.setattr(store, "_sync", full)
+    folder, failed, _ = run(strategies=["random"], seeds=1)
+    assert "No space left on device" in failed[0].error
+    monkeypatch.setattr(store, "_sync", real)
+    assert albench.load_results(folder).stage.max() == 0
+    _, failed, _ = run(strategies=["random"], seeds=1)
+    assert failed == []
+    whole, _, _ = run(strategies=["random"], seeds=1, out="whole")
+    assert (folder / "results.csv").read_bytes() == (whole / "results.csv").read_bytes()
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(run, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(AlbenchError, match=r"file.*: Not a directory; what was written stays"):
+        run(out="file/run")

@@ -1,0 +1,60 @@
+"""What the README shows must work as it stands there."""
+
+import io
+import re
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+import albench
+from albench.checking import check_everywhere
+from albench.suite import read, resolve
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+BLOCKS = re.findall(r"```(\w*)\n(.*?)```", README, re.DOTALL)
+
+
+def block(start):
+    return next(text for _, text in BLOCKS if start in text)
+
+
+@pytest.fixture(scope="module")
+def example(tmp_path_factory):
+    path = tmp_path_factory.mktemp("readme") / "my_strategy.py"
+    path.write_text(block("# my_strategy.py"))
+    return path
+
+
+def test_the_example_strategy_is_about_ten_lines():
+    code = [line for line in block("# my_strategy.py").splitlines() if line.strip()]
+    assert len(code) <= 10
+
+
+def test_the_example_strategy_keeps_the_contract(example):
+    albench.registry.load_plugin(example)
+    findings = list(check_everywhere("my-margin"))
+    assert findings
+    assert [f for f in findings if f.passed is False] == []
+
+
+def test_the_example_strategy_runs_beside_random(example, tmp_path):
+    small = ["recipe.updates=2", "recipe.batch=4", "tasks.digits.params.samples=100"]
+    folder, failed = albench.run(
+        "quick", tasks=["digits"], strategies=["random", "my-margin"], plugins=[example], seeds=1, stages=2, jobs=1,
+        settings=small, out=tmp_path / "run", console=Console(file=io.StringIO()),
+    )  # fmt: skip
+    assert failed == []
+    assert set(albench.load_results(folder).strategy) == {"random", "my-margin"}
+
+
+def test_the_example_suite_is_valid(tmp_path):
+    path = tmp_path / "cells.toml"
+    path.write_text(block('name = "cells"'))
+    assert resolve(read(str(path))).tasks["cells"].task == "voc"
+
+
+def test_every_task_and_strategy_is_named():
+    for name in [*albench.registry.tasks.names(), *albench.registry.strategies.names()]:
+        if "plugin" not in name and not name.startswith(("test-", "broken-", "my-")):
+            assert f"`{name}`" in README
