@@ -1,0 +1,26 @@
+"""The report of one or several runs: a self-contained page, Markdown, figures and tables."""
+
+from pathlib import Path
+
+
+def write(run_dirs: list[Path], out: Path | None = None, data_root: Path | None = None) -> Path:
+    """Write index.html, report.md, figures/*.png and *.pdf, tables/*.csv; returns the path of index.html.
+
+    Args:
+        run_dirs: run folders; several are shown side by side.
+        out: where to; default the first run's folder, under report/.
+        data_root: where data sets lie, for the pictures of selected samples; default where the run found them.
+
+    Raises:
+        AlbenchError: a folder holds no run, a table is damaged, or `out` cannot be written.
+    """
+    from albench.report import content, figures, markdown, page
+    from albench.report.blocks import Folder
+    from albench.report.runs import gather
+
+    runs = gather([Path(folder) for folder in run_dirs])
+    folder = Folder(Path(out) if out is not None else runs[0].folder / "report")
+    with figures.style():
+        document = content.document(runs, folder, Path(data_root) if data_root is not None else None)
+    folder.text("report.md", markdown.render(document))
+    return folder.text("index.html", page.render(document))

@@ -1,0 +1,213 @@
+"""From runs to a document: which figures, tables and sentences a report holds, in which order."""
+
+import json
+import re
+from pathlib import Path
+
+import pandas as pd
+
+from albench.analysis.curves import curves
+from albench.errors import AlbenchError
+from albench.report import figures, gallery, tables, words
+from albench.report.blocks import Block, Document, Finding, Folder, Section, Text
+from albench.report.figures import Look
+from albench.report.runs import Run
+
+LISTED = 20  # missing trials that are named one by one
+
+
+def document(runs: list[Run], folder: Folder, data_root: Path | None) -> Document:
+    """Draw every figure and table into `folder` and say what they show."""
+    styles = figures.looks(runs)
+    labels = list(dict.fromkeys(task for run in runs for task in run.tasks))
+    findings, sections = [], []
+    missing = {run.name: run.shortfall() for run in runs}
+    for task in labels:
+        having = [run for run in runs if task in run.tasks]
+        rows = tables.summaries(having, task)
+        metric = having[0].tasks[task]["metric"]
+        findings.append(Finding(task, words.finding(rows, metric), f"task-{slug(task)}"))
+        sections.append(_task_section(having, task, rows, styles, folder, data_root))
+    sections = [*_gaps(runs, missing), *sections, _how_to_read(runs), *map(_facts, runs)]
+    names = words.listed([run.name for run in runs])
+    return Document(
+        title=f"Active learning: {names}",
+        subtitle="; ".join(run.suite["description"] for run in runs if run.suite.get("description")),
+        banner=words.banner(runs),
+        lede=[words.what_was_run(run, len(missing[run.name])) for run in runs],
+        findings=findings,
+        closing=words.CLOSING,
+        sections=sections,
+        settings=json.dumps(
+            {run.name: {"suite": run.suite, "sessions": run.sessions} for run in runs}, indent=2, ensure_ascii=False
+        ),
+    )
+
+
+def slug(text: str) -> str:
+    """A label as part of a file name and an address."""
+    return re.sub(r"[^A-Za-z0-9._+@-]+", "-", text).strip("-") or "task"
+
+
+def _task_section(
+    runs: list[Run],
+    task: str,
+    rows: pd.DataFrame,
+    all_styles: dict[str, Look],
+    folder: Folder,
+    data_root: Path | None,
+) -> Section:
+    name, metric = slug(task), runs[0].tasks[task]["metric"]
+    results = _of(task, [run.results for run in runs])
+    styles = {s: look for s, look in all_styles.items() if (results["strategy"] == s).any()}
+    blocks: list[Block] = []
+    if rows.empty:
+        return Section(task, f"task-{name}", [Text("Nothing was measured on this task yet.")])
+    primary = curves(results[results["metric"] == metric])
+    blocks.append(_curve(primary, styles, metric, task, folder))
+    saved = folder.csv(rows, f"summary-{name}")
+    blocks.append(tables.summary_table(rows, styles, metric, saved))
+    blocks += _diagnoses(results, _of(task, [run.diagnostics for run in runs]), styles, task, folder)
+    blocks += _galleries(runs, task, styles, folder, data_root)
+    costs = tables.costs_table(_of(task, [run.costs for run in runs]), styles, folder, f"costs-{name}")
+    blocks += [costs] if costs else []
+    blocks += tables.other_metrics(results, metric, styles, folder, f"metrics-{name}")
+    notes = list(dict.fromkeys(note for run in runs for note in run.tasks[task].get("notes", [])))
+    if notes:
+        blocks.append(tables.facts_table("Notes on the data", [(note,) for note in notes]))
+    return Section(task, f"task-{name}", blocks)
+
+
+def _of(task: str, frames: list[pd.DataFrame]) -> pd.DataFrame:
+    return pd.concat([frame[frame["task"] == task] for frame in frames], ignore_index=True)
+
+
+def _curve(table: pd.DataFrame, styles: dict[str, Look], metric: str, task: str, folder: Folder) -> Block:
+    written, seeds = tables.metric_name(metric), int(table["n"].max())
+    finals = table.loc[table.groupby("strategy", sort=False)["labelled"].idxmax()]
+    ends = "; ".join(f"{row.strategy} {tables.number(row.mean)}" for row in finals.itertuples())
+    span = f"{table['labelled'].min():,} to {table['labelled'].max():,} labels"
+    band = f"Mean over {seeds} seeds; the band is ± one standard deviation over seeds." if seeds > 1 else "One seed."
+    return folder.picture(
+        figures.learning_curve(table, styles, written),
+        f"curve-{slug(task)}",
+        "Learning curves",
+        alt=f"Learning curves on {task}: {written} from {span}. At the last stage: {ends}.",
+        caption=f"{written} on the test set against labels. {band}",
+        data=folder.csv(table, f"curve-{slug(task)}"),
+    )
+
+
+def _diagnoses(
+    results: pd.DataFrame, pairs: pd.DataFrame, styles: dict[str, Look], task: str, folder: Folder
+) -> list[Block]:
+    """Ranking accuracy per stage, its table, and the scatter of predicted and true loss, where strategies score."""
+    blocks: list[Block] = []
+    found = results[results["metric"].str.startswith(tables.DIAGNOSES)]
+    if (found["metric"] == "ranking-accuracy/test/score").any():
+        table = curves(found)
+        saved = folder.csv(table, f"ranking-{slug(task)}")
+        last = tables.diagnosis_table(tables.last_stage(found), styles, saved)
+        ranking = table[table["metric"].str.startswith("ranking-accuracy/")]
+        ends = "; ".join(f"{row[0]} {row[1]}" for row in last.rows)
+        blocks.append(
+            folder.picture(
+                figures.ranking(ranking, styles),
+                f"ranking-{slug(task)}",
+                "Does the score rank losses?",
+                alt=f"Ranking accuracy per stage on {task}; score on the test set at the last stage: {ends}.",
+                caption="Share of pairs that are ordered as their true losses are, mean over seeds; the line at .5 is "
+                "chance. Entropy and the trivial predictor are measured on the same model. Candidates are measured "
+                "before they are labelled; for the report only.",
+                data=saved,
+            )
+        )
+        blocks.append(last)
+    pairs = pairs[(pairs["where"] == "test") & pairs["strategy"].isin(styles)]
+    if not pairs.empty:
+        pairs = pairs[pairs["stage"] == pairs.groupby("strategy")["stage"].transform("max")]
+        blocks.append(
+            folder.picture(
+                figures.scatter(pairs, styles),
+                f"scatter-{slug(task)}",
+                "Score and true loss",
+                alt=f"Scatter of score against true loss on {task} at the last stage, a panel per strategy.",
+                caption="A sample of test images at the last stage, all seeds. The axis of the true loss is "
+                "logarithmic where it spans orders of magnitude: only the order matters to a selection.",
+                data=folder.csv(pairs, f"scatter-{slug(task)}"),
+            )
+        )
+    return blocks
+
+
+def _galleries(
+    runs: list[Run], task: str, styles: dict[str, Look], folder: Folder, data_root: Path | None
+) -> list[Block]:
+    picks = gallery.first_picks(_of(task, [run.selections for run in runs]), task)
+    if picks.empty:
+        return [Text("There are no pictures of selected samples: nothing was selected yet.")]
+    try:
+        loaded = gallery.load(runs[0], task, data_root)
+        figure = gallery.draw(picks, styles, *loaded)
+    except AlbenchError as error:
+        return [Text(f"Pictures of selected samples are missing: {error}.".replace("..", "."))]
+    except Exception as error:  # a third party's draw() must not cost the rest of the report
+        return [Text(f"Pictures of selected samples are missing: drawing failed, {type(error).__name__}: {error}.")]
+    names = words.listed([s for s in styles if (picks["strategy"] == s).any()])
+    seeds = words.listed([str(seed) for seed in sorted(picks["seed"].unique())])
+    return [
+        folder.picture(
+            figure,
+            f"gallery-{slug(task)}",
+            "Selected first",
+            alt=f"The first {gallery.SHOWN} samples of the first selection on {task} by {names}, a row each.",
+            caption=f"The first samples of each strategy's first selection (seed {seeds}), best first, with the "
+            "annotations that were bought.",
+            data=folder.csv(picks, f"gallery-{slug(task)}"),
+        )
+    ]
+
+
+def _gaps(runs: list[Run], missing: dict[str, list[str]]) -> list[Section]:
+    """Failed and unfinished trials, where there are any."""
+    blocks: list[Block] = []
+    for run in runs:
+        prefix = f"{run.name}: " if len(runs) > 1 else ""
+        if run.failures:
+            rows = [(failure["trial"], failure["error"]) for failure in run.failures]
+            blocks.append(tables.facts_table(f"{prefix}failed trials", rows))
+        lines = missing[run.name]
+        if lines:
+            rest = f"; and {len(lines) - LISTED} more" if len(lines) > LISTED else ""
+            blocks.append(Text(f"{prefix}not finished: {'; '.join(lines[:LISTED])}{rest}."))
+    return [Section("What is missing", "missing", blocks)] if blocks else []
+
+
+def _how_to_read(runs: list[Run]) -> Section:
+    rows = list(words.HOW_TO_READ)
+    cheats = [label for run in runs for label, facts in run.strategies.items() if facts.get("cheats")]
+    if cheats:
+        rows.append((words.listed([f"{label} ⚠" for label in dict.fromkeys(cheats)]), words.CHEATS))
+    return Section("How to read this", "how-to-read", [tables.facts_table("", rows)])
+
+
+def _facts(run: Run) -> Section:
+    strategies = [
+        (
+            label,
+            f"selection {facts['strategy']}"
+            + (f", trained with {facts['companion']}" if facts.get("companion") else "")
+            + (", sees hidden labels ⚠" if facts.get("cheats") else ""),
+        )
+        for label, facts in run.strategies.items()
+    ]
+    return Section(
+        f"How {run.name} was made",
+        f"facts-{slug(run.name)}",
+        [
+            tables.facts_table("Suite", words.switches(run)),
+            tables.facts_table("Strategies", strategies),
+            *(tables.facts_table(f"Task {task}", words.task_facts(facts)) for task, facts in run.tasks.items()),
+            tables.facts_table("Machine and versions", words.machine(run)),
+        ],
+    )

@@ -1,0 +1,195 @@
+"""What a report is made from: one or several run folders, read and given labels that do not collide."""
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from albench.analysis.curves import COLUMNS, validated
+from albench.errors import AlbenchError
+
+COSTS = ("seconds/", "peak-memory/")
+SELECTIONS = ("task", "strategy", "seed", "stage", "order", "index")
+DIAGNOSTICS = ("task", "strategy", "seed", "stage", "where", "predicted", "true")
+
+
+@dataclass
+class Run:
+    """One run folder. Tables and facts use the same task and strategy labels.
+
+    tasks: label → the manifest's facts with the suite's entry under "entry". strategies: label → facts.
+    results, costs: tidy (see albench.analysis.curves). failures: [{"trial", "error"}].
+    """
+
+    folder: Path
+    name: str
+    suite: dict[str, Any]
+    sessions: list[dict[str, Any]]
+    tasks: dict[str, dict[str, Any]]
+    strategies: dict[str, dict[str, Any]]
+    reference: str
+    data_root: Path | None
+    plugins: list[str]
+    results: pd.DataFrame
+    costs: pd.DataFrame
+    selections: pd.DataFrame
+    diagnostics: pd.DataFrame
+    failures: list[dict[str, str]]
+
+    def primary(self, task: str) -> pd.DataFrame:
+        """The rows of a task's own metric."""
+        return self.results[(self.results["task"] == task) & (self.results["metric"] == self.tasks[task]["metric"])]
+
+    def shortfall(self) -> list[str]:
+        """Trials of the suite that did not reach their last stage, one line each."""
+        last = self.suite["stages"] - 1
+        metric = {task: facts["metric"] for task, facts in self.tasks.items()}
+        mine = self.results[self.results["metric"] == self.results["task"].map(metric)]
+        reached = mine.groupby(["task", "strategy", "seed"])["stage"].max().to_dict()
+        lines = []
+        for task in self.tasks:
+            for strategy in self.strategies:
+                for seed in range(self.suite["seeds"]):
+                    stage = reached.get((task, strategy, seed), -1)
+                    if stage < last:
+                        done = f"{stage + 1} of {last + 1} stages" if stage >= 0 else "nothing yet"
+                        lines.append(f"{task}, {strategy}, seed {seed}: {done}")
+        return lines
+
+    @property
+    def trials(self) -> int:
+        """How many the suite plans."""
+        return len(self.tasks) * len(self.strategies) * self.suite["seeds"]
+
+    def relabel(self, tasks: dict[str, str], strategies: dict[str, str]) -> None:
+        """Give tasks and strategies other labels, everywhere."""
+        self.tasks = {tasks.get(label, label): facts for label, facts in self.tasks.items()}
+        self.strategies = {strategies.get(label, label): facts for label, facts in self.strategies.items()}
+        self.reference = strategies.get(self.reference, self.reference)
+        for table in (self.results, self.costs, self.selections, self.diagnostics):
+            table["task"] = table["task"].replace(tasks)
+            table["strategy"] = table["strategy"].replace(strategies)
+
+
+def gather(folders: list[Path]) -> list[Run]:
+    """Read run folders. Of several runs, a task or strategy that would be taken for another gets its run's name.
+
+    A task in two runs is one section of the report where data and metric are the same; its strategies then need
+    labels of their own.
+
+    Raises:
+        AlbenchError: a folder holds no run, or is given twice.
+    """
+    resolved = [Path(folder).resolve() for folder in folders]
+    if not resolved:
+        raise AlbenchError("no run folder was given")
+    if len(set(resolved)) < len(resolved):
+        raise AlbenchError("a run folder is given twice")
+    names = Counter(folder.name for folder in resolved)
+    unique = [f.name if names[f.name] == 1 else f"{f.parent.name}/{f.name}" for f in resolved]
+    runs = [read(folder, name) for folder, name in zip(resolved, unique, strict=True)]
+    _separate(runs)
+    return runs
+
+
+def _separate(runs: list[Run]) -> None:
+    def meaning(run: Run, task: str) -> tuple:
+        facts = run.tasks[task]
+        return facts.get("fingerprint"), facts["metric"]
+
+    renamed: dict[str, dict[str, str]] = {run.name: {} for run in runs}
+    for run in runs:
+        for task in run.tasks:
+            others = [meaning(other, task) for other in runs if task in other.tasks]
+            if len(set(others)) > 1:
+                renamed[run.name][task] = f"{run.name}/{task}"
+    for run in runs:
+        run.relabel(renamed[run.name], {})
+    collisions: dict[str, dict[str, str]] = {run.name: {} for run in runs}
+    for run in runs:
+        for strategy in run.strategies:
+            if any(
+                other is not run and strategy in other.strategies and run.tasks.keys() & other.tasks.keys()
+                for other in runs
+            ):
+                collisions[run.name][strategy] = f"{run.name}/{strategy}"
+    for run in runs:
+        run.relabel({}, collisions[run.name])
+
+
+def read(folder: Path, name: str) -> Run:
+    """One run folder; its tables are made again first where the records behind them are there.
+
+    Raises:
+        AlbenchError: it holds no run, or a table is damaged.
+    """
+    path = folder / "manifest.json"
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise AlbenchError(f"{folder}: no manifest.json; is it a folder that `albench run` wrote?") from error
+    except ValueError as error:
+        raise AlbenchError(f"{path} is damaged: {error}") from error
+    _refresh(folder)
+    results = validated(_table(folder, "results", COLUMNS), f"{folder / 'results.csv'}")
+    is_cost = results["metric"].str.startswith(COSTS)
+    costs = [results[is_cost]]
+    if (folder / "costs.csv").is_file():
+        costs.append(validated(_table(folder, "costs", COLUMNS), f"{folder / 'costs.csv'}"))
+    suite = manifest["suite"]
+    tasks = {
+        label: facts | {"entry": suite.get("tasks", {}).get(label, {})} for label, facts in manifest["tasks"].items()
+    }
+    root = manifest.get("data_root")
+    return Run(
+        folder=folder,
+        name=name,
+        suite=suite,
+        sessions=manifest.get("sessions", []),
+        tasks=tasks,
+        strategies=dict(manifest["strategies"]),
+        reference=suite.get("primary", {}).get("reference", "random"),
+        data_root=Path(root) if root else None,
+        plugins=list(manifest.get("plugins", [])),
+        results=results[~is_cost].copy(),
+        costs=pd.concat(costs, ignore_index=True),
+        selections=_table(folder, "selections", SELECTIONS, optional=True),
+        diagnostics=_table(folder, "diagnostics", DIAGNOSTICS, optional=True),
+        failures=_failures(folder),
+    )
+
+
+def _refresh(folder: Path) -> None:
+    """A run that was killed has records that its tables do not show yet."""
+    if not any((folder / "trials").glob("*.jsonl")):
+        return
+    from albench import tables
+    from albench.store import Store
+
+    tables.write(Store(folder))
+
+
+def _table(folder: Path, name: str, columns: tuple[str, ...], optional: bool = False) -> pd.DataFrame:
+    path = folder / f"{name}.csv"
+    if not path.is_file():
+        if optional:
+            return pd.DataFrame(columns=list(columns))
+        raise AlbenchError(f"{folder}: no {name}.csv; nothing was measured yet, or the file was moved away")
+    try:
+        table = pd.read_csv(path, dtype={"task": str, "strategy": str})
+    except (OSError, ValueError) as error:
+        raise AlbenchError(f"{path}: cannot be read as CSV: {error}") from error
+    missing = [column for column in columns if column not in table.columns]
+    if missing:
+        raise AlbenchError(f"{path}: no column {', '.join(missing)}")
+    return table
+
+
+def _failures(folder: Path) -> list[dict[str, str]]:
+    from albench import store
+
+    known = getattr(store, "failures", None)
+    return [] if known is None else known(folder)

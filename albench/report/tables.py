@@ -1,0 +1,209 @@
+"""Tables of a report: numbers as text for reading; the same unrounded as CSV."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from albench.analysis.curves import curves, summary
+from albench.report.blocks import Folder, Table
+from albench.report.figures import Look
+from albench.report.runs import Run
+
+DIAGNOSES = ("ranking-accuracy", "spearman")
+WRITTEN = {"map": "mAP", "ap": "AP", "pck": "PCK", "pckh": "PCKh"}
+
+
+def metric_name(metric: str) -> str:
+    """A metric as the field writes it.
+
+    >>> metric_name("pck@0.2")
+    'PCK@0.2'
+    """
+    head, at, tail = metric.partition("@")
+    head, dash, variant = head.partition("-")
+    return WRITTEN.get(head, head) + dash + variant + at + tail
+
+
+def number(value: float, digits: int = 4, sign: bool = False) -> str:
+    """A number, or a dash where there is none; minus signs as wide as plus signs."""
+    if not np.isfinite(value):
+        return "–"
+    return f"{value:{'+' if sign else ''}.{digits}f}".replace("-", "−")
+
+
+def mean_std(mean: float, std: float, digits: int = 4) -> str:
+    """mean ± std; the mean alone for one seed."""
+    return number(mean, digits) + (f" ± {number(std, digits)}" if np.isfinite(std) else "")
+
+
+def interval(low: float, high: float, digits: int = 4) -> str:
+    """'[low, high]' with signs, '' where there is none."""
+    return f" [{number(low, digits, True)}, {number(high, digits, True)}]" if np.isfinite(low) else ""
+
+
+def summaries(runs: list[Run], task: str) -> pd.DataFrame:
+    """The summary of a task over all runs that have it; differences are to each run's own reference.
+
+    Columns: those of `analysis.curves.summary`, reference, cheats.
+    """
+    parts = []
+    for run in runs:
+        if task in run.tasks:
+            rows = summary(run.primary(task), run.tasks[task]["metric"], run.reference)
+            rows["reference"] = run.reference
+            rows["cheats"] = [bool(run.strategies.get(s, {}).get("cheats")) for s in rows["strategy"]]
+            parts.append(rows)
+    return pd.concat(parts, ignore_index=True)
+
+
+def leader(rows: pd.DataFrame) -> int | None:
+    """The row of the highest mean AUBC among those that do not cheat, None where nobody has one."""
+    fair = rows[~rows["cheats"] & rows["aubc_mean"].notna()]
+    return None if fair.empty else int(fair["aubc_mean"].idxmax())
+
+
+def summary_table(rows: pd.DataFrame, styles: dict[str, Look], metric: str, data: str) -> Table:
+    """Final value, AUBC and the paired difference to the reference, a row per strategy."""
+    written, best = metric_name(metric), leader(rows)
+    references = rows["reference"].unique()
+    against = references[0] if len(references) == 1 else "its reference"
+    labelled = f" at {rows['labelled'].max():,} labels" if len(rows) else ""
+    columns = ["strategy", "seeds", f"{written}{labelled}", "AUBC", f"AUBC − {against} [95 % interval]"]
+    body = [
+        [
+            styles[row.strategy].name,
+            str(row.seeds),
+            mean_std(row.final_mean, row.final_std),
+            mean_std(row.aubc_mean, row.aubc_std),
+            "reference"
+            if row.strategy == row.reference
+            else number(row.difference, 4, True) + interval(row.difference_low, row.difference_high),
+        ]
+        for row in rows.itertuples()
+    ]
+    notes = ["Mean ± standard deviation over seeds. Bold: the highest mean AUBC, which is a description, not a test."]
+    notes += [f"{styles[row.strategy].name}: {row.dropped}." for row in rows.itertuples() if row.dropped]
+    return Table(
+        title="Summary",
+        columns=columns,
+        rows=body,
+        notes=notes,
+        data=data,
+        swatches=[styles[s].colour for s in rows["strategy"]],
+        strong=frozenset() if best is None else frozenset({(best, 0), (best, 3)}),
+    )
+
+
+def last_stage(results: pd.DataFrame) -> pd.DataFrame:
+    """`curves` rows at the highest number of labels that each metric of a strategy reached."""
+    table = curves(results)
+    return table[table["labelled"] == table.groupby(["strategy", "metric"])["labelled"].transform("max")]
+
+
+def diagnosis_table(rows: pd.DataFrame, styles: dict[str, Look], data: str) -> Table:
+    """Ranking accuracy and Spearman's ρ at the last stage, the score beside its baselines. rows: `last_stage`."""
+    cell = rows.set_index(["strategy", "metric"])["mean"]
+    wanted = [
+        ("test: score", "ranking-accuracy/test/score"),
+        ("entropy", "ranking-accuracy/test/entropy"),
+        ("trivial", "ranking-accuracy/test/trivial"),
+        ("ρ of score", "spearman/test/score"),
+        ("candidates: score", "ranking-accuracy/candidates/score"),
+        ("entropy", "ranking-accuracy/candidates/entropy"),
+    ]
+    wanted = [(heading, metric) for heading, metric in wanted if (rows["metric"] == metric).any()]
+    shown = [s for s in styles if (s, "ranking-accuracy/test/score") in cell.index]
+    return Table(
+        title="What the score says about the loss, at the last stage",
+        columns=["strategy", *(heading for heading, _ in wanted)],
+        rows=[[styles[s].name, *(number(cell.get((s, m), np.nan), 3) for _, m in wanted)] for s in shown],
+        notes=[
+            "Share of pairs of samples whose true losses are ordered as predicted (one half is chance), mean over "
+            "seeds. Entropy and the trivial predictor are measured on the same model, so they say what the score adds."
+        ],
+        data=data,
+        swatches=[styles[s].colour for s in shown],
+    )
+
+
+def costs_table(costs: pd.DataFrame, styles: dict[str, Look], folder: Folder, name: str) -> Table | None:
+    """Seconds per trial (summed over stages) and peak memory, mean over seeds; None where none were recorded."""
+    if costs.empty:
+        return None
+    seconds = costs[costs["metric"].str.startswith("seconds/")]
+    totals = seconds.groupby(["strategy", "metric", "seed"])["value"].sum().groupby(["strategy", "metric"]).mean()
+    memory = costs[costs["metric"].str.startswith("peak-memory/")]
+    peaks = memory.groupby(["strategy", "metric"])["value"].max() / 2**20
+    table = pd.concat([totals, peaks]).unstack("metric")
+    headings = {
+        "seconds/train": "train, s",
+        "seconds/evaluate": "evaluate, s",
+        "seconds/observe": "score candidates, s",
+        "seconds/select": "select, s",
+        "peak-memory/train": "peak memory, MiB",
+    }
+    shown = [column for column in headings if column in table.columns]
+    strategies = [s for s in styles if s in table.index]
+    saved = folder.csv(table.loc[strategies, shown].reset_index(), name)
+    digits = {"peak-memory/train": 0}
+    return Table(
+        title="Cost of a trial",
+        columns=["strategy", *(headings[c] for c in shown)],
+        rows=[
+            [styles[s].name, *(number(float(table.loc[s, c]), digits.get(c, 2)) for c in shown)]  # type: ignore[arg-type]
+            for s in strategies
+        ],
+        notes=[
+            "Wall-clock seconds summed over a trial's stages, mean over seeds; trials may have shared the machine. "
+            "A training that several trials share was done once and is counted in each of them."
+        ],
+        data=saved,
+        swatches=[styles[s].colour for s in strategies],
+    )
+
+
+def other_metrics(
+    results: pd.DataFrame, primary: str, styles: dict[str, Look], folder: Folder, name: str
+) -> list[Table]:
+    """What else was measured at the last stage: whole metrics, then a metric's parts (classes, joints)."""
+    rows = last_stage(results)
+    rows = rows[~rows["metric"].str.startswith(DIAGNOSES) & (rows["metric"] != primary)]
+    if rows.empty:
+        return []
+    saved = folder.csv(rows, name)
+    is_part = rows["metric"].str.contains("/")
+    whole = _by_metric(rows[~is_part], styles, "Other metrics, at the last stage", saved)
+    parts = _by_metric(rows[is_part], styles, "By part, at the last stage", saved)
+    return [table for table in (whole, parts) if table is not None]
+
+
+def _by_metric(rows: pd.DataFrame, styles: dict[str, Look], title: str, data: str) -> Table | None:
+    if rows.empty:
+        return None
+    cell = rows.set_index(["metric", "strategy"])
+    shown = [s for s in styles if (rows["strategy"] == s).any()]
+
+    def text(metric: str, strategy: str) -> str:
+        if (metric, strategy) not in cell.index:
+            return "–"
+        found = cell.loc[(metric, strategy)]
+        return mean_std(float(found["mean"]), float(found["std"]), 3)
+
+    return Table(
+        title=title,
+        columns=["metric", *(styles[s].name for s in shown)],
+        rows=[[_part_name(m), *(text(m, s) for s in shown)] for m in rows["metric"].unique()],
+        notes=["Mean ± standard deviation over seeds."],
+        data=data,
+    )
+
+
+def _part_name(metric: str) -> str:
+    head, slash, part = metric.partition("/")
+    return metric_name(head) + (f", {part}" if slash else "")
+
+
+def facts_table(title: str, rows: Sequence[tuple[str, ...]]) -> Table:
+    """Names and what they are, without headings."""
+    return Table(title=title, columns=[""] * len(rows[0]), rows=[list(row) for row in rows], numeric=False)

@@ -1,0 +1,178 @@
+"""What a report says in sentences. Descriptions only: nothing here calls a difference significant."""
+
+import json
+from typing import Any
+
+import pandas as pd
+
+from albench.report.runs import Run
+from albench.report.tables import leader, metric_name, number
+
+CHEATS = (
+    "⚠ sees hidden labels: it selects by annotations that nobody would have before labelling. It shows what such "
+    "knowledge would bring, is left out when a leader is named, and is not an upper bound."
+)
+CLOSING = (
+    "These sentences describe what was measured. No significance test was made; an interval of a difference that "
+    "contains 0 fits either order."
+)
+HOW_TO_READ = (
+    (
+        "Learning curve",
+        "The metric on the test set, which no strategy sees, against the number of labels that were bought. "
+        "A strategy is better where its curve is higher at the same number of labels. The band is ± one standard "
+        "deviation over seeds: how much single trials differ, not how well the mean is known.",
+    ),
+    (
+        "AUBC",
+        "Area under the budget curve: the mean height of the curve over its range of labels (trapezoids with the true "
+        "spacing). It rewards being better early as well as late.",
+    ),
+    (
+        "Paired difference",
+        "Trials of one seed share the initial labelled set, the initial weights and the order of batches, whatever "
+        "the strategy, so differences are taken seed by seed. The interval is the 95 % t interval of their mean; with "
+        "3 seeds it is wide, and it speaks of seeds, not of another test set.",
+    ),
+    (
+        "Ranking accuracy",
+        "The share of pairs of samples that a score orders as their true losses do; one half is chance. It stands "
+        "beside entropy and a trivial predictor (mean intensity, or number of objects) on the same model.",
+    ),
+)
+
+
+def listed(names: list[str]) -> str:
+    """'a, b and c'."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}" if names else "none"
+
+
+def count(number_of: int, noun: str) -> str:
+    """'1 seed', '3 seeds', '4 strategies'."""
+    plural = noun[:-1] + "ies" if noun.endswith("y") else noun + "s"
+    return f"{number_of:,} {noun if number_of == 1 else plural}"
+
+
+def what_was_run(run: Run, missing: int) -> str:
+    """One sentence on what a run is and how much of it is there."""
+    done = run.trials - missing
+    state = "all complete" if not missing else f"{done:,} of them complete, so this is a partial report"
+    return (
+        f"{run.name} compares {count(len(run.strategies), 'strategy')} ({listed(list(run.strategies))}) on "
+        f"{count(len(run.tasks), 'task')} ({listed(list(run.tasks))}), with {count(run.suite['seeds'], 'seed')} and "
+        f"{count(run.suite['stages'], 'stage')} each: {count(run.trials, 'trial')}, {state}."
+    )
+
+
+def finding(rows: pd.DataFrame, metric: str) -> str:
+    """Who has the highest mean AUBC on a task and by how much; rows: `tables.summaries`."""
+    best = leader(rows)
+    if best is None:
+        return "no strategy has a complete curve of two stages or more yet."
+    top = rows.loc[best]
+    start = f"{top['strategy']} has the highest mean AUBC of {metric_name(metric)}, {number(top['aubc_mean'])}"
+    if top["strategy"] != top["reference"]:
+        if not pd.notna(top["difference"]):
+            return f"{start}; there is no reference with the same seeds to compare it with."
+        with_interval = (
+            f" (95 % interval {number(top['difference_low'], 4, True)} to {number(top['difference_high'], 4, True)}, "
+            f"{count(int(top['pairs']), 'paired seed')})"
+            if pd.notna(top["difference_low"])
+            else f" ({count(int(top['pairs']), 'seed')}, so there is no interval)"
+        )
+        side = "above" if top["difference"] >= 0 else "below"  # fewer pairs than seeds may turn the order round
+        return f"{start}, which is {number(abs(top['difference']))} {side} {top['reference']}{with_interval}."
+    others = rows[~rows["cheats"] & rows["aubc_mean"].notna() & (rows.index != best)]
+    if others.empty:
+        return f"{start}; nothing else has a complete curve."
+    second = others.loc[others["aubc_mean"].idxmax()]
+    behind = number(top["aubc_mean"] - second["aubc_mean"])
+    return f"{start}; no other strategy exceeds this reference, the nearest is {second['strategy']}, {behind} below."
+
+
+def banner(runs: list[Run]) -> str | None:
+    """The warning above a report of demonstrations."""
+    shown = [run.name for run in runs if run.suite.get("demonstration")]
+    if not shown:
+        return None
+    what = "" if len(shown) == len(runs) else f" ({listed(shown)})"
+    return (
+        f"A demonstration, not evidence{what}: this suite is sized to show the machinery in minutes. With its small "
+        "tasks, few seeds and short training, the order of strategies says nothing about how they do elsewhere."
+    )
+
+
+def machine(run: Run) -> list[tuple[str, str]]:
+    """Versions, devices and circumstances of a run's sessions; what differed between them is listed."""
+
+    def values(key: str) -> str:
+        found = [session.get(key) for session in run.sessions]
+        return "; ".join(dict.fromkeys(str(value) for value in found if value is not None)) or "–"
+
+    commits = dict.fromkeys(
+        f"{git['commit'][:12]}{' with local changes' if git.get('changed') else ''}"
+        for session in run.sessions
+        if (git := session.get("git")) and git.get("commit")
+    )
+    rows = [
+        ("started", values("started")),
+        ("command", "; ".join(dict.fromkeys(" ".join(s.get("command", [])) for s in run.sessions)) or "–"),
+        ("albench", values("albench") + (f" ({', '.join(commits)})" if commits else "")),
+        ("Python, torch, torchvision", ", ".join(values(key) for key in ("python", "torch", "torchvision"))),
+        ("device", values("device") + (f": {values('gpu')}" if values("gpu") != "–" else "")),
+        ("processor", f"{values('cpu')}, {values('cores')} cores"),
+        ("platform", values("platform")),
+        ("plug-ins", ", ".join(run.plugins) or "none"),
+    ]
+    if len({(s.get("device"), s.get("gpu")) for s in run.sessions}) > 1:
+        rows.append(("note", "sessions ran on different devices, which alone can change a ranking"))
+    return rows
+
+
+def switches(run: Run) -> list[tuple[str, str]]:
+    """What the suite set, beside its tasks and strategies."""
+    suite = run.suite
+    planned = suite.get("planned_seeds", suite["seeds"])
+    later = f", of which {suite['seeds'] - planned} were added later" if suite["seeds"] > planned else ""
+    subset = suite.get("subset")
+    rows = [
+        ("suite", f"{suite['name']}: {suite['description']}" if suite.get("description") else suite["name"]),
+        ("seeds", f"{suite['seeds']}{later} (suite seed {suite.get('seed', 0)})"),
+        ("stages", str(suite["stages"])),
+        ("training", "continues from the stage before" if suite.get("warm_start") else "from fresh weights each stage"),
+        ("candidates", f"{subset:,} drawn per stage" if subset else "the whole unlabelled pool"),
+        ("reference", f"{run.reference}, smallest effect of interest {suite.get('primary', {}).get('effect', '–')}"),
+    ]
+    return rows
+
+
+def task_facts(facts: dict[str, Any]) -> list[tuple[str, str]]:
+    """Data, model and protocol of a task."""
+    entry = facts["entry"]
+    names = facts.get("classes", [])
+    initial, budget, subset = entry.get("initial"), entry.get("budget"), entry.get("subset")
+    rows = [
+        ("data", f"{facts['pool']:,} in the pool, {facts['test']:,} in the test set; {facts.get('source', '')}"),
+        ("classes", f"{len(names)}: {', '.join(map(str, names))}"),
+        ("metric", metric_name(facts["metric"])),
+    ]
+    if budget:
+        candidates = f", from {subset:,} candidates" if subset else ""
+        rows.append(("labels", f"{initial or budget:,} at first, then {budget:,} a stage{candidates}"))
+    if facts.get("parameters"):
+        rows.append(("model", f"{facts['parameters']:,} weights"))
+    if entry.get("recipe"):
+        rows.append(("recipe", compact(entry["recipe"])))
+    if entry.get("params"):
+        rows.append(("parameters", compact(entry["params"])))
+    rows.append(("fingerprint", str(facts.get("fingerprint", "–"))))
+    return rows
+
+
+def compact(settings: dict[str, Any]) -> str:
+    """'key value, key value', without what is not set."""
+    return ", ".join(
+        f"{key} {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}"
+        for key, value in settings.items()
+        if value is not None and value != {} and value != []
+    )
