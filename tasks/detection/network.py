@@ -27,10 +27,10 @@ SSD300 = (  # cells, pixels between them, side of the square box and the next ma
 
 @functools.cache
 def compact_grids(size: int) -> tuple[Grid, ...]:
-    """Maps of 1/8, 1/16 … of the image until 3 × 3 or less; boxes of 1.5 and 1.5·√2 cells, and 2:1 both ways."""
+    """Maps of 1/8, 1/16 … of the image until 3 × 3 or less; boxes of 2 and 2·√2 cells, and 2:1 both ways."""
     grids, cells = [], size // 8
     while True:
-        grids.append(Grid(cells, 1 / cells, 1.5 / cells, 1.5 * 2**0.5 / cells, (2.0,)))
+        grids.append(Grid(cells, 1 / cells, 2 / cells, 2 * 2**0.5 / cells, (2.0,)))
         if cells <= 3:
             return tuple(grids)
         cells = (cells + 1) // 2

@@ -22,14 +22,17 @@ TEST_DIGITS = 0.25  # share of the digits that only test scenes use
 
 
 class DigitScenes(Detection):
-    """Three or four digits of several sizes per scene, overlapping, among strokes and fragments of other digits.
+    """Three digits per scene, which may overlap, among bars and fragments of other digits, light on dark or not.
 
-    Each scene has a difficulty of its own, in [0, 1], that sets its contrast, noise, clutter and occlusion together:
-    so its loss can be foreseen from the image, and hardly from the number of objects. Pool and test share no digit.
+    Each scene has a difficulty of its own, which sets its contrast, noise, clutter and occlusion together, and a size
+    of its own, because large digits match more default boxes: so its loss can be foreseen from the image, and not from
+    the number of objects. Pool and test share no digit.
+
+    The recipe was chosen on random selection alone (seeds 100 and up); 200 labels give about 85 % of what the whole pool gives.
     """
 
     recipe: ClassVar[Recipe] = Recipe(
-        updates=94, batch=16, optimiser="adam", learning_rate=0.005, schedule="cosine", weight_decay=1e-4
+        updates=220, batch=16, optimiser="adam", learning_rate=0.005, schedule="cosine", weight_decay=1e-4
     )
     source: ClassVar[str] = "scikit-learn's bundled digits (UCI optical recognition), composed from a seed"
     channels: ClassVar[int] = 1
@@ -37,11 +40,13 @@ class DigitScenes(Detection):
 
     pool: Annotated[int, Field(gt=0)] = 1200  # scenes
     test: Annotated[int, Field(gt=0)] = 200
-    objects: tuple[int, int] = (3, 4)  # fewest and most per scene
-    sides: tuple[float, float] = (11.0, 24.0)  # of a digit, pixels
+    objects: tuple[int, int] = (3, 3)  # fewest and most per scene
+    sides: tuple[float, float] = (15.0, 26.0)  # of a scene's digits, pixels; each varies by 15 % about its scene's
+    hardest: Annotated[float, Field(ge=0, le=1)] = 0.6  # difficulty of the hardest scene; the easiest has 0
     scene_seed: int = 0
-    expand: float = 1.3
-    crop: float = 0.7
+    width: int = 24
+    expand: float = 1.1
+    crop: float = 0.9
     mirror: bool = False  # a mirrored 2 is no digit
     photometric: float = 0.5
 
@@ -52,7 +57,17 @@ class DigitScenes(Detection):
 
     def load(self, root: Path | None) -> Data:
         """Compose the scenes, or read them from the cache."""
-        key = ("digit-scenes", VERSION, self.size, self.pool, self.test, self.objects, self.sides, self.scene_seed)
+        key = (
+            "digit-scenes",
+            VERSION,
+            self.size,
+            self.pool,
+            self.test,
+            self.objects,
+            self.sides,
+            self.hardest,
+            self.scene_seed,
+        )
         return cached(key, self._compose)
 
     def _compose(self) -> Data:
@@ -62,7 +77,9 @@ class DigitScenes(Detection):
         order = torch.randperm(len(bunch.target), generator=generator("digit-scenes", "split", self.scene_seed))
         images, labels = torch.from_numpy(bunch.images)[order].float() / 16, torch.from_numpy(bunch.target)[order]
         cut = int(len(order) * TEST_DIGITS)
-        compose = functools.partial(scenes, size=self.size, objects=self.objects, sides=self.sides)
+        compose = functools.partial(
+            scenes, size=self.size, objects=self.objects, sides=self.sides, hardest=self.hardest
+        )
         parts = {}
         for name, count, digits in (("test", self.test, slice(cut)), ("pool", self.pool, slice(cut, None))):
             rng = generator("digit-scenes", name, self.scene_seed)
@@ -84,9 +101,10 @@ def scenes(
     size: int,
     objects: tuple[int, int],
     sides: tuple[float, float],
+    hardest: float,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """uint8 [count, 1, size, size] and the targets, from digits [M, 8, 8] in [0, 1] and labels [M]."""
-    hard, most = uniform(rng, 0, 1, count, 1, 1), objects[1]
+    hard, most = uniform(rng, 0, hardest, count, 1, 1), objects[1]
     present = torch.arange(most) < torch.randint(objects[0], most + 1, (count, 1), generator=rng)
     row = torch.randint(len(digits), (count, most), generator=rng)
     part = ink_boxes(digits)[row]
@@ -126,7 +144,9 @@ def places(part: Tensor, size: int, sides: tuple[float, float], rng: torch.Gener
     """
     count, most, tries = *part.shape[:2], 20
     ink = part[..., 2:] - part[..., :2]
-    side = ink / ink.amax(2, keepdim=True) * uniform(rng, *sides, count, most, 1)
+    side = (
+        ink / ink.amax(2, keepdim=True) * uniform(rng, *sides, count, 1, 1) * uniform(rng, 0.85, 1.15, count, most, 1)
+    )
     low = uniform(rng, 0, 1, count, tries, most, 2) * (size - side)[:, None]
     layouts = torch.cat((low, low + side[:, None].expand_as(low)), 3)
     worst = (iou(layouts, layouts) - torch.eye(most)).amax((2, 3))
