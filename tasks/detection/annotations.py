@@ -1,0 +1,78 @@
+"""PASCAL VOC annotations: one XML file an image, read strictly and cleaned with a note."""
+
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+from typing import NamedTuple
+
+from albench.errors import AlbenchError
+
+VOC_CLASSES = (
+    *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
+    *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
+)  # the official order
+
+
+class Thing(NamedTuple):
+    """An annotated object: box in 1-based inclusive pixels (xmin, ymin, xmax, ymax)."""
+
+    name: str
+    box: tuple[float, float, float, float]
+    difficult: bool
+
+
+class _NoDocumentType(ElementTree.TreeBuilder):
+    """Refuses a DTD before any entity of it is expanded: an annotation needs none, an attack does."""
+
+    def doctype(self, name: str, pubid: str | None, system: str | None) -> None:
+        raise AlbenchError("has a document type declaration, which annotations never need")
+
+
+def read(file: Path) -> tuple[list[Thing], tuple[int, int] | None]:
+    """The objects of an annotation as they are written, and the (height, width) that it states, if any.
+
+    Raises:
+        AlbenchError: the file is missing, no XML, has a DTD, or an object lacks its name or a corner.
+    """
+    try:
+        root = ElementTree.fromstring(file.read_bytes(), ElementTree.XMLParser(target=_NoDocumentType()))
+    except FileNotFoundError as error:
+        raise AlbenchError(f"no annotation {file}") from error
+    except ElementTree.ParseError as error:
+        raise AlbenchError(f"{file} is not well-formed XML: {error}") from error
+    except AlbenchError as error:
+        raise AlbenchError(f"{file} {error}") from error
+    try:
+        things = [_thing(node) for node in root.findall("object")]
+    except (TypeError, ValueError) as error:
+        raise AlbenchError(f"{file}: an object lacks its name or a corner of its box, or it is no number") from error
+    stated = [root.findtext(f"size/{side}") or "" for side in ("height", "width")]
+    size = (int(stated[0]), int(stated[1])) if all(s.strip().isdigit() for s in stated) else None
+    return things, size
+
+
+def _thing(node: ElementTree.Element) -> Thing:
+    name = (node.findtext("name") or "").strip()
+    xmin, ymin, xmax, ymax = (float(node.findtext(f"bndbox/{k}") or "") for k in ("xmin", "ymin", "xmax", "ymax"))
+    if not name or not all(abs(v) < float("inf") for v in (xmin, ymin, xmax, ymax)):
+        raise ValueError
+    return Thing(name, (xmin, ymin, xmax, ymax), (node.findtext("difficult") or "0").strip() == "1")
+
+
+def clean(things: list[Thing], height: int, width: int, image: str) -> tuple[list[Thing], list[str]]:
+    """Objects cut to their image of height × width, and a note on each that was cut or left out.
+
+    A box without width or height (xmax <= xmin) is left out, and so is one that lies outside the image.
+    """
+    kept, notes = [], []
+    for name, (xmin, ymin, xmax, ymax), difficult in things:
+        told = f"{image}: {name} box ({xmin:g}, {ymin:g}, {xmax:g}, {ymax:g})"
+        box = max(xmin, 1.0), max(ymin, 1.0), min(xmax, float(width)), min(ymax, float(height))
+        if xmax <= xmin or ymax <= ymin:
+            notes.append(f"{told} is degenerate; left out")
+        elif box[2] <= box[0] or box[3] <= box[1]:
+            notes.append(f"{told} is outside the image of {width} × {height}; left out")
+        else:
+            if box != (xmin, ymin, xmax, ymax):
+                notes.append(f"{told} reaches beyond the image of {width} × {height}; cut")
+            kept.append(Thing(name, box, difficult))
+    return kept, notes
