@@ -25,18 +25,24 @@ def draw_similarity(
 
 def warp_images(images: Tensor, matrix: Tensor, size: int) -> Tensor:
     """Images [B, C, S, S] through the matrix about their centre, as [B, C, size, size]; zero where nothing was."""
-    stored = images.shape[-1]
     # A similarity's inverse without a solver, which would synchronise: Aᵀ over the squared scale.
-    inverse = matrix.transpose(1, 2) / matrix.det().abs()[:, None, None]
+    inverse = matrix.transpose(1, 2) / matrix[:, :, :1].square().sum(1, keepdim=True)
     centres = torch.arange(size, device=images.device) + 0.5 - size / 2
     points = torch.stack([centres.expand(size, size), centres[:, None].expand(size, size)], -1)
-    grid = (points.view(1, -1, 2) @ inverse.transpose(1, 2)).view(-1, size, size, 2) * (2 / stored)
+    grid = _apply(inverse[:, None], points) * (2 / images.shape[-1])
     return functional.grid_sample(images, grid.to(images.dtype), align_corners=False)
 
 
 def warp_joints(joints: Tensor, matrix: Tensor, stored: int, size: int) -> Tensor:
     """Joints [B, J, 2] in pixels of the stored image, as pixels of the warped one."""
-    return (joints - stored / 2) @ matrix.transpose(1, 2) + size / 2
+    return _apply(matrix, joints - stored / 2) + size / 2
+
+
+def _apply(matrix: Tensor, points: Tensor) -> Tensor:
+    """Matrices [B, (1,) 2, 2] on points [(B,) …, 2]; not as a matmul, which may run in TF32 and move a joint."""
+    x, y = points[..., 0], points[..., 1]
+    a, b, c, d = (matrix[..., i, j, None] for i in (0, 1) for j in (0, 1))
+    return torch.stack([a * x + b * y, c * x + d * y], -1)
 
 
 def swap_sides(values: Tensor, flip: Tensor, mirrored: tuple[int, ...]) -> Tensor:
