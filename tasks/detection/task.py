@@ -169,9 +169,10 @@ class Detection(Task):
             done += len(batch["image"])
         detections, objects = _joined(found), _joined(truth)
         area, eleven, verdict = average_precision(detections, objects, len(classes))
-        counted = ~np.isnan(area)
-        numbers = {"map": float(area[counted].mean()), "map@11pt": float(eleven[counted].mean())}
-        numbers |= {f"ap/{name}": float(v) for name, v in zip(classes, area, strict=True) if v == v}
+        able = ~np.isnan(area)
+        means = [float(ap[able].mean()) if able.any() else float("nan") for ap in (area, eleven)]
+        numbers = {"map": means[0], "map@11pt": means[1]}
+        numbers |= {f"ap/{classes[label]}": float(area[label]) for label in np.flatnonzero(able)}
         positives = np.zeros((done, len(classes)), np.int16)
         counts = objects.weight == 0
         np.add.at(positives, (objects.sample[counts], objects.label[counts]), 1)

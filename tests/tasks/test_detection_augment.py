@@ -1,0 +1,85 @@
+"""Augmentation keeps boxes on their objects."""
+
+import pytest
+import torch
+
+from albench.tasks.detection.augment import Policy, augment, colour, crop, expand, look, move
+
+BOXES = torch.tensor([[[0.1, 0.2, 0.4, 0.5], [0.6, 0.5, 0.9, 0.9]]])
+
+
+def painted(count=64, side=100):
+    """Black images with a rectangle of value 1 and one of value 2; boxes and labels 0 and 1."""
+    image = torch.zeros(count, 3, side, side)
+    for value, (x1, y1, x2, y2) in enumerate(BOXES[0].tolist(), start=1):
+        image[:, :, round(y1 * side) : round(y2 * side), round(x1 * side) : round(x2 * side)] = value
+    return image, BOXES.repeat(count, 1, 1), torch.tensor([[0, 1]]).repeat(count, 1)
+
+
+def extent(mask):
+    """(x1, y1, x2, y2) of the true cells of a map [H, W], in pixels."""
+    columns, rows = mask.any(0).nonzero()[:, 0], mask.any(1).nonzero()[:, 0]
+    return torch.stack((columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)).float()
+
+
+@pytest.mark.parametrize("policy", [Policy(photometric=0), Policy(1, 1, True, 0), Policy(1.5, 0.6, False, 0)])
+def test_boxes_stay_on_the_painted_objects(policy):
+    image, boxes, labels = painted()
+    seen, moved, kept = augment(image, boxes, labels, 80, policy, torch.Generator().manual_seed(3))
+    assert seen.shape == (64, 3, 80, 80)
+    assert (kept >= 0).any(1).all()  # no crop loses every object
+    assert (moved - BOXES).abs().amax((1, 2)).gt(0.01).sum() > 10
+    for row in range(64):
+        # The second object's value is 2, so that what is above 1.5 is the second object and nothing else.
+        paint = seen[row, 0] > 1.5
+        if kept[row, 1] >= 0:
+            torch.testing.assert_close(extent(paint), moved[row, 1] * 80, atol=1.5, rtol=0)
+        x1, y1, x2, y2 = (moved[row, 0] * 80).round().int().tolist()
+        if kept[row, 0] >= 0 and x2 - x1 > 10 and y2 - y1 > 10:
+            inside = seen[row, 0, y1 + 4 : y2 - 4, x1 + 4 : x2 - 4]
+            torch.testing.assert_close(inside, torch.ones_like(inside), atol=1e-3, rtol=0)
+
+
+def test_mirror_alone():
+    image, boxes, labels = painted(2)
+    region, flip = torch.tensor([[0.0, 0, 1, 1]] * 2), torch.tensor([True, False])
+    seen = look(image, region, flip, 100)
+    torch.testing.assert_close(seen[0], image[0].flip(2), atol=1e-4, rtol=0)
+    torch.testing.assert_close(seen[1], image[1], atol=1e-4, rtol=0)
+    moved, kept = move(boxes, labels, region, flip)
+    torch.testing.assert_close(moved[0, 0], torch.tensor([0.6, 0.2, 0.9, 0.5]))
+    torch.testing.assert_close(moved[1], BOXES[0])
+    assert torch.equal(kept, labels)
+
+
+def test_expanding_fills_with_the_mean_and_crops_keep_an_overlap():
+    rng = torch.Generator().manual_seed(0)
+    canvas = expand(500, 4.0, rng)
+    side = canvas[:, 2] - canvas[:, 0]
+    assert ((canvas[:, :2] <= 0) & (canvas[:, 2:] >= 1 - 1e-6)).all()
+    assert 0.4 < (side > 1).float().mean() < 0.6
+    assert side.max() <= 4
+    boxes, labels = BOXES.repeat(500, 1, 1), torch.tensor([[0, -1]]).repeat(500, 1)
+    region = crop(canvas, boxes, labels, 0.3, rng)
+    centre = (BOXES[0, 0, :2] + BOXES[0, 0, 2:]) / 2  # the second box is padding: it holds no crop
+    assert ((region[:, :2] < centre) & (region[:, 2:] > centre)).all()
+    seen = look(torch.ones(500, 1, 8, 8), canvas, torch.zeros(500, dtype=torch.bool), 32)
+    share = (seen > 0.5).float().mean((1, 2, 3))
+    torch.testing.assert_close(share, 1 / side**2, atol=0.08, rtol=0)
+
+
+def test_without_objects_the_canvas_stays_whole():
+    rng = torch.Generator().manual_seed(0)
+    canvas = expand(20, 2.0, rng)
+    assert torch.equal(crop(canvas, torch.zeros(20, 1, 4), torch.full((20, 1), -1), 0.3, rng), canvas)
+
+
+def test_colours_turn_about_grey():
+    rng = torch.Generator().manual_seed(0)
+    grey = torch.full((200, 3, 1, 1), 0.3)
+    changed = colour(grey, 1.0, rng)[:, :, 0, 0]
+    torch.testing.assert_close(changed, changed[:, :1].expand(-1, 3))  # grey stays grey under hue and saturation
+    assert changed.std() > 0.03
+    assert (changed - 0.3).abs().max() <= 0.3 * 0.5 + 32 / 255 + 1e-6
+    assert torch.equal(colour(grey, 0.0, rng), grey)
+    assert colour(torch.rand(4, 1, 5, 5), 1.0, rng).shape == (4, 1, 5, 5)

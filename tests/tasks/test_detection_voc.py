@@ -1,0 +1,179 @@
+"""The VOC loader: what it reads, what dirt it survives, and what it says of what it cannot read."""
+
+import math
+
+import pytest
+import torch
+from PIL import Image
+
+from albench.errors import AlbenchError
+from albench.tasks.detection.annotations import VOC_CLASSES
+from albench.tasks.detection.miniature import annotation
+from albench.tasks.detection.voc import PascalVoc
+
+
+@pytest.fixture
+def home(tmp_path):
+    """A miniature set in a folder of its own."""
+    PascalVoc.miniature(tmp_path)
+    return tmp_path
+
+
+def rewrite(home, name, *objects, size="<size><width>96</width><height>72</height></size>", head=""):
+    text = f"{head}<annotation>{size}{''.join(objects)}</annotation>"
+    (home / "Annotations" / f"{name}.xml").write_text(text)
+
+
+def load(home, **fields):
+    return PascalVoc(**{"folder": ".", "size": 48, "width": 8} | fields).load(home)
+
+
+def test_what_is_read(home):
+    data = load(home)
+    assert data.classes == ("brick", "leaf", "water")
+    assert (len(data.pool), len(data.test), data.notes) == (24, 8, [])
+    assert data.pool.images.shape[1:] == (3, math.ceil(1.15 * 48), math.ceil(1.15 * 48))
+    targets = data.pool.targets
+    assert (targets["labels"][2] == -1).all()  # an image without objects
+    assert targets["difficult"].nonzero().tolist() == [[3, 1]]
+    assert (targets["size"] == torch.tensor([72, 96])).all()
+    boxes = targets["boxes"][targets["labels"] >= 0]
+    assert (boxes >= 1).all()
+    assert (boxes[:, 2] <= 96).all()
+    assert data.pool.names[0] == "000001.jpg"
+
+
+def test_a_second_load_comes_from_the_cache_until_a_file_changes(home):
+    before = load(home)
+    assert load(home).fingerprint() == before.fingerprint()
+    rewrite(home, "000001", annotation("leaf", (1, 1, 20, 20)))
+    assert load(home).fingerprint() != before.fingerprint()
+
+
+def test_several_splits_columns_and_folders(home):
+    main = home / "ImageSets" / "Main"
+    (main / "few.txt").write_text("000001  1\n000002 -1\n\n")
+    (main / "more.txt").write_text("000002\n000003\n")
+    assert load(home, pool_split="few+more").pool.names == ["000001.jpg", "000002.jpg", "000003.jpg"]
+    assert len(load(home.parent, folder=".", pool_split=f"{home.name}/few", test_split=f"{home.name}/val").pool) == 2
+
+
+def test_dirty_boxes_are_left_out_or_cut_with_a_note(home):
+    rewrite(
+        home,
+        "000001",
+        annotation("leaf", (30, 20, 30, 20)),
+        annotation("leaf", (20, 20, 10, 30)),
+        annotation("leaf", (200, 20, 210, 30)),
+        annotation("brick", (0, 5, 120, 40)),
+        size="<size><width>72</width><height>96</height></size>",
+    )
+    data = load(home)
+    assert data.pool.targets["boxes"][0, 0].tolist() == [1, 5, 96, 40]
+    assert (data.pool.targets["labels"][0, 1:] == -1).all()
+    told = "\n".join(data.notes)
+    assert len(data.notes) == 5
+    assert told.count("000001.jpg") == 5
+    assert told.count("degenerate") == 2
+    assert "(200, 20, 210, 30) is outside" in told
+    assert "reaches beyond" in told
+    assert "annotation says 72 × 96, the image is 96 × 72" in told
+
+
+def test_official_order_of_voc_classes(home):
+    rewrite(home, "000001", *(annotation(name, (1, 1, 20, 20)) for name in VOC_CLASSES))
+    for number in range(2, 33):
+        rewrite(home, f"{number:06d}")
+    assert load(home).classes == VOC_CLASSES
+    assert len(VOC_CLASSES) == 20
+
+
+def truncate(home):
+    path = home / "JPEGImages" / "000004.jpg"
+    path.write_bytes(path.read_bytes()[:400])
+
+
+BOMB = '<!DOCTYPE a [<!ENTITY b "bb"><!ENTITY c "&b;&b;">]>'
+ERRORS = {
+    "truncated image": (truncate, "cannot read image .*000004.jpg"),
+    "no image": (lambda h: (h / "JPEGImages" / "000004.jpg").write_text("x"), "cannot read image .*000004.jpg"),
+    "missing image": (lambda h: (h / "JPEGImages" / "000004.jpg").unlink(), "no image .*000004.jpg"),
+    "missing annotation": (lambda h: (h / "Annotations" / "000004.xml").unlink(), "no annotation .*000004.xml"),
+    "missing split": (lambda h: (h / "ImageSets/Main/train.txt").rename(h / "ImageSets/Main/trai.txt"), "mean 'trai'"),
+    "empty split": (lambda h: (h / "ImageSets/Main/train.txt").write_text("\n"), "names no image"),
+    "malformed": (lambda h: rewrite(h, "000004", "<object>"), "000004.xml is not well-formed"),
+    "document type": (lambda h: rewrite(h, "000004", head=BOMB), "000004.xml has a document type"),
+    "no corner": (lambda h: rewrite(h, "000004", "<object><name>leaf</name></object>"), "000004.xml: an object lacks"),
+    "not finite": (lambda h: rewrite(h, "000004", annotation("leaf", (1, 1, float("nan"), 9))), "lacks"),
+    "leak": (lambda h: (h / "ImageSets/Main/val.txt").write_text("000001\n"), "pool and test both"),
+}
+
+
+@pytest.mark.parametrize("case", ERRORS)
+def test_errors_name_the_file(home, case):
+    spoil, message = ERRORS[case]
+    spoil(home)
+    with pytest.raises(AlbenchError, match=message) as caught:
+        load(home)
+    assert "\n" not in str(caught.value)
+
+
+def test_other_errors(home, tmp_path):
+    with pytest.raises(AlbenchError, match="data-root"):
+        PascalVoc().load(None)
+    with pytest.raises(AlbenchError, match="no folder .*VOC2012"):
+        PascalVoc().load(home)
+    with pytest.raises(AlbenchError, match=r"class 'brick' is not among .* Did you mean 'bricks'"):
+        load(home, classes=("bricks", "leaf", "water"))
+    with pytest.raises(AlbenchError, match="put the data by hand"):
+        PascalVoc(folder="elsewhere").fetch(tmp_path)
+    PascalVoc(folder=".").fetch(home)  # all there: nothing to do
+
+
+def test_a_png_of_another_mode_is_read(home):
+    (home / "JPEGImages" / "000001.jpg").unlink()
+    Image.new("L", (96, 72), 200).save(home / "JPEGImages" / "000001.png")
+    assert load(home).pool.images[0].float().mean() == 200
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"network": "ssd300-vgg16", "size": 160},
+        {"weights": "imagenet"},
+        {"network": "ssd300-vgg16", "width": 8, "weights": "imagenet"},
+        {"size": 100},
+    ],
+)
+def test_fields_that_contradict_each_other(fields):
+    with pytest.raises(ValueError, match=r"300|weights|multiple of 8"):
+        PascalVoc(**fields)
+
+
+@pytest.mark.data
+def test_degenerate_boxes_of_bccd_are_reported(data_root):
+    data = PascalVoc(folder="BCCD", pool_split="train+val", test_split="test").load(data_root)
+    assert data.classes == ("Platelets", "RBC", "WBC")
+    assert (len(data.pool), len(data.test)) == (292, 72)
+    assert sum("degenerate" in note for note in data.notes) == len(data.notes) == 2
+    assert any(note.startswith("BloodImage_00338.jpg") for note in data.notes)
+    count = sum(int((part.targets["labels"] >= 0).sum()) for part in (data.pool, data.test))
+    assert count == 4888 - 2
+
+
+@pytest.mark.data
+def test_voc_2012_equals_torchvisions_reading(data_root):
+    from torchvision.datasets import VOCDetection
+
+    data = PascalVoc(size=48).load(data_root)
+    assert data.classes == VOC_CLASSES
+    theirs = VOCDetection(str(data_root), year="2012", image_set="val")
+    for row in (0, 57, 399):
+        image, told = theirs[row]
+        objects = told["annotation"]["object"]
+        assert data.test.targets["size"][row].tolist() == [image.height, image.width]
+        for place, thing in enumerate(objects):
+            box = [float(thing["bndbox"][k]) for k in ("xmin", "ymin", "xmax", "ymax")]
+            assert data.test.targets["boxes"][row, place].tolist() == box
+            assert data.classes[data.test.targets["labels"][row, place]] == thing["name"]
+        assert (data.test.targets["labels"][row] >= 0).sum() == len(objects)
