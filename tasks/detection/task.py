@@ -172,7 +172,7 @@ class Detection(Task):
         able = ~np.isnan(area)
         means = [float(ap[able].mean()) if able.any() else float("nan") for ap in (area, eleven)]
         numbers = {"map": means[0], "map@11pt": means[1]}
-        numbers |= {f"ap/{classes[label]}": float(area[label]) for label in np.flatnonzero(able)}
+        numbers |= {f"ap/{classes[label]}": float(area[label]) for label in np.flatnonzero(able).tolist()}
         positives = np.zeros((done, len(classes)), np.int16)
         counts = objects.weight == 0
         np.add.at(positives, (objects.sample[counts], objects.label[counts]), 1)
