@@ -73,16 +73,22 @@ def _summary(folder: Path) -> None:
         table = Table(title=f"{label}: {task['metric']}", title_justify="left")
         for heading in ("strategy", "seeds", "labels", "final", "AUBC"):
             table.add_column(heading, justify="left" if heading == "strategy" else "right")
-        for row in rows.itertuples():
-            cheats = manifest["strategies"].get(row.strategy, {}).get("cheats")
+        order = list(manifest["strategies"])
+        for row in sorted(rows.to_dict("records"), key=lambda row: order.index(row["strategy"])):
+            name = row["strategy"]
             table.add_row(
-                f"{row.strategy} (sees hidden labels)" if cheats else row.strategy,
-                str(row.seeds),
-                str(row.labelled),
-                f"{row.final_mean:.4f} ± {row.final_std:.4f}",
-                f"{row.aubc_mean:.4f} ± {row.aubc_std:.4f}",
+                f"{name} (sees hidden labels)" if manifest["strategies"][name]["cheats"] else name,
+                str(row["seeds"]),
+                str(row["labelled"]),
+                _mean_std(row["final_mean"], row["final_std"]),
+                _mean_std(row["aubc_mean"], row["aubc_std"]),
             )
         Console().print(table)
+
+
+def _mean_std(mean: float, std: float) -> str:
+    """One seed has no spread."""
+    return f"{mean:.4f} ± {std:.4f}" if std == std else f"{mean:.4f}"
 
 
 def _report(folder: Path, data_root: Path | None) -> None:
