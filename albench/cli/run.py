@@ -1,6 +1,7 @@
 """`albench run SUITE`: from a suite to its report."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -24,7 +25,12 @@ def _names(_context: click.Context, _parameter: click.Parameter, value: str | No
 @click.option("--report/--no-report", default=True, show_default=True, help="Write the report at the end.")
 @click.pass_context
 def command(
-    context: click.Context, suite: str, plugins: tuple[Path, ...], settings: tuple[str, ...], report: bool, **options
+    context: click.Context,
+    suite: str,
+    plugins: tuple[Path, ...],
+    settings: tuple[str, ...],
+    report: bool,
+    **options: Any,
 ) -> None:
     """Run every task × strategy × seed of SUITE (a bundled name or a TOML file), then write the report.
 
