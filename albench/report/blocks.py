@@ -34,7 +34,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of text under headings; the first column names the row, `swatches` are colours beside it.
+    """Rows of text under headings; the first column names the row, `swatches` are (colour, glyph) beside it.
 
     strong: (row, column) of cells in bold, which a note explains.
     """
@@ -44,7 +44,7 @@ class Table:
     rows: list[list[str]]
     notes: list[str] = field(default_factory=list)
     data: str | None = None
-    swatches: list[str] = field(default_factory=list)
+    swatches: list[tuple[str, str]] = field(default_factory=list)
     strong: frozenset[tuple[int, int]] = frozenset()
     numeric: bool = True  # right-aligned columns after the first
 

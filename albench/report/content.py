@@ -28,7 +28,7 @@ def document(runs: list[Run], folder: Folder, data_root: Path | None) -> Documen
         metric = having[0].tasks[task]["metric"]
         findings.append(Finding(task, words.finding(rows, metric), f"task-{slug(task)}"))
         sections.append(_task_section(having, task, rows, styles, folder, data_root))
-    sections = [*_gaps(runs, missing), *sections, _how_to_read(runs), *map(_facts, runs)]
+    sections = [*_gaps(runs, missing), *sections, _how_to_read(runs), *(_facts(run, len(runs) > 1) for run in runs)]
     names = words.listed([run.name for run in runs])
     return Document(
         title=f"Active learning: {names}",
@@ -85,7 +85,7 @@ def _of(task: str, frames: list[pd.DataFrame]) -> pd.DataFrame:
 def _curve(table: pd.DataFrame, styles: dict[str, Look], metric: str, task: str, folder: Folder) -> Block:
     written, seeds = tables.metric_name(metric), int(table["n"].max())
     finals = table.loc[table.groupby("strategy", sort=False)["labelled"].idxmax()]
-    ends = "; ".join(f"{row.strategy} {tables.number(row.mean)}" for row in finals.itertuples())
+    ends = "; ".join(f"{row['strategy']} {tables.number(row['mean'])}" for row in finals.to_dict("records"))
     span = f"{table['labelled'].min():,} to {table['labelled'].max():,} labels"
     band = f"Mean over {seeds} seeds; the band is ± one standard deviation over seeds." if seeds > 1 else "One seed."
     return folder.picture(
@@ -93,7 +93,7 @@ def _curve(table: pd.DataFrame, styles: dict[str, Look], metric: str, task: str,
         f"curve-{slug(task)}",
         "Learning curves",
         alt=f"Learning curves on {task}: {written} from {span}. At the last stage: {ends}.",
-        caption=f"{written} on the test set against labels. {band}",
+        caption=f"Performance ({written}) on the test set against the number of labels. {band}",
         data=folder.csv(table, f"curve-{slug(task)}"),
     )
 
@@ -191,7 +191,7 @@ def _how_to_read(runs: list[Run]) -> Section:
     return Section("How to read this", "how-to-read", [tables.facts_table("", rows)])
 
 
-def _facts(run: Run) -> Section:
+def _facts(run: Run, one_of_several: bool) -> Section:
     strategies = [
         (
             label,
@@ -202,7 +202,7 @@ def _facts(run: Run) -> Section:
         for label, facts in run.strategies.items()
     ]
     return Section(
-        f"How {run.name} was made",
+        "Protocol and machine" + (f": {run.name}" if one_of_several else ""),
         f"facts-{slug(run.name)}",
         [
             tables.facts_table("Suite", words.switches(run)),

@@ -8,7 +8,7 @@ white paper swallows. Figures are drawn on white, so that they read the same on 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import product
+from itertools import cycle, product
 from typing import Any
 
 import matplotlib
@@ -17,15 +17,16 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from albench.report.runs import Run
 
-GREYS = ("#3C3C3C", "#8C8C8C", "#B4B4B4")
+GREYS = ("#6E6E6E", "#3C3C3C", "#A8A8A8")  # the first is legible on white and on a dark page
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7B4B94")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
+GLYPHS = {"o": "●", "s": "■", "^": "▲", "D": "◆", "v": "▼", "P": "✚", "X": "✖", "<": "◀", ">": "▶", "*": "★"}
+MARKERS = tuple(GLYPHS)  # markers of matplotlib, and what a table shows in their place
 INK, FAINT = "#222222", "#6B6B6B"
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.size": 9,
     "axes.titlesize": 9,
     "axes.labelsize": 9,
@@ -62,6 +63,11 @@ class Look:
     marker: str
     dashes: str = "-"
 
+    @property
+    def glyph(self) -> str:
+        """The marker as a character."""
+        return GLYPHS[self.marker]
+
     def line(self, **changes: Any) -> dict[str, Any]:
         """Keyword arguments for a curve."""
         return {
@@ -77,8 +83,8 @@ class Look:
 
 def looks(runs: list[Run]) -> dict[str, Look]:
     """One look per strategy label, in the order of the suites."""
-    greys = iter(product(("-", "--", ":"), GREYS))
-    colours = iter(product(("-", "--", ":", "-."), COLOURS))
+    greys = cycle(product(("-", "--", ":"), GREYS))
+    colours = cycle(product(("-", "--", ":", "-."), COLOURS))
     found: dict[str, Look] = {}
     for run in runs:
         reference = run.strategies.get(run.reference, {}).get("strategy", run.reference)
@@ -87,7 +93,7 @@ def looks(runs: list[Run]) -> dict[str, Look]:
                 continue
             family = str(facts.get("strategy", label))
             is_reference = family == reference or family.startswith(f"{reference}-")
-            dashes, colour = next(greys if is_reference else colours, ("-", COLOURS[0]))
+            dashes, colour = next(greys if is_reference else colours)
             name = f"{label} ⚠" if facts.get("cheats") else label
             found[label] = Look(name, colour, MARKERS[len(found) % len(MARKERS)], dashes)
     return found
@@ -102,8 +108,11 @@ def style() -> Iterator[None]:
 
 def learning_curve(table: pd.DataFrame, styles: dict[str, Look], ylabel: str) -> Figure:
     """Mean and ± 1 std over seeds against labels. `table` is `analysis.curves.curves` of one task and metric."""
-    figure = Figure(figsize=(7.2, 4.2))
-    axes = figure.add_axes((0.085, 0.115, 0.68, 0.855))
+    longest = max(len(look.name) for look in styles.values())
+    names = min(2.4, 0.42 + 0.07 * longest)  # inches for the names at the right
+    width, height = 5.8, 3.7  # narrow enough to be read whole on a phone
+    figure = Figure(figsize=(width, height))
+    axes = figure.add_axes((0.58 / width, 0.48 / height, (width - 0.58 - names) / width, (height - 0.56) / height))
     ends: list[tuple[Look, float, float]] = []
     for strategy, look in styles.items():
         rows = table[table["strategy"] == strategy].sort_values("labelled")
@@ -141,7 +150,7 @@ def _name_lines(axes: Axes, ends: list[tuple[Look, float, float]]) -> None:
     wanted = np.array([(y - low) / (high - low) for _, _, y in ends])
     places = spread(wanted, gap=min(0.055, 1 / len(ends)))
     across = axes.get_yaxis_transform()
-    for (look, x, y), wish, place in zip(ends, wanted, places, strict=True):
+    for (look, x, _), wish, place in zip(ends, wanted, places, strict=True):
         if x == right:
             leader = Line2D([1.0, 1.025], [wish, place], color=look.colour, linewidth=0.8, transform=axes.transAxes)
             leader.set_clip_on(False)
@@ -149,7 +158,6 @@ def _name_lines(axes: Axes, ends: list[tuple[Look, float, float]]) -> None:
         marker = look.line(linewidth=0)
         axes.plot([1.042], [low + place * (high - low)], **marker, transform=across, clip_on=False)
         axes.text(1.065, place, look.name, transform=axes.transAxes, va="center", fontsize=8.5)
-        del y
 
 
 def spread(wanted: np.ndarray, gap: float) -> np.ndarray:
@@ -176,62 +184,35 @@ def ranking(table: pd.DataFrame, styles: dict[str, Look]) -> Figure:
     table: `curves` rows of metrics "ranking-accuracy/{test,candidates}/{score,entropy,trivial}".
     """
     shown = [s for s in styles if ((table["strategy"] == s) & table["metric"].str.endswith("/score")).any()]
-    figure, panels = _panels(len(shown), 2.5, legend=0.42)
-    lines = {
-        "ranking-accuracy/test/trivial": {"color": "#9A9A9A", "linestyle": ":", "linewidth": 1.6},
-        "ranking-accuracy/test/entropy": {"color": "#6B6B6B", "linestyle": "--", "linewidth": 1.4},
+    figure, panels = _panels(len(shown), "ranking accuracy", "labelled samples", share=True, legend=True)
+    baselines: dict[str, dict[str, Any]] = {
+        "trivial": {"color": "#8F8F8F", "linestyle": ":", "linewidth": 1.7},
+        "entropy": {"color": "#6B6B6B", "linestyle": "--", "linewidth": 1.4},
     }
     for axes, strategy in zip(panels, shown, strict=True):
         look, mine = styles[strategy], table[table["strategy"] == strategy]
-        own = lines | {
-            "ranking-accuracy/candidates/score": look.line(
-                markerfacecolor="white", markeredgecolor=look.colour, linestyle="-", linewidth=1, markersize=4
-            ),
-            "ranking-accuracy/test/score": look.line(linestyle="-"),
-        }
+        kinds = {f"test/{name}": kind for name, kind in baselines.items()}
+        kinds |= {"candidates/score": _hollow(look), "test/score": look.line(linestyle="-")}
         axes.axhline(0.5, color="#BBBBBB", linewidth=1)
-        for metric, kind in own.items():
-            rows = mine[mine["metric"] == metric].sort_values("labelled")
+        for metric, kind in kinds.items():
+            rows = mine[mine["metric"] == f"ranking-accuracy/{metric}"].sort_values("labelled")
             axes.plot(rows["labelled"], rows["mean"], **kind)
-        axes.set_title(look.name, loc="left", fontweight="bold")
+        axes.set_title(look.name, loc="left")
         _label_ticks(axes, mine["labelled"].unique())
-        axes.set_xlabel("labelled samples")
-    for axes in panels:
-        axes.set_ylim(min(0.4, table["mean"].min() - 0.02), min(1.0, max(0.8, table["mean"].max() + 0.02)))
-    for row_start in panels[:: _columns(len(shown))]:
-        row_start.set_ylabel("ranking accuracy")
-    grey = "#444444"
+        axes.set_ylim(min(0.4, table["mean"].min() - 0.02), max(0.8, table["mean"].max() + 0.02))
+    grey = Look("", "#444444", "o")
     handles = [
-        Line2D([], [], color=grey, marker="o", markeredgecolor="white", linewidth=1.8, label="score, test set"),
-        Line2D(
-            [],
-            [],
-            color=grey,
-            marker="o",
-            markerfacecolor="white",
-            linewidth=1,
-            markersize=4,
-            label="score, candidates",
-        ),
-        Line2D([], [], **lines["ranking-accuracy/test/entropy"], label="entropy, test set"),
-        Line2D([], [], **lines["ranking-accuracy/test/trivial"], label="trivial, test set"),
+        Line2D([], [], label="score, test set", **grey.line()),
+        Line2D([], [], label="score, candidates", **_hollow(grey)),
+        *(Line2D([], [], label=f"{name}, test set", **baselines[name]) for name in ("entropy", "trivial")),
     ]
-    figure.legend(handles=handles, loc="lower center", ncols=4, columnspacing=1.6, handlelength=2.4)
+    columns = 4 if len(shown) > 1 else 2
+    figure.legend(handles=handles, loc="lower center", ncols=columns, columnspacing=1.6, handlelength=2.4)
     return figure
 
 
-def _columns(count: int) -> int:
-    return min(3, max(1, count))
-
-
-def _panels(count: int, height: float, legend: float = 0.0) -> tuple[Figure, list[Axes]]:
-    """A figure of `count` panels, at most three a row, each `height` inches; `legend` inches stay free below."""
-    columns = _columns(count)
-    rows = -(-count // columns)
-    figure = Figure(figsize=(max(4.2, 2.6 * columns + 0.4), height * rows + legend), layout="constrained")
-    figure.get_layout_engine().set(rect=(0, legend / figure.get_figheight(), 1, 1 - legend / figure.get_figheight()))
-    grid = figure.add_gridspec(rows, columns)
-    return figure, [figure.add_subplot(grid[i // columns, i % columns]) for i in range(count)]
+def _hollow(look: Look) -> dict[str, Any]:
+    return look.line(linestyle="-", linewidth=1, markersize=4, markerfacecolor="white", markeredgecolor=look.colour)
 
 
 def scatter(table: pd.DataFrame, styles: dict[str, Look]) -> Figure:
@@ -240,16 +221,46 @@ def scatter(table: pd.DataFrame, styles: dict[str, Look]) -> Figure:
     A wide-spread positive true loss is drawn on a logarithmic axis: only its order matters here.
     """
     shown = [s for s in styles if (table["strategy"] == s).any()]
-    figure, panels = _panels(len(shown), 2.7)
+    figure, panels = _panels(len(shown), "true loss", "score", share=False)
     for axes, strategy in zip(panels, shown, strict=True):
         look, mine = styles[strategy], table[table["strategy"] == strategy]
         axes.scatter(mine["predicted"], mine["true"], s=9, color=look.colour, alpha=0.45, linewidth=0)
-        axes.set_title(look.name, loc="left", fontweight="bold")
-        axes.set_xlabel("score (predicted)")
-        positive = mine["true"][mine["true"] > 0]
-        if len(positive) > 0.99 * len(mine) and positive.quantile(0.95) > 30 * positive.quantile(0.05):
+        axes.set_title(look.name, loc="left")
+        true = mine["true"]
+        if true.min() > 0 and true.quantile(0.95) > 30 * true.quantile(0.05):
             axes.set_yscale("log")
+            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axes.yaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_major_locator(MaxNLocator(5))
-    for row_start in panels[:: _columns(len(shown))]:
-        row_start.set_ylabel("true loss")
     return figure
+
+
+def _columns(count: int) -> int:
+    return 2 if count in (2, 4) else min(3, count)
+
+
+def _panels(count: int, ylabel: str, xlabel: str, share: bool, legend: bool = False) -> tuple[Figure, list[Axes]]:
+    """A figure of `count` panels, two or three a row, placed by hand (layout engines take a second each).
+
+    share: one scale for all, so that only the first of a row has numbers. legend: leave room below.
+    """
+    columns = _columns(count)
+    rows = -(-count // columns)
+    left, right, gap, top, below = 0.6, 0.1, 0.2 if share else 0.62, 0.3, 0.5
+    foot = 0.0 if not legend else 0.35 if count > 1 else 0.5
+    width = 6.8 if columns > 1 else 4.2
+    panel = (width - left - right - gap * (columns - 1)) / columns
+    tall = min(2.1, 0.9 * panel)
+    height = rows * (top + tall + below) + foot
+    figure, axes = Figure(figsize=(width, height)), []
+    for i in range(count):
+        row, column = divmod(i, columns)
+        x = left + column * (panel + gap)
+        y = height - (row + 1) * (top + tall) - row * below
+        axes.append(figure.add_axes((x / width, y / height, panel / width, tall / height)))
+        axes[-1].set_xlabel(xlabel)
+        if column == 0:
+            axes[-1].set_ylabel(ylabel)
+        elif share:
+            axes[-1].tick_params(labelleft=False)
+    return figure, axes

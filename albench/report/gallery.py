@@ -12,7 +12,7 @@ from albench.report.figures import Look
 from albench.report.runs import Run
 
 SHOWN = 8
-CELL, GAP, TITLE, LABEL = 0.74, 0.08, 0.2, 1.35  # inches
+CELL, GAP, TITLE, LABEL = 0.72, 0.07, 0.14, 1.3  # inches
 
 
 def load(run: Run, task: str, data_root: Path | None) -> tuple[Any, Any]:

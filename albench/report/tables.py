@@ -20,6 +20,8 @@ def metric_name(metric: str) -> str:
     >>> metric_name("pck@0.2")
     'PCK@0.2'
     """
+    if metric == "objective":
+        return "training objective"
     head, at, tail = metric.partition("@")
     head, dash, variant = head.partition("-")
     return WRITTEN.get(head, head) + dash + variant + at + tail
@@ -60,7 +62,7 @@ def summaries(runs: list[Run], task: str) -> pd.DataFrame:
 def leader(rows: pd.DataFrame) -> int | None:
     """The row of the highest mean AUBC among those that do not cheat, None where nobody has one."""
     fair = rows[~rows["cheats"] & rows["aubc_mean"].notna()]
-    return None if fair.empty else int(fair["aubc_mean"].idxmax())
+    return None if fair.empty else fair.index[int(fair["aubc_mean"].to_numpy().argmax())]
 
 
 def summary_table(rows: pd.DataFrame, styles: dict[str, Look], metric: str, data: str) -> Table:
@@ -69,28 +71,29 @@ def summary_table(rows: pd.DataFrame, styles: dict[str, Look], metric: str, data
     references = rows["reference"].unique()
     against = references[0] if len(references) == 1 else "its reference"
     labelled = f" at {rows['labelled'].max():,} labels" if len(rows) else ""
-    columns = ["strategy", "seeds", f"{written}{labelled}", "AUBC", f"AUBC − {against} [95 % interval]"]
-    body = [
-        [
-            styles[row.strategy].name,
-            str(row.seeds),
-            mean_std(row.final_mean, row.final_std),
-            mean_std(row.aubc_mean, row.aubc_std),
-            "reference"
-            if row.strategy == row.reference
-            else number(row.difference, 4, True) + interval(row.difference_low, row.difference_high),
-        ]
-        for row in rows.itertuples()
-    ]
-    notes = ["Mean ± standard deviation over seeds. Bold: the highest mean AUBC, which is a description, not a test."]
-    notes += [f"{styles[row.strategy].name}: {row.dropped}." for row in rows.itertuples() if row.dropped]
+    columns = ["strategy", "seeds", f"{written}{labelled}", "AUBC", f"AUBC − {against} [95\u202f% interval]"]
+    body, notes = [], ["Mean ± standard deviation over seeds. Bold: the highest mean AUBC; a description, not a test."]
+    for row in rows.to_dict("records"):
+        name = styles[row["strategy"]].name
+        difference = number(row["difference"], 4, True) + interval(row["difference_low"], row["difference_high"])
+        body.append(
+            [
+                name,
+                str(row["seeds"]),
+                mean_std(row["final_mean"], row["final_std"]),
+                mean_std(row["aubc_mean"], row["aubc_std"]),
+                "reference" if row["strategy"] == row["reference"] else difference,
+            ]
+        )
+        if row["dropped"]:
+            notes.append(f"{name}: {row['dropped']}.")
     return Table(
         title="Summary",
         columns=columns,
         rows=body,
         notes=notes,
         data=data,
-        swatches=[styles[s].colour for s in rows["strategy"]],
+        swatches=[(styles[s].colour, styles[s].glyph) for s in rows["strategy"]],
         strong=frozenset() if best is None else frozenset({(best, 0), (best, 3)}),
     )
 
@@ -105,12 +108,12 @@ def diagnosis_table(rows: pd.DataFrame, styles: dict[str, Look], data: str) -> T
     """Ranking accuracy and Spearman's ρ at the last stage, the score beside its baselines. rows: `last_stage`."""
     cell = rows.set_index(["strategy", "metric"])["mean"]
     wanted = [
-        ("test: score", "ranking-accuracy/test/score"),
-        ("entropy", "ranking-accuracy/test/entropy"),
-        ("trivial", "ranking-accuracy/test/trivial"),
-        ("ρ of score", "spearman/test/score"),
-        ("candidates: score", "ranking-accuracy/candidates/score"),
-        ("entropy", "ranking-accuracy/candidates/entropy"),
+        ("test, score", "ranking-accuracy/test/score"),
+        ("test, entropy", "ranking-accuracy/test/entropy"),
+        ("test, trivial", "ranking-accuracy/test/trivial"),
+        ("test, ρ of score", "spearman/test/score"),
+        ("candidates, score", "ranking-accuracy/candidates/score"),
+        ("candidates, entropy", "ranking-accuracy/candidates/entropy"),
     ]
     wanted = [(heading, metric) for heading, metric in wanted if (rows["metric"] == metric).any()]
     shown = [s for s in styles if (s, "ranking-accuracy/test/score") in cell.index]
@@ -123,7 +126,7 @@ def diagnosis_table(rows: pd.DataFrame, styles: dict[str, Look], data: str) -> T
             "seeds. Entropy and the trivial predictor are measured on the same model, so they say what the score adds."
         ],
         data=data,
-        swatches=[styles[s].colour for s in shown],
+        swatches=[(styles[s].colour, styles[s].glyph) for s in shown],
     )
 
 
@@ -146,12 +149,11 @@ def costs_table(costs: pd.DataFrame, styles: dict[str, Look], folder: Folder, na
     shown = [column for column in headings if column in table.columns]
     strategies = [s for s in styles if s in table.index]
     saved = folder.csv(table.loc[strategies, shown].reset_index(), name)
-    digits = {"peak-memory/train": 0}
     return Table(
         title="Cost of a trial",
         columns=["strategy", *(headings[c] for c in shown)],
         rows=[
-            [styles[s].name, *(number(float(table.loc[s, c]), digits.get(c, 2)) for c in shown)]  # type: ignore[arg-type]
+            [styles[s].name, *(number(table.loc[[s], c].item(), 0 if c.startswith("peak") else 2) for c in shown)]
             for s in strategies
         ],
         notes=[
@@ -159,7 +161,7 @@ def costs_table(costs: pd.DataFrame, styles: dict[str, Look], folder: Folder, na
             "A training that several trials share was done once and is counted in each of them."
         ],
         data=saved,
-        swatches=[styles[s].colour for s in strategies],
+        swatches=[(styles[s].colour, styles[s].glyph) for s in strategies],
     )
 
 
@@ -181,19 +183,12 @@ def other_metrics(
 def _by_metric(rows: pd.DataFrame, styles: dict[str, Look], title: str, data: str) -> Table | None:
     if rows.empty:
         return None
-    cell = rows.set_index(["metric", "strategy"])
+    cell = {(row["metric"], row["strategy"]): mean_std(row["mean"], row["std"], 3) for row in rows.to_dict("records")}
     shown = [s for s in styles if (rows["strategy"] == s).any()]
-
-    def text(metric: str, strategy: str) -> str:
-        if (metric, strategy) not in cell.index:
-            return "–"
-        found = cell.loc[(metric, strategy)]
-        return mean_std(float(found["mean"]), float(found["std"]), 3)
-
     return Table(
         title=title,
         columns=["metric", *(styles[s].name for s in shown)],
-        rows=[[_part_name(m), *(text(m, s) for s in shown)] for m in rows["metric"].unique()],
+        rows=[[_part_name(m), *(cell.get((m, s), "–") for s in shown)] for m in rows["metric"].unique()],
         notes=["Mean ± standard deviation over seeds."],
         data=data,
     )

@@ -13,8 +13,9 @@ CHEATS = (
     "knowledge would bring, is left out when a leader is named, and is not an upper bound."
 )
 CLOSING = (
-    "These sentences describe what was measured. No significance test was made; an interval of a difference that "
-    "contains 0 fits either order."
+    "AUBC is the mean height of a learning curve over its range of labels (see How to read this). These sentences "
+    "describe what was measured: no significance test was made, and an interval of a difference that contains 0 fits "
+    "either order."
 )
 HOW_TO_READ = (
     (
@@ -31,8 +32,8 @@ HOW_TO_READ = (
     (
         "Paired difference",
         "Trials of one seed share the initial labelled set, the initial weights and the order of batches, whatever "
-        "the strategy, so differences are taken seed by seed. The interval is the 95 % t interval of their mean; with "
-        "3 seeds it is wide, and it speaks of seeds, not of another test set.",
+        "the strategy, so differences are taken seed by seed. The interval is the 95\u202f% t interval of their mean; "
+        "with few seeds it is wide, and it speaks of seeds, not of another test set.",
     ),
     (
         "Ranking accuracy",
@@ -58,7 +59,7 @@ def what_was_run(run: Run, missing: int) -> str:
     done = run.trials - missing
     state = "all complete" if not missing else f"{done:,} of them complete, so this is a partial report"
     return (
-        f"{run.name} compares {count(len(run.strategies), 'strategy')} ({listed(list(run.strategies))}) on "
+        f"The run {run.name} compares {count(len(run.strategies), 'strategy')} ({listed(list(run.strategies))}) on "
         f"{count(len(run.tasks), 'task')} ({listed(list(run.tasks))}), with {count(run.suite['seeds'], 'seed')} and "
         f"{count(run.suite['stages'], 'stage')} each: {count(run.trials, 'trial')}, {state}."
     )
@@ -69,23 +70,21 @@ def finding(rows: pd.DataFrame, metric: str) -> str:
     best = leader(rows)
     if best is None:
         return "no strategy has a complete curve of two stages or more yet."
-    top = rows.loc[best]
+    top = rows.to_dict("records")[best]
     start = f"{top['strategy']} has the highest mean AUBC of {metric_name(metric)}, {number(top['aubc_mean'])}"
     if top["strategy"] != top["reference"]:
         if not pd.notna(top["difference"]):
             return f"{start}; there is no reference with the same seeds to compare it with."
-        with_interval = (
-            f" (95 % interval {number(top['difference_low'], 4, True)} to {number(top['difference_high'], 4, True)}, "
-            f"{count(int(top['pairs']), 'paired seed')})"
-            if pd.notna(top["difference_low"])
-            else f" ({count(int(top['pairs']), 'seed')}, so there is no interval)"
-        )
+        with_interval = f" ({count(int(top['pairs']), 'paired seed')}, so there is no interval)"
+        if pd.notna(top["difference_low"]):
+            low, high = (number(top[side], 4, True) for side in ("difference_low", "difference_high"))
+            with_interval = f" (95\u202f% interval {low} to {high}, {count(int(top['pairs']), 'paired seed')})"
         side = "above" if top["difference"] >= 0 else "below"  # fewer pairs than seeds may turn the order round
         return f"{start}, which is {number(abs(top['difference']))} {side} {top['reference']}{with_interval}."
     others = rows[~rows["cheats"] & rows["aubc_mean"].notna() & (rows.index != best)]
     if others.empty:
         return f"{start}; nothing else has a complete curve."
-    second = others.loc[others["aubc_mean"].idxmax()]
+    second = others.sort_values("aubc_mean").to_dict("records")[-1]
     behind = number(top["aubc_mean"] - second["aubc_mean"])
     return f"{start}; no other strategy exceeds this reference, the nearest is {second['strategy']}, {behind} below."
 

@@ -1,0 +1,215 @@
+"""The report as files: what is in them for whole, partial, single-seed, cheating and colliding runs."""
+
+import json
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+
+import matplotlib
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+
+from albench import AlbenchError
+from albench.analysis.curves import summary
+from albench.cli import main
+from albench.report import write
+from albench.report.runs import gather
+
+
+class Reader(HTMLParser):
+    """Collects text, pictures, links and every tag that is opened."""
+
+    VOID = ("meta", "img", "link", "br")
+
+    def __init__(self, page):
+        super().__init__()
+        self.text, self.images, self.links, self.open = [], [], [], []
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        attrs = dict(attrs)
+        if tag == "img":
+            self.images.append(attrs)
+        if tag == "a":
+            self.links.append(attrs["href"])
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag, f"</{tag}> closes another tag"
+
+    def handle_data(self, data):
+        if "style" not in self.open:
+            self.text.append(data)
+
+
+def report(*folders, **options):
+    """The page of a report, read, with its whitespace joined in `page.words`."""
+    index = write(list(folders), **options)
+    page = Reader(index.read_text(encoding="utf-8"))
+    assert not page.open
+    page.words = " ".join(" ".join(page.text).split())
+    page.folder = index.parent
+    return page
+
+
+def test_everything_is_written_and_the_page_stands_alone(make_run):
+    run = make_run(demonstration=True)
+    page = report(run)
+    assert page.folder == run / "report"
+    for name in ("curve", "ranking", "scatter", "gallery"):
+        assert (page.folder / "figures" / f"{name}-digits.png").stat().st_size > 5000
+        assert (page.folder / "figures" / f"{name}-digits.pdf").read_bytes().startswith(b"%PDF")
+    assert len(page.images) == 4
+    assert all(image["src"].startswith("data:image/png;base64,") and len(image["alt"]) > 30 for image in page.images)
+    files = [link for link in page.links if not link.startswith("#")]
+    assert len(files) >= 6
+    assert all((page.folder / link).is_file() for link in files)
+    anchors = re.findall(r'id="([^"]+)"', (page.folder / "index.html").read_text())
+    assert {link[1:] for link in page.links if link.startswith("#")} <= set(anchors)
+    assert "http" not in re.sub(r"base64,[^\"]+", "", (page.folder / "index.html").read_text())
+    assert "A demonstration, not evidence" in page.words
+    assert "significan" not in page.words.replace("no significance test was made", "")
+    markdown = (page.folder / "report.md").read_text(encoding="utf-8")
+    assert "A demonstration, not evidence" in markdown
+    for link in re.findall(r"\]\(([^)]+)\)", markdown):
+        assert (page.folder / link).is_file(), link
+
+
+def test_numbers_are_those_of_the_analysis(make_run):
+    run = make_run()
+    page = report(run)
+    expected = summary(pd.read_csv(run / "results.csv"), "accuracy")
+    saved = pd.read_csv(page.folder / "tables" / "summary-digits.csv")
+    pd.testing.assert_series_equal(saved["aubc_mean"], expected["aubc_mean"], rtol=1e-5)
+    fair = expected[expected["strategy"] != "true-loss"]
+    best = fair.loc[fair["aubc_mean"].idxmax()]
+    assert f"{best['strategy']} has the highest mean AUBC of accuracy, {best['aubc_mean']:.4f}" in page.words
+    assert f"{best['aubc_mean']:.4f} ± {best['aubc_std']:.4f}" in page.words
+
+
+def test_those_that_cheat_are_marked_and_never_lead(make_run):
+    run = make_run(strategies=("random", "true-loss"))
+    page = report(run)
+    assert "true-loss ⚠" in page.words
+    assert "sees hidden labels" in page.words
+    assert "true-loss has the highest" not in page.words
+    assert "random has the highest" in page.words
+
+
+def test_partial_runs_and_failures_are_said(make_run, monkeypatch):
+    run = make_run(short={("digits", "entropy", 1)})
+    failed = [{"trial": "digits--entropy--seed1", "error": "loss is <NaN> at step 3"}]
+    monkeypatch.setattr("albench.store.failures", lambda folder: failed, raising=False)
+    page = report(run)
+    assert "14 of them complete, so this is a partial report" in page.words
+    assert "digits, entropy, seed 1: 2 of 5 stages" in page.words
+    assert "seed 1 not counted" in page.words
+    assert "loss is <NaN> at step 3" in page.words
+
+
+def test_one_seed_has_no_spread(make_run):
+    page = report(make_run(seeds=1, strategies=("random", "entropy")))
+    assert "One seed." in page.words
+    assert "nan" not in page.words.lower()
+
+
+def test_one_stage_or_nothing_yet(make_run):
+    assert "no strategy has a complete curve" in report(make_run("one", stages=1)).words
+    empty = make_run("empty")
+    for table in ("results", "costs", "selections", "diagnostics"):
+        head = (empty / f"{table}.csv").read_text().partition("\n")[0]
+        (empty / f"{table}.csv").write_text(head + "\n")
+    assert "Nothing was measured on this task yet" in report(empty).words
+
+
+def test_pictures_that_cannot_be_drawn_are_explained(make_run, tmp_path):
+    run = make_run()
+    manifest = json.loads((run / "manifest.json").read_text())
+    manifest["tasks"]["digits"]["fingerprint"] = "of other data"
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    page = report(run)
+    assert "Pictures of selected samples are missing: the data found now are not those of the run" in page.words
+    manifest["tasks"]["digits"]["task"] = "somebody-elses"
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    assert "no task is called 'somebody-elses'" in report(run).words
+
+
+def test_names_are_text(make_run):
+    run = make_run(strategies=("random", "entropy"))
+    for file in run.iterdir():
+        if file.is_file():
+            file.write_text(file.read_text().replace("entropy", "<b>ö 'q' & |"))
+    page = report(run)
+    assert "<b>ö 'q' & |" in page.words
+    assert "b" not in page.open
+
+
+def test_two_runs_side_by_side(make_run, tmp_path):
+    first, second = make_run("first", strategies=("random", "entropy")), make_run("second", strategies=("random",))
+    page = report(first, second, out=tmp_path / "both")
+    assert page.folder == tmp_path / "both"
+    for label in ("first/random", "second/random", "entropy"):
+        assert label in page.words
+    assert "first/entropy" not in page.words
+    assert page.words.count("Learning curves") == 1
+
+
+def test_tasks_of_one_name_and_other_data_are_kept_apart(make_run):
+    first, second = make_run("first"), make_run("second")
+    manifest = json.loads((second / "manifest.json").read_text())
+    manifest["tasks"]["digits"]["fingerprint"] = "of other data"
+    (second / "manifest.json").write_text(json.dumps(manifest))
+    runs = gather([first, second])
+    assert [list(run.tasks) for run in runs] == [["first/digits"], ["second/digits"]]
+    assert "random" in runs[0].strategies  # no collision: they meet on no task
+    assert set(runs[1].results["task"]) == {"second/digits"}
+
+
+@pytest.mark.parametrize("damage", ["no manifest", "torn manifest", "no results", "no column", "twice"])
+def test_a_folder_that_is_no_run_is_said_in_a_line(make_run, damage):
+    run = make_run()
+    folders = [run]
+    if damage == "no manifest":
+        (run / "manifest.json").unlink()
+    elif damage == "torn manifest":
+        (run / "manifest.json").write_text('{"format": 1,')
+    elif damage == "no results":
+        (run / "results.csv").unlink()
+    elif damage == "no column":
+        (run / "results.csv").write_text("task,strategy\n")
+    else:
+        folders *= 2
+    result = CliRunner().invoke(main, ["report", *map(str, folders)])
+    assert result.exit_code == 2
+    assert result.stderr.startswith("Error: ")
+    assert result.stderr.count("\n") == 1
+
+
+def test_an_out_folder_that_cannot_be_written(make_run, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(AlbenchError, match="cannot be written"):
+        write([make_run()], out=tmp_path / "file")
+
+
+def test_the_callers_matplotlib_is_left_alone(make_run):
+    before = dict(matplotlib.rcParams)
+    result = CliRunner().invoke(main, ["report", str(make_run(strategies=("random",)))])
+    assert result.exit_code == 0, result.output
+    assert dict(matplotlib.rcParams) == before
+
+
+def test_the_same_results_give_the_same_page(make_run, tmp_path):
+    run = make_run(strategies=("random", "entropy"))
+    pages = [write([run], out=tmp_path / name) for name in ("a", "b")]
+    assert pages[0].read_bytes() == pages[1].read_bytes()
+
+
+def test_pyplot_is_never_imported(make_run):
+    """Its global state is slow to import and wants a display."""
+    code = f"import sys; from albench.report import write; write([{str(make_run())!r}]); print(*sys.modules)"
+    modules = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
+    assert "matplotlib.figure" in modules
+    assert "matplotlib.pyplot" not in modules
