@@ -39,8 +39,8 @@ class LeedsSports(Pose):
     """
 
     source: ClassVar[str] = "Leeds Sports Pose (LSP, LSPET): lspet_dataset.zip or lsp_dataset.zip, by hand"
-    # Random selection on 2,000 images of LSPET: PCK@0.2 .12, .15, .17, .19, .19 with 60 labels more a stage, and .23
-    # from the whole pool of 1,500; 20 s a stage on one CPU thread.
+    # Random selection on 2,000 images of LSPET, one trial: PCK@0.2 .12, .15, .17, .19, .19 with 60 labels more a
+    # stage, .23 from the whole pool of 1,500. About 20 s a stage on one CPU thread; 1,000 updates give .28 from all.
     recipe: ClassVar[Recipe] = Recipe(
         updates=600, batch=16, optimiser="adam", learning_rate=0.006, weight_decay=0.0, schedule="cosine"
     )
