@@ -51,10 +51,8 @@ def validated(results: pd.DataFrame, where: str = "results") -> pd.DataFrame:
     twice = tidy.duplicated([*CURVE, "seed", "labelled"])
     if twice.any():
         first = tidy[twice].iloc[0]
-        raise AlbenchError(
-            f"{where}: {first['metric']} of {first['task']}, {first['strategy']}, seed {first['seed']} at {first['labelled']} "
-            "labels is there twice; average or drop repeats first"
-        )
+        curve = f"{first['metric']} of {first['task']}, {first['strategy']}, seed {first['seed']}"
+        raise AlbenchError(f"{where}: {curve} at {first['labelled']} labels is there twice; average or drop repeats")
     return tidy
 
 
@@ -201,5 +199,5 @@ def _dropped(seeds: pd.DataFrame, row: dict) -> str:
     if short:
         parts.append(f"seed {', '.join(map(str, short))} not counted: the curve is shorter or not finite")
     if row["unpaired"]:
-        parts.append(f"{row['unpaired']} seeds without a partner left out of the difference")
+        parts.append(f"seeds left out of the difference, as only one side has them: {row['unpaired']}")
     return "; ".join(parts)

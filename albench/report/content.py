@@ -32,7 +32,7 @@ def document(runs: list[Run], folder: Folder, data_root: Path | None) -> Documen
     names = words.listed([run.name for run in runs])
     return Document(
         title=f"Active learning: {names}",
-        subtitle="; ".join(run.suite["description"] for run in runs if run.suite.get("description")),
+        subtitle=" ".join(dict.fromkeys(run.suite["description"] for run in runs if run.suite.get("description"))),
         banner=words.banner(runs),
         lede=[words.what_was_run(run, len(missing[run.name])) for run in runs],
         findings=findings,
@@ -83,11 +83,12 @@ def _of(task: str, frames: list[pd.DataFrame]) -> pd.DataFrame:
 
 
 def _curve(table: pd.DataFrame, styles: dict[str, Look], metric: str, task: str, folder: Folder) -> Block:
-    written, seeds = tables.metric_name(metric), int(table["n"].max())
+    written, fewest, most = tables.metric_name(metric), int(table["n"].min()), int(table["n"].max())
     finals = table.loc[table.groupby("strategy", sort=False)["labelled"].idxmax()]
     ends = "; ".join(f"{row['strategy']} {tables.number(row['mean'])}" for row in finals.to_dict("records"))
     span = f"{table['labelled'].min():,} to {table['labelled'].max():,} labels"
-    band = f"Mean over {seeds} seeds; the band is ± one standard deviation over seeds." if seeds > 1 else "One seed."
+    seeds = f"{most}" if fewest == most else f"{fewest} to {most}"  # a point with fewer shifts for that alone
+    band = f"Mean over {seeds} seeds; the band is ± one standard deviation over seeds." if most > 1 else "One seed."
     return folder.picture(
         figures.learning_curve(table, styles, written),
         f"curve-{slug(task)}",

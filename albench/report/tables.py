@@ -87,6 +87,8 @@ def summary_table(rows: pd.DataFrame, styles: dict[str, Look], metric: str, data
         )
         if row["dropped"]:
             notes.append(f"{name}: {row['dropped']}.")
+    if len(references) > 1:
+        notes.append("Differences are paired within a run; rows of different runs share no seeds and are not paired.")
     return Table(
         title="Summary",
         columns=columns,

@@ -164,7 +164,8 @@ def task_facts(facts: dict[str, Any]) -> list[tuple[str, str]]:
         rows.append(("recipe", compact(entry["recipe"])))
     if entry.get("params"):
         rows.append(("parameters", compact(entry["params"])))
-    rows.append(("fingerprint", str(facts.get("fingerprint", "–"))))
+    if facts.get("fingerprint"):
+        rows.append(("fingerprint", facts["fingerprint"]))
     return rows
 
 
