@@ -47,6 +47,7 @@ class Table:
     swatches: list[tuple[str, str]] = field(default_factory=list)
     strong: frozenset[tuple[int, int]] = frozenset()
     numeric: bool = True  # right-aligned columns after the first
+    folded: bool = False  # shown on the page when asked for: long, and seldom what one came for
 
 
 Block = Text | Picture | Table

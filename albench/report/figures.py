@@ -218,19 +218,27 @@ def _hollow(look: Look) -> dict[str, Any]:
 def scatter(table: pd.DataFrame, styles: dict[str, Look]) -> Figure:
     """Predicted against true loss of test samples, a panel per strategy. table: columns strategy, predicted, true.
 
-    A wide-spread positive true loss is drawn on a logarithmic axis: only its order matters here.
+    Where true losses span orders of magnitude their axis is logarithmic (only the order matters to a selection), and
+    losses of 0 are drawn at the smallest positive one.
     """
     shown = [s for s in styles if (table["strategy"] == s).any()]
-    figure, panels = _panels(len(shown), "true loss", "score", share=False)
+    figure, panels = _panels(len(shown), "true loss", "score", share=True)
+    true = table.loc[np.isfinite(table["true"]), "true"]
+    positive = true[true > 0]
+    log = true.min() >= 0 and len(positive) > 0 and positive.quantile(0.95) > 30 * positive.quantile(0.05)
+    floor = positive.min() if log else -np.inf
     for axes, strategy in zip(panels, shown, strict=True):
         look, mine = styles[strategy], table[table["strategy"] == strategy]
-        axes.scatter(mine["predicted"], mine["true"], s=9, color=look.colour, alpha=0.45, linewidth=0)
+        axes.scatter(mine["predicted"], mine["true"].clip(lower=floor), s=9, color=look.colour, alpha=0.4, linewidth=0)
         axes.set_title(look.name, loc="left")
-        true = mine["true"]
-        if true.min() > 0 and true.quantile(0.95) > 30 * true.quantile(0.05):
+        if log:
             axes.set_yscale("log")
+            axes.set_ylim(floor / 2, true.max() * 2)
             axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
             axes.yaxis.set_minor_locator(NullLocator())
+        else:
+            margin = 0.04 * (true.max() - true.min()) or 1.0
+            axes.set_ylim(true.min() - margin, true.max() + margin)
         axes.xaxis.set_major_locator(MaxNLocator(5))
     return figure
 

@@ -157,7 +157,10 @@ def read(folder: Path, name: str) -> Run:
         results=results[~is_cost].copy(),
         costs=pd.concat(costs, ignore_index=True),
         selections=_table(folder, "selections", SELECTIONS, optional=True),
-        diagnostics=_table(folder, "diagnostics", DIAGNOSTICS, optional=True),
+        # an empty table has no number type of its own
+        diagnostics=_table(folder, "diagnostics", DIAGNOSTICS, optional=True).astype(
+            {"predicted": float, "true": float}
+        ),
         failures=_failures(folder),
     )
 

@@ -53,6 +53,8 @@ def summaries(runs: list[Run], task: str) -> pd.DataFrame:
     for run in runs:
         if task in run.tasks:
             rows = summary(run.primary(task), run.tasks[task]["metric"], run.reference)
+            rows = rows.set_index("strategy").reindex([s for s in run.strategies if s in set(rows["strategy"])])
+            rows = rows.reset_index()
             rows["reference"] = run.reference
             rows["cheats"] = [bool(run.strategies.get(s, {}).get("cheats")) for s in rows["strategy"]]
             parts.append(rows)
@@ -120,7 +122,7 @@ def diagnosis_table(rows: pd.DataFrame, styles: dict[str, Look], data: str) -> T
     wanted = [(heading, metric) for heading, metric in wanted if (rows["metric"] == metric).any()]
     shown = [s for s in styles if (s, "ranking-accuracy/test/score") in cell.index]
     return Table(
-        title="What the score says about the loss, at the last stage",
+        title="What the score says about the loss, where it was last measured",
         columns=["strategy", *(heading for heading, _ in wanted)],
         rows=[[styles[s].name, *(number(cell.get((s, m), np.nan), 3) for _, m in wanted)] for s in shown],
         notes=[
@@ -160,7 +162,8 @@ def costs_table(costs: pd.DataFrame, styles: dict[str, Look], folder: Folder, na
         ],
         notes=[
             "Wall-clock seconds summed over a trial's stages, mean over seeds; trials may have shared the machine. "
-            "A training that several trials share was done once and is counted in each of them."
+            "A training that several trials share was done once and is counted in each of them. Memory is the most "
+            "that was held while training: on a CPU by the whole process, so strategies hardly differ there."
         ],
         data=saved,
         swatches=[(styles[s].colour, styles[s].glyph) for s in strategies],
@@ -178,11 +181,13 @@ def other_metrics(
     saved = folder.csv(rows, name)
     is_part = rows["metric"].str.contains("/")
     whole = _by_metric(rows[~is_part], styles, "Other metrics, at the last stage", saved)
-    parts = _by_metric(rows[is_part], styles, "By part, at the last stage", saved)
+    parts = _by_metric(rows[is_part], styles, "By part, at the last stage", saved, folded=True)
     return [table for table in (whole, parts) if table is not None]
 
 
-def _by_metric(rows: pd.DataFrame, styles: dict[str, Look], title: str, data: str) -> Table | None:
+def _by_metric(
+    rows: pd.DataFrame, styles: dict[str, Look], title: str, data: str, folded: bool = False
+) -> Table | None:
     if rows.empty:
         return None
     cell = {(row["metric"], row["strategy"]): mean_std(row["mean"], row["std"], 3) for row in rows.to_dict("records")}
@@ -193,6 +198,7 @@ def _by_metric(rows: pd.DataFrame, styles: dict[str, Look], title: str, data: st
         rows=[[_part_name(m), *(cell.get((m, s), "–") for s in shown)] for m in rows["metric"].unique()],
         notes=["Mean ± standard deviation over seeds."],
         data=data,
+        folded=folded,
     )
 
 
