@@ -1,5 +1,6 @@
 """What a report is made from: one or several run folders, read and given labels that do not collide."""
 
+import contextlib
 import json
 from collections import Counter
 from dataclasses import dataclass
@@ -172,7 +173,8 @@ def _refresh(folder: Path) -> None:
     from albench import tables
     from albench.store import Store
 
-    tables.write(Store(folder))
+    with contextlib.suppress(PermissionError):  # somebody else's folder: its tables are what there is
+        tables.write(Store(folder))
 
 
 def _table(folder: Path, name: str, columns: tuple[str, ...], optional: bool = False) -> pd.DataFrame:

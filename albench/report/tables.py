@@ -144,10 +144,10 @@ def costs_table(costs: pd.DataFrame, styles: dict[str, Look], folder: Folder, na
     peaks = memory.groupby(["strategy", "metric"])["value"].max() / 2**20
     table = pd.concat([totals, peaks]).unstack("metric")
     headings = {
-        "seconds/train": "train, s",
-        "seconds/evaluate": "evaluate, s",
-        "seconds/observe": "score candidates, s",
-        "seconds/select": "select, s",
+        "seconds/train": "train,\u00a0s",
+        "seconds/evaluate": "evaluate,\u00a0s",
+        "seconds/observe": "score candidates,\u00a0s",
+        "seconds/select": "select,\u00a0s",
         "peak-memory/train": "peak memory, MiB",
     }
     shown = [column for column in headings if column in table.columns]
