@@ -3,7 +3,6 @@
 import contextlib
 import functools
 import os
-import time
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -117,7 +116,7 @@ def _execute(run: Run, jobs: int | None, command: list[str], console: Console) -
             for outcome in _outcomes(run, waiting, facts, jobs or _default_jobs(run)):
                 new = _stages_done(store, outcome.trial, run.suite.stages) - done[outcome.trial]
                 display.ended(outcome.trial, outcome.error, new)
-                _log(run.folder, outcome)
+                _log(store, outcome)
                 if outcome.error is not None:
                     failed.append(outcome)
     finally:
@@ -130,10 +129,14 @@ def _outcomes(run: Run, trials: list[Trial], facts: dict[str, Record], jobs: int
     if jobs == 1 or len(trials) <= 1:
         yield from (run_trial(run, trial, facts[trial.task]["fingerprint"]) for trial in trials)
         return
+    import warnings
+
     import joblib
     from joblib.externals.loky.process_executor import TerminatedWorkerError
 
     calls = (joblib.delayed(run_trial)(run, trial, facts[trial.task]["fingerprint"]) for trial in trials)
+    # loky renews a worker whose memory has grown (each holds its tasks' data), and warns: nothing is lost by it.
+    warnings.filterwarnings("ignore", "A worker stopped while some jobs", UserWarning)
     ended = set()
     try:
         for outcome in joblib.Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1)(calls):
@@ -238,10 +241,7 @@ def _facts(run: Run, label: str) -> Record:
     return manifest.task_facts(label, entry, task, data, run.plan(label))
 
 
-def _log(folder: Path, outcome: Outcome) -> None:
-    """Failures with their tracebacks go to failures.log; the terminal shows the line alone."""
-    if outcome.error is None:
-        return
-    with contextlib.suppress(OSError), (folder / "failures.log").open("a", encoding="utf-8") as file:
-        when = time.strftime("%Y-%m-%d %H:%M:%S")
-        file.write(f"{when} {outcome.trial}: {outcome.error}\n{outcome.trace or ''}\n")
+def _log(store: Store, outcome: Outcome) -> None:
+    """A failure is kept with its traceback until the trial succeeds; the terminal shows the line alone."""
+    with contextlib.suppress(OSError):
+        store.save_failure(outcome.trial, outcome.error, outcome.trace)

@@ -84,6 +84,14 @@ class Store:
             found.append(Trial(task, strategy, int(seed.removeprefix("seed"))))
         return sorted(found)
 
+    def save_failure(self, trial: Trial, error: str | None, trace: str | None) -> None:
+        """Keep why a trial failed (the line, then the traceback), or forget it (error None)."""
+        path = self.folder / "failures" / f"{trial}.txt"
+        if error is None:
+            path.unlink(missing_ok=True)
+        else:
+            write_whole(path, f"{error}\n\n{trace or ''}".encode())
+
     # A training, by its identity -----------------------------------------------------------------------------------
 
     def _trained(self, identity: str, suffix: str) -> Path:
@@ -158,6 +166,12 @@ class Store:
     def save_manifest(self, manifest: Record) -> None:
         """Replace the manifest as a whole."""
         write_whole(self.folder / "manifest.json", json.dumps(manifest, indent=2, ensure_ascii=False).encode())
+
+
+def failures(folder: Path) -> list[dict[str, str]]:
+    """The trials of a run folder whose last attempt failed: {"trial", "error"} each."""
+    found = sorted((folder / "failures").glob("*--seed*.txt"))
+    return [{"trial": p.stem, "error": p.read_text(encoding="utf-8").partition("\n")[0]} for p in found]
 
 
 def _seal(record: Record) -> bytes:

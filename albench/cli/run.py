@@ -56,7 +56,7 @@ def command(
         click.echo(f"{len(failed)} trials failed; everything else is kept:", err=True)
         for outcome in failed:
             click.echo(f"  {outcome.trial}: {outcome.error}", err=True)
-        click.echo(f"Tracebacks: {folder / 'failures.log'}. The same command tries them again.", err=True)
+        click.echo(f"Tracebacks: {folder / 'failures'}. The same command tries them again.", err=True)
         context.exit(1)
 
 

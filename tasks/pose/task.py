@@ -146,7 +146,7 @@ class Pose(Task):
         """PCK@0.2 of the torso (left shoulder to right hip) and PCKh@0.5 of the segment from neck to head top.
 
         Over all annotated joints and per joint; a body whose segment is not annotated does not count. The segment is
-        *not* MPII's head box: "pckh@0.5" of this task and of MPII are different numbers. Errors are relative to the
+        *not* MPII's head box, hence the name of its own. Errors are relative to the
         body, so those of the crop are those of the original image, which was scaled alike in x and y.
         Outcomes: error [N, J] in torsos, head_error [N, J] in head segments (NaN: not annotated), predicted joints
         [N, J, 2] in pixels of the stored image, loss [N].
@@ -162,7 +162,7 @@ class Pose(Task):
         error = metric.relative_errors(predicted, joints, visible, self.skeleton.torso)
         head_error = metric.relative_errors(predicted, joints, visible, self.skeleton.head)
         names = tuple(classes)
-        values = metric.scores("pck@0.2", error, 0.2, names) | metric.scores("pckh@0.5", head_error, 0.5, names)
+        values = metric.scores("pck@0.2", error, 0.2, names) | metric.scores("pckh-neck@0.5", head_error, 0.5, names)
         shift = (self.stored - self.size) / 2
         outcomes = {"error": error, "head_error": head_error, "predicted": predicted + shift, "loss": loss}
         return values, {name: value.astype(np.float32) for name, value in outcomes.items()}

@@ -10,7 +10,7 @@ from filelock import FileLock
 
 import albench
 from albench.errors import AlbenchError
-from albench.store import Store
+from albench.store import Store, failures
 
 PLUGIN = '''
 import os, signal
@@ -107,7 +107,8 @@ def test_a_strategy_that_raises_stops_no_other_and_loses_no_training(run, plugin
     assert [str(f.trial) for f in failed] == [f"digits--{prefix}raises--seed0"]
     assert "ValueError: I am broken" in failed[0].error
     assert "I am broken" in said
-    assert "Traceback" in (folder / "failures.log").read_text()
+    assert "Traceback" in (folder / "failures" / f"{failed[0].trial}.txt").read_text()
+    assert failures(folder) == [{"trial": str(failed[0].trial), "error": "ValueError: I am broken"}]
     stages = albench.load_results(folder).query("metric == 'accuracy'").groupby("strategy").stage.apply(list)
     assert stages["random"] == [0, 1, 2]
     assert stages[f"{prefix}raises"] == [0, 1]

@@ -15,7 +15,7 @@ STRATEGIES = {
 }
 PARTS = {
     "accuracy": [],
-    "pck@0.2": ["pck@0.2/left knee", "pck@0.2/head top", "pckh@0.5"],
+    "pck@0.2": ["pck@0.2/left knee", "pck@0.2/head top", "pckh-neck@0.5"],
     "map": ["map@11pt", "ap/0", "ap/1"],
 }
 TASKS = {"digits": ("accuracy", 1200, 25), "figures": ("pck@0.2", 600, 36), "digit-scenes": ("map", 600, 40)}

@@ -66,8 +66,8 @@ def test_a_curve_with_many_strategies_and_stages_is_drawn():
 def test_numbers_and_metrics_as_they_are_written():
     assert number(-0.01234, 3, sign=True) == "−0.012"
     assert number(float("nan")) == "–"
-    assert [metric_name(m) for m in ("accuracy", "map", "map@11pt", "pckh@0.5")] == [
-        *("accuracy", "mAP", "mAP@11pt", "PCKh@0.5")
+    assert [metric_name(m) for m in ("accuracy", "map", "map@11pt", "pckh-neck@0.5")] == [
+        *("accuracy", "mAP", "mAP@11pt", "PCKh-neck@0.5")
     ]
 
 
