@@ -11,6 +11,7 @@ import pandas as pd
 
 from albench.analysis.curves import COLUMNS, validated
 from albench.errors import AlbenchError
+from albench.store import failures
 
 COSTS = ("seconds/", "peak-memory/")
 SELECTIONS = ("task", "strategy", "seed", "stage", "order", "index")
@@ -162,7 +163,7 @@ def read(folder: Path, name: str) -> Run:
         diagnostics=_table(folder, "diagnostics", DIAGNOSTICS, optional=True).astype(
             {"predicted": float, "true": float}
         ),
-        failures=_failures(folder),
+        failures=failures(folder),
     )
 
 
@@ -191,10 +192,3 @@ def _table(folder: Path, name: str, columns: tuple[str, ...], optional: bool = F
     if missing:
         raise AlbenchError(f"{path}: no column {', '.join(missing)}")
     return table
-
-
-def _failures(folder: Path) -> list[dict[str, str]]:
-    from albench import store
-
-    known = getattr(store, "failures", None)
-    return [] if known is None else known(folder)

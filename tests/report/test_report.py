@@ -102,7 +102,7 @@ def test_those_that_cheat_are_marked_and_never_lead(make_run):
 def test_partial_runs_and_failures_are_said(make_run, monkeypatch):
     run = make_run(short={("digits", "entropy", 1)})
     failed = [{"trial": "digits--entropy--seed1", "error": "loss is <NaN> at step 3"}]
-    monkeypatch.setattr("albench.store.failures", lambda folder: failed, raising=False)
+    monkeypatch.setattr("albench.report.runs.failures", lambda folder: failed)
     page = report(run)
     assert "14 of them complete, so this is a partial report" in page.words
     assert "digits, entropy, seed 1: 2 of 5 stages" in page.words
