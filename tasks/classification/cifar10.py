@@ -77,12 +77,9 @@ class Cifar10(Classification):
         return Data(_part(data.pool, self.pool), _part(data.test, self.test), data.classes)
 
     def fetch(self, root: Path) -> None:
-        """torchvision's download of the official Python batches (170 MB), unless either layout is there."""
-        try:
-            _find(root)
+        """torchvision's download of the official Python batches (170 MB), unless either layout is there and whole."""
+        if any(_whole(folder, sums, self.verify) for folder, sums in _places(root)):
             return
-        except AlbenchError:
-            pass
         from torchvision.datasets import CIFAR10
 
         try:
@@ -92,6 +89,9 @@ class Cifar10(Classification):
                 f"the download from {self.source} failed ({error}); fetch cifar-10-binary.tar.gz by hand and unpack it "
                 f"in {root}"
             ) from error
+        folder, sums = _find(root)
+        if not _whole(folder, sums, self.verify):
+            raise AlbenchError(f"{folder}: not the official files, and read before those just fetched; move it away")
 
     @classmethod
     def miniature(cls, folder: Path) -> Self:
@@ -111,14 +111,31 @@ def _find(root: Path | None) -> tuple[Path, dict[str, str]]:
     """The folder with the batches, in whichever layout it is, and the official sums of its files."""
     if root is None:
         raise AlbenchError("cifar10 needs --data-root DIR, the folder that holds cifar-10-batches-bin or -py")
-    for name, sums in FOLDERS.items():
-        for folder in (root / name, root):
-            if folder.is_dir() and any((folder / file).is_file() for file in sums):
+    for enough in (all, any):  # a layout that lacks no file goes before one with some
+        for folder, sums in _places(root):
+            if enough((folder / file).is_file() for file in sums):
                 return folder, sums
     raise AlbenchError(
         f"{root}: neither cifar-10-batches-bin nor cifar-10-batches-py is there; "
         f"run `albench data prepare cifar10 --data-root {root}`"
     )
+
+
+def _places(root: Path) -> list[tuple[Path, dict[str, str]]]:
+    """Where the batches may lie, in the order they are looked for, and the official sums of the files there."""
+    return [(folder, sums) for name, sums in FOLDERS.items() for folder in (root / name, root)]
+
+
+def _whole(folder: Path, sums: dict[str, str], verify: bool) -> bool:
+    """Whether no file is missing and, if they are to be verified, none differs from the official one."""
+    files = [folder / name for name in sums]
+    return all(file.is_file() for file in files) and not (
+        verify and any(_md5(file.read_bytes()) != md5 for file, md5 in zip(files, sums.values(), strict=True))
+    )
+
+
+def _md5(content: bytes) -> str:
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()
 
 
 def _read(folder: Path, sums: dict[str, str], verify: bool) -> Data:
@@ -135,7 +152,7 @@ def _read(folder: Path, sums: dict[str, str], verify: bool) -> Data:
 def _read_file(path: Path, md5: str | None) -> tuple[np.ndarray, np.ndarray]:
     """uint8 images [N, 3, 32, 32] and int64 labels [N] of one batch file."""
     content = path.read_bytes()
-    if md5 is not None and hashlib.md5(content, usedforsecurity=False).hexdigest() != md5:
+    if md5 is not None and _md5(content) != md5:
         raise AlbenchError(f"{path}: not the official bytes (md5 differs: truncated or changed); fetch it again")
     if path.suffix == ".bin":
         if not content or len(content) % RECORD:

@@ -79,8 +79,11 @@ def all_point(recall: np.ndarray, precision: np.ndarray) -> float:
 
 
 def eleven_point(recall: np.ndarray, precision: np.ndarray) -> float:
-    """VOC 2007's rule: mean over recall 0, .1 … 1 of the best precision at that recall or beyond."""
-    return float(np.mean([precision[recall >= t].max(initial=0) for t in np.linspace(0, 1, 11)]))
+    """VOC 2007's rule: mean over recall 0, .1 … 1 of the best precision at that recall or beyond.
+
+    The thresholds are rounded quotients as recall is, so that 3 of 10 reaches .3 (linspace has .30000000000000004).
+    """
+    return float(np.mean([precision[recall >= t].max(initial=0) for t in np.arange(11) / 10]))
 
 
 def average_precision(found: Boxes, truth: Boxes, classes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -64,18 +64,24 @@ class PascalVoc(Detection):
 
     @model_validator(mode="before")
     @classmethod
-    def _network_sizes(cls, given: dict) -> dict:
-        if given.get("network") == "ssd300-vgg16":
-            given = {"size": 300, "width": 64} | given
-            if given["size"] != 300:
-                raise ValueError("ssd300-vgg16 has size = 300")
-            if given.get("weights") and given["width"] != 64:
-                raise ValueError("the weights of VGG-16 fit width = 64 alone")
-        elif given.get("weights"):
-            raise ValueError("weights are VGG-16's: they need network = 'ssd300-vgg16'")
-        elif given.get("size", 160) % 8:
-            raise ValueError("the compact network needs a size that is a multiple of 8")
+    def _network_sizes(cls, given: object) -> object:
+        """The sizes of VGG-16's SSD, unless they are given."""
+        if isinstance(given, dict) and given.get("network") == "ssd300-vgg16":
+            return {"size": 300, "width": 64} | given
         return given
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> Self:
+        if self.network == "ssd300-vgg16":
+            if self.size != 300:
+                raise ValueError("ssd300-vgg16 has size = 300")
+            if self.weights and self.width != 64:
+                raise ValueError("the weights of VGG-16 fit width = 64 alone")
+        elif self.weights:
+            raise ValueError("weights are VGG-16's: they need network = 'ssd300-vgg16'")
+        elif self.size % 8:
+            raise ValueError("the compact network needs a size that is a multiple of 8")
+        return self
 
     @classmethod
     def miniature(cls, folder: Path) -> Self:
@@ -136,12 +142,12 @@ class PascalVoc(Detection):
         return list(found.values())
 
     def fetch(self, root: Path) -> None:
-        """VOC 2007 and 2012 through torchvision; what is there stays. Anything else is to be put there by hand."""
+        """VOC 2007 and 2012 through torchvision, unless they are there. Anything else is to be put there by hand."""
         for splits in (self.pool_split, self.test_split):
             for part in splits.split("+"):
                 below, _, split = part.strip().rpartition("/")
                 home = root / self.folder / below
-                if not (home / "ImageSets" / "Main" / f"{split}.txt").is_file():
+                if not _unpacked(home, split):
                     _download(home, split)
 
 
@@ -158,6 +164,19 @@ def _names(folder: Path, split: str) -> list[str]:
     if not names:
         raise AlbenchError(f"split {file} names no image")
     return names
+
+
+def _unpacked(home: Path, split: str) -> bool:
+    """Whether the split is there with the files of its first and last image: an interrupted unpacking lacks some."""
+    try:
+        names = _names(home / "ImageSets" / "Main", split)
+    except AlbenchError:
+        return False
+    return all(
+        (home / "Annotations" / f"{name}.xml").is_file()
+        and any((home / "JPEGImages" / f"{name}{suffix}").is_file() for suffix in SUFFIXES)
+        for name in (names[0], names[-1])
+    )
 
 
 def _download(home: Path, split: str) -> None:

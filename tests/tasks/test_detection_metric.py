@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from albench.tasks.detection.metric import HIT, IGNORED, MISS, Boxes, average_precision, judge
+from albench.tasks.detection.metric import HIT, IGNORED, MISS, Boxes, average_precision, eleven_point, judge
 
 
 def boxes(rows):
@@ -32,7 +32,7 @@ def slow_precision(found, truth, label):
     positives = sum(not o[3] for o in objects)
     if not positives:
         return np.nan, np.nan
-    hits, misses, points = 0, 0, []
+    hits, misses, points, steps = 0, 0, [], []
     for sample, _, box, _ in sorted((f for f in found if f[1] == label), key=lambda f: -f[3]):
         best, candidate = -1.0, None
         for o in objects:
@@ -48,11 +48,12 @@ def slow_precision(found, truth, label):
         else:
             misses += 1
         points.append((hits / positives, hits / (hits + misses)))
+        steps.append((hits, hits / (hits + misses)))
     area, before = 0.0, 0.0
     for recall, _ in points:
         area += (recall - before) * max(p for r, p in points if r >= recall)
         before = recall
-    eleven = [max((p for r, p in points if r >= t), default=0.0) for t in np.linspace(0, 1, 11)]
+    eleven = [max((p for h, p in steps if 10 * h >= k * positives), default=0.0) for k in range(11)]
     return area, sum(eleven) / 11
 
 
@@ -88,6 +89,14 @@ def test_classes_without_counting_objects_have_no_precision():
     area, eleven, _ = average_precision(found, truth, 4)
     assert np.array_equal(area, [1, np.nan, np.nan, 0], equal_nan=True)
     assert np.array_equal(eleven, [1, np.nan, np.nan, 0], equal_nan=True)
+
+
+@pytest.mark.parametrize("positives", [10, 20, 30, 70, 130])
+def test_a_recall_of_exactly_a_threshold_reaches_it(positives):
+    assert eleven_point(np.array([0.1, 0.2, 0.3]), np.ones(3)) == pytest.approx(4 / 11)
+    for tenth in range(1, 11):
+        recall = np.arange(1, tenth * positives // 10 + 1) / positives
+        assert eleven_point(recall, np.ones(len(recall))) == pytest.approx((tenth + 1) / 11)
 
 
 def test_nothing_found_and_nothing_there():

@@ -1,10 +1,12 @@
 """The VOC loader: what it reads, what dirt it survives, and what it says of what it cannot read."""
 
 import math
+import shutil
 
 import pytest
 import torch
 from PIL import Image
+from pydantic import ValidationError
 
 from albench.errors import AlbenchError
 from albench.tasks.detection.annotations import VOC_CLASSES
@@ -130,6 +132,25 @@ def test_other_errors(home, tmp_path):
     PascalVoc(folder=".").fetch(home)  # all there: nothing to do
 
 
+@pytest.mark.parametrize("lost", ["JPEGImages", "Annotations", "JPEGImages/000032.jpg", "ImageSets/Main/val.txt"])
+def test_an_interrupted_unpacking_is_fetched_again(tmp_path, monkeypatch, lost):
+    home, calls = tmp_path / "VOCdevkit" / "VOC2012", []
+    PascalVoc.miniature(home)
+
+    def download(root, **how):
+        calls.append(how["image_set"])
+        PascalVoc.miniature(home)
+
+    monkeypatch.setattr("torchvision.datasets.VOCDetection", download)
+    task = PascalVoc(size=48, width=8)
+    task.fetch(tmp_path)
+    assert calls == []
+    shutil.rmtree(home / lost) if (home / lost).is_dir() else (home / lost).unlink()
+    task.fetch(tmp_path)
+    assert len(calls) == 1
+    assert len(task.load(tmp_path).test) == 8
+
+
 def test_a_png_of_another_mode_is_read(home):
     (home / "JPEGImages" / "000001.jpg").unlink()
     Image.new("L", (96, 72), 200).save(home / "JPEGImages" / "000001.png")
@@ -148,6 +169,14 @@ def test_a_png_of_another_mode_is_read(home):
 def test_fields_that_contradict_each_other(fields):
     with pytest.raises(ValueError, match=r"300|weights|multiple of 8"):
         PascalVoc(**fields)
+
+
+@pytest.mark.parametrize("fields", [{"size": "abc"}, {"network": "ssd300-vgg16", "width": []}, {"weights": 3}])
+def test_values_of_a_wrong_type_are_told_as_such(fields):
+    with pytest.raises(ValidationError, match="valid"):
+        PascalVoc(**fields)
+    with pytest.raises(ValidationError):
+        PascalVoc.model_validate("abc")
 
 
 @pytest.mark.data
