@@ -35,7 +35,7 @@ def cached(key: object, build: Callable[[], Data]) -> Data:
     the folder cannot be written the data is built in memory.
     """
     name = hashlib.blake2b(repr(key).encode(), digest_size=16).hexdigest()
-    path = cache_folder() / f"{name}.safetensors"
+    path, data = cache_folder() / f"{name}.safetensors", None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{path}.lock"):
@@ -46,9 +46,9 @@ def cached(key: object, build: Callable[[], Data]) -> Data:
                     path.unlink()
             data = build()
             _write(path, data)
-    except OSError:
-        return build()
-    return _read(path)
+            return _read(path)
+    except (OSError, SafetensorError):  # unwritable or full: a cache is no reason to fail
+        return build() if data is None else data
 
 
 def _write(path: Path, data: Data) -> None:

@@ -80,6 +80,8 @@ def execute(run: Run, jobs: int | None, command: list[str], console: Console) ->
     Raises:
         AlbenchError: something is wrong that would stop every trial, or another process works on the folder.
     """
+    if run.folder.is_file():
+        raise AlbenchError(f"--out {run.folder} is a file; name a folder")
     run = Run(resolve(run.suite), run.folder.resolve(), run.data_root, pick_device(run.device), run.plugins)
     try:
         (run.folder / ".locks").mkdir(parents=True, exist_ok=True)
@@ -100,7 +102,12 @@ def _execute(run: Run, jobs: int | None, command: list[str], console: Console) -
     store = Store(run.folder)
     before = store.manifest()
     if before is not None:
-        manifest.refuse_changes(before, run.suite, run.folder, run.plugins)
+        manifest.refuse_changes(before, run.suite, run.folder, run.plugins, run.device)
+        if changed := manifest.other_versions(before):
+            console.print(
+                f"Other versions than this run began with: {', '.join(changed)}. The numbers may not compare."
+            )
+    _data_on.cache_clear()  # what is on disk may have changed since an earlier run of this process
     facts = {label: _facts(run, label) for label in run.suite.tasks}
     session = manifest.session(run.device, command)
     store.save_manifest(manifest.manifest(run.suite, facts, before, run.data_root, run.plugins, session))
@@ -143,13 +150,27 @@ def _outcomes(run: Run, trials: list[Trial], facts: dict[str, Record], jobs: int
             ended.add(outcome.trial)
             yield outcome
     except TerminatedWorkerError:
-        lost = "a worker process was killed (out of memory?); finished stages are kept"
-        yield from (Outcome(trial, lost) for trial in trials if trial not in ended)
+        # The pool is lost with the worker, and nobody knows whose fault it was: each gets a process of its own.
+        for trial in trials:
+            if trial not in ended:
+                yield _alone(run, trial, facts[trial.task]["fingerprint"])
+
+
+def _alone(run: Run, trial: Trial, fingerprint: str) -> Outcome:
+    """One trial in a fresh process, so that one that is killed takes no other with it."""
+    from joblib.externals.loky import ProcessPoolExecutor
+    from joblib.externals.loky.process_executor import TerminatedWorkerError
+
+    with ProcessPoolExecutor(max_workers=1) as pool:
+        try:
+            return pool.submit(run_trial, run, trial, fingerprint).result()
+        except TerminatedWorkerError:
+            return Outcome(trial, "its worker process was killed (out of memory?); finished stages are kept")
 
 
 def run_trial(run: Run, trial: Trial, fingerprint: str) -> Outcome:
     """One trial from start (or wherever its records end) to finish; whatever goes wrong comes back as its outcome."""
-    heartbeat = Heartbeat(run.folder, trial)
+    heartbeat, threads = Heartbeat(run.folder, trial), torch.get_num_threads()
     try:
         for plugin in run.plugins:
             registry.load_plugin(plugin)
@@ -161,10 +182,14 @@ def run_trial(run: Run, trial: Trial, fingerprint: str) -> Outcome:
     except torch.cuda.OutOfMemoryError as error:
         tip = "use a smaller numerics.scoring_batch or recipe.batch"
         return Outcome(trial, f"out of GPU memory; {tip} ({str(error).splitlines()[0]})", traceback.format_exc())
+    except OSError as error:
+        where = error.filename or run.folder
+        return Outcome(trial, f"{where}: {error.strerror or error}; what was written stays", traceback.format_exc())
     except Exception as error:
         message = str(error).strip().splitlines()
         return Outcome(trial, f"{type(error).__name__}: {message[0] if message else ''}", traceback.format_exc())
     finally:
+        torch.set_num_threads(threads)
         heartbeat.end()
 
 
@@ -218,8 +243,11 @@ def _default_jobs(run: Run) -> int:
 
 
 def _stages_done(store: Store, trial: Trial, stages: int) -> int:
-    """How many of the stages asked for have all their records."""
-    kinds = {(r["kind"], r["stage"]) for r in store.records(trial)}
+    """How many of the stages asked for have all their records; damaged ones are the trial's own error later."""
+    try:
+        kinds = {(r["kind"], r["stage"]) for r in store.records(trial)}
+    except AlbenchError:
+        return 0
     whole = sum(("trained", s) in kinds and ("selected", s) in kinds for s in range(stages - 1))
     last = ("trained", stages - 1) in kinds and {("finished", stages - 1), ("selected", stages - 1)} & kinds
     return whole + bool(last)

@@ -50,9 +50,18 @@ def task_facts(label: str, entry: TaskEntry, task: Task, data: Data, plan: Plan)
     }
 
 
-def refuse_changes(before: Record, suite: Suite, folder: Path, plugins: tuple[Path, ...]) -> None:
-    """A run may grow by tasks, strategies, seeds and stages; anything else would mix two experiments."""
+def refuse_changes(before: Record, suite: Suite, folder: Path, plugins: tuple[Path, ...], device: str) -> None:
+    """A run may grow by tasks, strategies, seeds and stages; anything else would mix two experiments.
+
+    The device counts too: the GPU model alone can change a ranking.
+
+    Raises:
+        AlbenchError: something else differs: each difference, old → new.
+    """
     changed = differences(before["suite"], suite.model_dump(mode="json"))
+    last = before["sessions"][-1]
+    if (last["device"].partition(":")[0], last["gpu"]) != (device.partition(":")[0], gpu_name(device)):
+        changed.append(f"device: {last['gpu'] or last['device']} → {gpu_name(device) or device}")
     now = _plugin_sums(plugins)
     for path, digest in before.get("plugins", {}).items():
         if path in now and now[path] != digest:
@@ -95,7 +104,7 @@ def manifest(
         label: {
             "strategy": entry["strategy"],
             "companion": entry["companion"],
-            "cheats": registry.strategies.get(entry["strategy"]).cheats,
+            "cheats": registry.strategies.get(entry["strategy"])(**entry["params"]).sees_hidden_labels(),
         }
         for label, entry in resolved.model_dump(mode="json")["strategies"].items()
     }
@@ -125,11 +134,23 @@ def session(device: str, command: list[str]) -> Record:
         "cpu": _cpu(),
         "cores": os.cpu_count(),
         "device": device,
-        "gpu": torch.cuda.get_device_name(device) if device != "cpu" else None,
+        "gpu": gpu_name(device),
         "deterministic": torch.are_deterministic_algorithms_enabled(),
         "tf32": torch.backends.cuda.matmul.allow_tf32,
         "git": _git(),
     }
+
+
+def other_versions(before: Record) -> list[str]:
+    """'torch 2.11.0 → 2.15.0' for what has changed since the run's last session."""
+    last = before["sessions"][-1]
+    now = {"albench": albench.__version__, **{name: version(name) for name in ("torch", "torchvision", "numpy")}}
+    return [f"{name} {last[name]} → {value}" for name, value in now.items() if last.get(name, value) != value]
+
+
+def gpu_name(device: str) -> str | None:
+    """The GPU's model; None on a CPU."""
+    return torch.cuda.get_device_name(device) if device != "cpu" else None
 
 
 def _cpu() -> str:

@@ -41,7 +41,9 @@ def isolated(*axes: Axis, who: str = "this code") -> Iterator[None]:
         AlbenchError: `who` seeded torch's global generator, or touched numpy's or Python's.
     """
     python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 - the legacy state is what is guarded
-    devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
+    devices = (
+        list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
+    )  # manual_seed seeds them all
     own = seed(*axes)
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(own)

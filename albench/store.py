@@ -209,5 +209,8 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 def _sync(file: Any) -> None:
-    file.flush()
-    os.fsync(file.fileno())
+    try:
+        file.flush()
+        os.fsync(file.fileno())
+    except OSError as error:  # a write error names no file by itself
+        raise OSError(error.errno, error.strerror, str(file.name)) from error

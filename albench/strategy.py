@@ -155,6 +155,10 @@ class Strategy(BaseModel):
         """
         return pool.candidates["score"].argsort(descending=True, stable=True)[:k]
 
+    def sees_hidden_labels(self) -> bool:
+        """Whether reports must mark what it selects; Replay has to ask what it replays."""
+        return self.cheats
+
     @classmethod
     def observes(cls) -> bool:
         """Whether a pass over the candidates is needed at all."""

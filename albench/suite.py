@@ -3,12 +3,13 @@
 `read` checks the file; `resolve` looks every name and parameter up, so that a wrong one is said before anything runs.
 """
 
+import inspect
 import tomllib
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
 
 from albench import registry
 from albench.errors import AlbenchError, did_you_mean
@@ -85,6 +86,10 @@ class Suite(Part):
     def _not_empty(self) -> Self:
         if not self.tasks or not self.strategies:
             raise ValueError("a suite needs at least one task and one strategy")
+        reference, labels = self.primary.reference, list(self.strategies)
+        if reference not in labels and reference != Primary().reference:
+            hint = did_you_mean(reference, labels)
+            raise ValueError(f"primary.reference: {reference!r} is none of the strategies.{hint}")
         return self
 
 
@@ -112,6 +117,7 @@ def read(name: str, settings: tuple[str, ...] = ()) -> Suite:
     content.setdefault("name", path.stem)
     for setting in settings:
         _set(content, setting)
+        _check_label(content, setting)
     where = f"{path}" if not settings else f"{path} with --set"
     return validated(Suite, content, where)
 
@@ -143,6 +149,23 @@ def _set(content: dict[str, Any], setting: str) -> None:
         if not isinstance(table, dict):
             raise AlbenchError(f"--set {setting!r}: {key!r} is a value, not a table")
     table[keys[-1]] = value
+
+
+def _check_label(content: dict[str, Any], setting: str) -> None:
+    """`tasks.digit.budget` must not make a task of its own that nobody then runs."""
+    keys, _ = parse_setting(setting)
+    kinds = {"tasks": (registry.tasks, "task"), "strategies": (registry.strategies, "strategy")}
+    if len(keys) < 2 or keys[0] not in kinds:
+        return
+    kind, field = kinds[keys[0]]
+    labels, entry = content[keys[0]], content[keys[0]][keys[1]]
+    others = [label for label in labels if label != keys[1]]
+    try:
+        kind.resolve((entry.get(field) if isinstance(entry, dict) else None) or keys[1])
+    except AlbenchError:
+        hint = did_you_mean(keys[1], others)
+        message = f"--set {setting!r}: the suite has no {field} {keys[1]!r}.{hint} It has: {', '.join(others)}"
+        raise AlbenchError(message) from None
 
 
 def validated(model: type[BaseModel], content: Any, where: str) -> Any:
@@ -212,6 +235,9 @@ def _resolved_task(suite: Suite, label: str, entry: TaskEntry) -> TaskEntry:
         raise AlbenchError(
             f"tasks.{label}.recipe: " + "; ".join(_explained(Recipe, e) for e in error.errors())
         ) from None
+    companions = entry.companions
+    for companion, params in companions.items():
+        _check_companion(companion, params, f"tasks.{label}.companions.{companion}")
     budget = entry.budget or suite.budget
     if budget is None:
         raise AlbenchError(f"tasks.{label}: no budget; say how many samples a stage labels (budget = K)")
@@ -219,11 +245,26 @@ def _resolved_task(suite: Suite, label: str, entry: TaskEntry) -> TaskEntry:
         task=name,
         params=task.model_dump(mode="json"),
         recipe=recipe.model_dump(mode="json"),
-        companions={registry.companions.resolve(c): p for c, p in entry.companions.items()},
+        companions={registry.companions.resolve(c): p for c, p in companions.items()},
         initial=entry.initial or suite.initial or budget,
         budget=budget,
         subset=suite.subset if entry.subset is None else entry.subset,
     )
+
+
+def _check_companion(name: str, params: dict[str, Any], where: str) -> None:
+    """A companion's options are the keyword parameters of its __init__, with their types.
+
+    Raises:
+        AlbenchError: an unknown option or a wrong type.
+    """
+    parameters = list(inspect.signature(registry.companions.get(name).__init__).parameters.values())[2:]
+    fields: dict[str, Any] = {
+        p.name: (Any if p.annotation is p.empty else p.annotation, ... if p.default is p.empty else p.default)
+        for p in parameters
+        if p.kind is not p.VAR_KEYWORD
+    }
+    validated(create_model(name, __config__=ConfigDict(extra="forbid"), **fields), params, where)
 
 
 def _resolved_strategy(label: str, entry: StrategyEntry) -> StrategyEntry:
@@ -233,6 +274,8 @@ def _resolved_strategy(label: str, entry: StrategyEntry) -> StrategyEntry:
     companion = entry.companion or cls.companion
     if companion is None and entry.companion_params:
         raise AlbenchError(f"strategies.{label}: companion_params without a companion")
+    if companion is not None:
+        _check_companion(companion, entry.companion_params, f"strategies.{label}.companion_params")
     return StrategyEntry(
         strategy=name,
         params=strategy.model_dump(mode="json"),
@@ -253,14 +296,12 @@ def chosen(suite: Suite, axis: Axis, names: list[str]) -> Suite:
     entries: dict[str, Any] = getattr(suite, axis)
     kinds = registry.tasks if axis == "tasks" else registry.strategies
     entry_type: Any = TaskEntry if axis == "tasks" else StrategyEntry
+    if not names:
+        raise AlbenchError(f"--{axis}: no name is given; leave the option out for all of them")
     picked = {}
     for name in names:
-        if name not in entries:
-            registered = kinds.resolve(name)
-            name = registered if registered in entries else name
-            picked[name] = entries.get(name, entry_type(**{kinds.kind: registered}))
-        else:
-            picked[name] = entries[name]
+        label = name if name in entries else kinds.resolve(name)
+        picked[label] = entries.get(label, entry_type())
     return suite.model_copy(update={axis: picked})
 
 

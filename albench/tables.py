@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from albench.errors import AlbenchError
 from albench.store import Record, Store, write_whole
 
 TIDY = ("task", "strategy", "seed", "stage", "labelled", "metric", "value")
@@ -27,7 +28,10 @@ def write(store: Store) -> None:
     """Make all tables from the records."""
     rows: dict[str, list[tuple]] = {name: [] for name in TABLES}
     for trial in store.trials():
-        records = store.records(trial)
+        try:
+            records = store.records(trial)
+        except AlbenchError:  # damaged: the run says so for this trial; the others' numbers stand
+            continue
         head = (trial.task, trial.strategy, trial.seed)
         for name, add in (("results", _results), ("costs", _costs), ("diagnostics", _diagnostics)):
             rows[name] += [(*head, *row) for row in add(records)]
@@ -97,8 +101,6 @@ def table(folder: Path, name: str) -> Any:
         AlbenchError: the folder holds no run.
     """
     import pandas as pd
-
-    from albench.errors import AlbenchError
 
     path = folder / f"{name}.csv"
     if not path.is_file():

@@ -5,9 +5,12 @@ apart from the joint training.
 """
 
 import csv
+import json
 from pathlib import Path
+from typing import Annotated
 
 import torch
+from pydantic import AfterValidator
 from torch import Tensor
 
 from albench.errors import AlbenchError, did_you_mean
@@ -26,8 +29,16 @@ class Replay(Strategy):
 
     whole_pool: bool = True  # the recorded samples may lie outside this run's random candidates
 
-    source: Path
+    source: Annotated[Path, AfterValidator(Path.absolute)]  # a run may be resumed from another folder
     strategy: str | None = None
+
+    def sees_hidden_labels(self) -> bool:
+        """What a cheat selected stays marked when it is replayed; a bare CSV does not tell."""
+        manifest = (self.source if self.source.is_dir() else self.source.parent) / "manifest.json"
+        if not manifest.is_file():
+            return False
+        strategies = json.loads(manifest.read_text(encoding="utf-8")).get("strategies", {})
+        return any(facts["cheats"] for name, facts in strategies.items() if self.strategy in (None, name))
 
     def select(self, pool: PoolView, k: int, rng: torch.Generator) -> Tensor:
         trial, file = self._trial(pool)

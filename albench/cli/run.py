@@ -73,7 +73,8 @@ def _summary(folder: Path) -> None:
     assert manifest is not None
     results = load_results(folder)
     for label, task in manifest["tasks"].items():
-        rows = summary(results[results["task"] == label], task["metric"])
+        reference = manifest["suite"]["primary"]["reference"]
+        rows = summary(results[results["task"] == label], task["metric"], reference)
         if rows.empty:
             continue
         table = Table(title=f"{label}: {task['metric']}", title_justify="left")
@@ -90,10 +91,15 @@ def _summary(folder: Path) -> None:
                 _mean_std(row["aubc_mean"], row["aubc_std"]),
             )
         Console().print(table)
+        for row in rows.to_dict("records"):
+            if row["dropped"]:
+                click.echo(f"{row['strategy']}: {row['dropped']}")
 
 
 def _mean_std(mean: float, std: float) -> str:
-    """One seed has no spread."""
+    """One seed has no spread, and a curve of one point no area."""
+    if mean != mean:
+        return "–"
     return f"{mean:.4f} ± {std:.4f}" if std == std else f"{mean:.4f}"
 
 

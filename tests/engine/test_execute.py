@@ -90,14 +90,22 @@ def test_killed_anywhere_a_run_goes_on_to_the_same_numbers(tiny, tmp_path, plugi
         assert len(kinds) == len(set(kinds)) == 2 * 3
 
 
-def test_a_killed_worker_fails_its_trial_with_a_line_and_the_run_can_go_on(tiny, tmp_path, plugin):
+def test_a_worker_killed_once_costs_nothing(tiny, tmp_path, plugin):
     path, prefix = plugin
-    options = ("--plugin", path, "--strategies", f"random,{prefix}fragile", "--jobs", 2)
     (tmp_path / "kills").write_text("select0")
-    first = command(tiny, tmp_path / "run", *options)
-    assert first.returncode == 1
-    assert "a worker process was killed" in first.stderr
-    assert command(tiny, tmp_path / "run", *options).returncode == 0
+    done = command(tiny, tmp_path / "run", "--plugin", path, "--strategies", f"random,{prefix}fragile", "--jobs", 2)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_trial_that_kills_its_worker_takes_no_other_with_it(tiny, tmp_path, plugin):
+    path, prefix = plugin
+    (tmp_path / "kills").write_text("select0 " * 100)
+    done = command(tiny, tmp_path / "run", "--plugin", path, "--strategies", f"random,{prefix}fragile", "--jobs", 2)
+    assert done.returncode == 1
+    assert {f["trial"] for f in failures(tmp_path / "run")} == {f"digits--{prefix}fragile--seed{k}" for k in (0, 1)}
+    assert "its worker process was killed" in done.stderr
+    stages = albench.load_results(tmp_path / "run").query("metric == 'accuracy' and strategy == 'random'")
+    assert sorted(stages.stage) == [0, 0, 1, 1, 2, 2]
 
 
 def test_a_strategy_that_raises_stops_no_other_and_loses_no_training(run, plugin):
@@ -237,6 +245,52 @@ def test_a_full_disk_is_one_line_and_keeps_what_was_written(run, monkeypatch):
     assert failed == []
     whole, _, _ = run(strategies=["random"], seeds=1, out="whole")
     assert (folder / "results.csv").read_bytes() == (whole / "results.csv").read_bytes()
+
+
+def test_a_damaged_trial_file_fails_that_trial_alone(run):
+    folder, _, _ = run(strategies=["random"], stages=2)
+    path = folder / "trials" / "digits--random--seed0.jsonl"
+    path.write_bytes(path.read_bytes().replace(b'"stage":0', b'"stage":7', 1))
+    _, failed, _ = run(strategies=["random"], stages=3)
+    assert [str(f.trial) for f in failed] == ["digits--random--seed0"]
+    assert "line 1: a damaged record" in failed[0].error
+    assert set(albench.load_results(folder).seed) == {1}
+
+
+def test_another_device_on_the_same_folder_is_refused(run, monkeypatch):
+    folder, _, _ = run(strategies=["random"], seeds=1, stages=1)
+    store = Store(folder)
+    manifest = store.manifest()
+    manifest["sessions"][-1] |= {"device": "cuda", "gpu": "NVIDIA H200"}
+    store.save_manifest(manifest)
+    with pytest.raises(AlbenchError, match="device: NVIDIA H200 → cpu"):
+        run(strategies=["random"], seeds=1)
+
+
+def test_other_versions_are_said(run):
+    folder, _, _ = run(strategies=["random"], seeds=1, stages=1)
+    store = Store(folder)
+    manifest = store.manifest()
+    manifest["sessions"][-1]["torch"] = "1.0"
+    store.save_manifest(manifest)
+    _, _, said = run(strategies=["random"], seeds=1)
+    assert "torch 1.0 → " in said
+
+
+def test_a_replayed_cheat_stays_marked(run, tiny):
+    source, _, _ = run(strategies=["true-loss"], out="source")
+    tiny.write_text(
+        tiny.read_text().replace("strategies = [", "# [") + f'[strategies.replay]\nparams = {{ source = "{source}" }}\n'
+    )
+    folder, failed, _ = run(out="replayed")
+    assert failed == []
+    assert Store(folder).manifest()["strategies"]["replay"]["cheats"] is True
+
+
+def test_a_file_as_run_folder_is_one_line(run, tmp_path):
+    (tmp_path / "run").write_text("")
+    with pytest.raises(AlbenchError, match="is a file; name a folder"):
+        run()
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(run, tmp_path):

@@ -42,6 +42,11 @@ def test_bundled_suites_resolve(name):
         (("budget = 8", ""), "tasks.digits: no budget"),
         (('strategies = ["random", "entropy", "learning-loss"]', "strategies = []"), "at least one task and one strat"),
         (("[tasks.digits]", '[tasks."a/b"]'), "should match pattern"),
+        (("seeds = 2", 'seeds = 2\nprimary = { reference = "entopy" }'), "'entopy' is none of the strategies. Did you"),
+        (
+            ("[tasks.digits]", "[tasks.digits]\ncompanions = { loss-prediction = { wieght = 2 } }"),
+            r"tasks.digits.companions.loss-prediction: wieght: unknown key. Did you mean 'weight'\?",
+        ),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(tmp_path, change, message):
@@ -62,6 +67,8 @@ def test_settings_change_the_suite(tiny):
     assert suite.strategies["entropy"].params == {"raw": False}
     with pytest.raises(AlbenchError, match="with --set: tasks.digits.budgett: unknown key"):
         read(str(tiny), ("tasks.digits.budgett=3",))
+    with pytest.raises(AlbenchError, match=r"the suite has no task 'digit'. Did you mean 'digits'\?"):
+        read(str(tiny), ("tasks.digit.budget=3",))
     with pytest.raises(AlbenchError, match="write key=value"):
         read(str(tiny), ("stages",))
 
@@ -77,8 +84,9 @@ def test_any_setting_parses_or_says_why(text):
 
 def test_chosen_picks_and_adds(tiny):
     suite = chosen(read(str(tiny)), "strategies", ["entropy", "coreset"])
-    assert list(suite.strategies) == ["entropy", "coreset"]
-    assert resolve(suite).strategies["coreset"].strategy == "core-set"
+    assert list(suite.strategies) == ["entropy", "core-set"]
+    with pytest.raises(AlbenchError, match="--strategies: no name is given"):
+        chosen(suite, "strategies", [])
     with pytest.raises(AlbenchError, match="no strategy"):
         chosen(suite, "strategies", ["nobody"])
 
