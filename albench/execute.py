@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import os
+import shutil
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -116,6 +117,7 @@ def _execute(run: Run, jobs: int | None, command: list[str], console: Console) -
     waiting = [trial for trial in trials if done[trial] < run.suite.stages]
     if len(waiting) < len(trials):
         console.print(f"{len(trials) - len(waiting)} of {len(trials)} trials are finished already; the rest goes on.")
+    shutil.rmtree(run.folder / "progress", ignore_errors=True)  # heartbeats of a session that was killed
     failed = []
     display = Display(run.folder, waiting, run.suite.stages, console, sum(done[t] for t in waiting))
     try:
