@@ -49,30 +49,32 @@ class Store:
         Raises:
             AlbenchError: a line before the last is damaged.
         """
+        return [record for _, record in self._whole_lines(trial)]
+
+    def _whole_lines(self, trial: Trial) -> list[tuple[bytes, Record]]:
         path = self._trial(trial)
         if not path.is_file():
             return []
-        lines = path.read_bytes().split(b"\n")
-        records = []
-        for number, line in enumerate(lines[:-1], 1):
+        lines = path.read_bytes().split(b"\n")[:-1]  # what follows the last newline is torn
+        whole = []
+        for number, line in enumerate(lines, 1):
             record = _unseal(line)
-            if record is None:
-                if number == len(lines) - 1:  # complete with its newline, yet damaged: as torn
-                    break
+            if record is not None:
+                whole.append((line + b"\n", record))
+            elif number < len(lines):  # a damaged last line counts as torn, too
                 raise AlbenchError(
                     f"{path}, line {number}: a damaged record; move the file away to run the trial again"
                 )
-            records.append(record)
-        return records
+        return whole
 
     def append(self, trial: Trial, record: Record) -> None:
         """Add a record behind the last whole one."""
         path = self._trial(trial)
         path.parent.mkdir(parents=True, exist_ok=True)
-        whole = b"".join(_seal(r) for r in self.records(trial))
+        end = sum(len(line) for line, _ in self._whole_lines(trial))
         with path.open("r+b" if path.exists() else "w+b") as file:
-            file.truncate(len(whole))
-            file.seek(len(whole))
+            file.truncate(end)
+            file.seek(end)
             file.write(_seal(record))
             _sync(file)
 

@@ -43,9 +43,10 @@ class Setup:
     companion: type[Companion] | None = None
     companion_params: dict[str, Any] = field(default_factory=dict)
 
-    def autocast(self) -> torch.autocast:
-        """The precision of the network's passes."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.numerics.precision == "bf16")
+    def forward(self, model: nn.Module, batch: Batch) -> Raw:
+        """The network's pass over a prepared batch: channels last, in the precision of the numerics."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.numerics.precision == "bf16"):
+            return model(batch["image"].contiguous(memory_format=torch.channels_last))
 
 
 @dataclass
@@ -131,9 +132,7 @@ def fit(
 
 def _objective(setup: Setup, fitted: Fitted, batch: Batch, progress: float) -> Tensor:
     """The mean of the (scaled) per-sample losses, and what the companion adds from the same forward pass."""
-    image = batch["image"].contiguous(memory_format=torch.channels_last)
-    with setup.autocast():
-        raw = fitted.model(image)
+    raw = setup.forward(fitted.model, batch)
     losses = setup.task.losses(raw, batch) * setup.task.scale(batch)
     objective = losses.mean()
     if fitted.companion is not None:
@@ -188,9 +187,7 @@ def passes(setup: Setup, model: nn.Module, samples: Samples) -> Iterator[tuple[R
     """(raw, prepared batch) over all samples in order, in evaluation mode and without augmentation."""
     for rows in batches(len(samples), setup.numerics.scoring_batch):
         batch = setup.task.prepare(samples.batch(rows))
-        with setup.autocast():
-            raw = model(batch["image"].contiguous(memory_format=torch.channels_last))
-        yield raw, batch
+        yield setup.forward(model, batch), batch
 
 
 def evaluate(setup: Setup, model: nn.Module) -> tuple[dict[str, float], dict[str, np.ndarray]]:
