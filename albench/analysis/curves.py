@@ -17,23 +17,27 @@ COLUMNS = ("task", "strategy", "seed", "stage", "labelled", "metric", "value")
 CURVE = ["task", "strategy", "metric"]
 
 
-def read(path: Path) -> pd.DataFrame:
-    """A CSV of tidy results.
+def read(path: Path, mixed: bool = False) -> pd.DataFrame:
+    """A CSV of tidy results; `mixed` as in `validated`.
 
     Raises:
-        AlbenchError: it is not there, is no CSV, or lacks a column.
+        AlbenchError: it is not there, is no CSV, lacks a column, or mixes suites or devices.
     """
     try:
-        return validated(pd.read_csv(path), str(path))
+        return validated(pd.read_csv(path), str(path), mixed)
     except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise AlbenchError(f"{path}: cannot be read as CSV: {error}") from error
 
 
-def validated(results: pd.DataFrame, where: str = "results") -> pd.DataFrame:
+def validated(results: pd.DataFrame, where: str = "results", mixed: bool = False) -> pd.DataFrame:
     """The tidy columns, numbers as numbers, names as text; other columns are left out. NaN values are allowed.
 
+    A column suite, device or gpu, where there is one, must hold one value within each task, strategy and metric:
+    seeds of different suites or GPU models are not repetitions of one another. `mixed` allows it.
+
     Raises:
-        AlbenchError: a column is missing, holds something else than numbers, or a measurement is there twice.
+        AlbenchError: a column is missing, holds something else than numbers, a measurement is there twice, or
+            suites or devices are mixed.
     """
     missing = [name for name in COLUMNS if name not in results.columns]
     if missing:
@@ -53,7 +57,24 @@ def validated(results: pd.DataFrame, where: str = "results") -> pd.DataFrame:
         first = tidy[twice].iloc[0]
         curve = f"{first['metric']} of {first['task']}, {first['strategy']}, seed {first['seed']}"
         raise AlbenchError(f"{where}: {curve} at {first['labelled']} labels is there twice; average or drop repeats")
+    if not mixed:
+        _refuse_mixed(results, where)
     return tidy
+
+
+def _refuse_mixed(results: pd.DataFrame, where: str) -> None:
+    for name in ("suite", "device", "gpu"):
+        if name not in results.columns:
+            continue
+        kinds = results.groupby(CURVE, sort=False)[name].nunique()
+        if (kinds > 1).any():
+            task, strategy, metric = kinds.index[kinds > 1][0]
+            rows = (results["task"] == task) & (results["strategy"] == strategy) & (results["metric"] == metric)
+            first, second = results.loc[rows, name].dropna().unique()[:2]
+            raise AlbenchError(
+                f"{where}: column {name}: {metric} of {task}, {strategy} mixes {first!r} and {second!r}, which are "
+                "not repetitions of one experiment; keep one of them, or allow it with mixed=True"
+            )
 
 
 def t_interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
@@ -92,6 +113,24 @@ def aubc(labelled: np.ndarray, values: np.ndarray) -> float:
     order = np.argsort(labelled)
     labelled, values = labelled[order], values[order]
     return float(np.diff(labelled) @ (values[1:] + values[:-1]) / 2 / (labelled[-1] - labelled[0]))
+
+
+def value_at(labelled: np.ndarray, values: np.ndarray, budget: float | np.ndarray) -> float | np.ndarray:
+    """The metric at a number of labels, linear between the measured ones and NaN outside them (no extrapolation).
+
+    >>> value_at([10, 20, 40], [0.5, 0.7, 0.9], 30)
+    0.8
+    """
+    labelled, values = np.asarray(labelled, float), np.asarray(values, float)
+    order = np.argsort(labelled)
+    found = np.interp(budget, labelled[order], values[order], left=np.nan, right=np.nan)
+    return float(found) if np.ndim(budget) == 0 else found
+
+
+def not_finite(results: pd.DataFrame) -> pd.DataFrame:
+    """The rows (task, strategy, seed, stage, labelled, metric) of measurements that are NaN or infinite."""
+    broken = results[~np.isfinite(results["value"])]
+    return broken[["task", "strategy", "seed", "stage", "labelled", "metric"]].reset_index(drop=True)
 
 
 def per_seed(results: pd.DataFrame) -> pd.DataFrame:
@@ -138,6 +177,58 @@ def paired_difference(ours: pd.Series, theirs: pd.Series, level: float = 0.95) -
     }
 
 
+def of_one_task(results: pd.DataFrame, metric: str, what: str = "a comparison") -> pd.DataFrame:
+    """The rows of a metric, which must be of one task.
+
+    Raises:
+        AlbenchError: they are of several tasks.
+    """
+    rows = results[results["metric"] == metric]
+    if rows["task"].nunique() > 1:
+        raise AlbenchError(f"{what} is of one task, not of {', '.join(map(str, rows['task'].unique()))}")
+    return rows
+
+
+def seed_scores(results: pd.DataFrame, metric: str, of: str = "aubc") -> pd.DataFrame:
+    """One task's table of seeds (rows) and strategies (columns, in order of appearance): its "aubc" or "final" value.
+
+    NaN where a seed has no complete curve (see `per_seed`).
+
+    Raises:
+        AlbenchError: several tasks, or `of` is neither of the two.
+    """
+    if of not in ("aubc", "final"):
+        raise AlbenchError(f"of={of!r}: a seed is scored by its 'aubc' or its 'final' value")
+    rows = of_one_task(results, metric)
+    table = per_seed(rows)
+    table[of] = table[of].where(table["complete"])
+    return table.pivot(index="seed", columns="strategy", values=of).reindex(columns=rows["strategy"].unique())
+
+
+def difference_curve(
+    results: pd.DataFrame, metric: str, reference: str = "random", level: float = 0.95
+) -> pd.DataFrame:
+    """How far each other strategy of one task is above the reference at every number of labels, paired by seed.
+
+    Columns: strategy, labelled, mean, low, high (t interval of each point by itself; NaN for one pair), n (pairs with
+    finite values). Numbers of labels that no pair shares are left out.
+
+    Raises:
+        AlbenchError: several tasks.
+    """
+    rows = of_one_task(results, metric)
+    values = rows.pivot(index=["seed", "labelled"], columns="strategy", values="value")
+    values = values.reindex(columns=rows["strategy"].unique())
+    if reference not in values:
+        return pd.DataFrame(columns=["strategy", "labelled", "mean", "low", "high", "n"])
+    others = values.drop(columns=reference).sub(values[reference], axis=0)
+    long = others.stack().to_frame("value").reset_index()
+    table = curves(long.assign(task="", metric=metric), level)
+    table["order"] = table["strategy"].map({name: position for position, name in enumerate(others.columns)})
+    table = table.sort_values(["order", "labelled"], ignore_index=True)
+    return table[["strategy", "labelled", "mean", "low", "high", "n"]]
+
+
 def summary(results: pd.DataFrame, metric: str, reference: str = "random") -> pd.DataFrame:
     """One row per strategy of one task, in order of appearance, over the seeds with complete curves.
 
@@ -148,9 +239,7 @@ def summary(results: pd.DataFrame, metric: str, reference: str = "random") -> pd
     Raises:
         AlbenchError: the results hold several tasks.
     """
-    results = results[results["metric"] == metric]
-    if results["task"].nunique() > 1:
-        raise AlbenchError(f"a summary is of one task, not of {', '.join(map(str, results['task'].unique()))}")
+    results = of_one_task(results, metric, "a summary")
     seeds = per_seed(results)
     complete = seeds[seeds["complete"]]
     by_strategy = {name: rows.set_index("seed") for name, rows in complete.groupby("strategy")}

@@ -1,0 +1,195 @@
+"""Who beats whom: tables of tests between the strategies of one task, paired by seed.
+
+`against_reference` is the primary test of a suite: AUBC against one reference, paired t, Holm over those comparisons.
+All else here is exploratory: taking whichever of several tests is significant gives far more than alpha false
+positives. The tests themselves are in `significance`, and can be imported from here too.
+"""
+
+from collections.abc import Collection, Sequence
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+
+from albench.analysis.curves import of_one_task, seed_scores
+from albench.analysis.significance import (
+    ROUNDING,
+    attainable_p,
+    equivalence_p,
+    holm,
+    paired_t,
+    sign_flip,
+    sign_flip_max_t,
+    verdict,
+    wilcoxon,
+)
+from albench.errors import AlbenchError
+
+__all__ = [
+    *("attainable_p", "equivalence_p", "holm", "paired_t", "sign_flip", "sign_flip_max_t", "verdict"),
+    *("wilcoxon", "against_reference", "all_pairs", "budgets"),
+]
+
+COMPARISON = [
+    *("pairs", "dropped", "mean", "sd", "low", "high", "t", "p", "p_holm", "effect_size"),
+    *("p_equivalence", "p_equivalence_holm", "verdict"),
+    *("wilcoxon", "sign_flip", "attainable", "variance_ratio"),
+]
+BUDGETS = ["a", "b", "labelled", "pairs", "mean", "low", "high", "t", "p", "p_holm"]
+
+
+def against_reference(
+    results: pd.DataFrame,
+    metric: str,
+    reference: str = "random",
+    effect: float = 0.005,
+    alpha: float = 0.05,
+    of: str = "aubc",
+    leave_out: Collection[str] = (),
+) -> pd.DataFrame:
+    """The primary test: each other strategy of one task against the reference, over the seeds both have completed.
+
+    Args:
+        effect: the smallest effect of interest, in the metric's unit.
+        of: what a seed is scored by, "aubc" or "final".
+        leave_out: strategies outside the family (those that cheat): they get p but no p_holm, and verdict "".
+
+    Returns: one row per other strategy, in order of appearance:
+        strategy, reference, pairs, dropped (text: which seeds do not count and why, "" otherwise), mean, sd, low, high
+        (t interval of the mean difference at 1 − alpha, not adjusted), t, p, p_holm, effect_size (Cohen's d_z),
+        p_equivalence, p_equivalence_holm (TOST; Holm over the same family), verdict;
+        exploratory: wilcoxon, sign_flip, attainable (the least p these two can reach), variance_ratio =
+        var(differences) / (var(a) + var(b)): below 1 where pairing by seed paid.
+
+    Raises:
+        AlbenchError: several tasks, or no strategy of the reference's name.
+    """
+    strategies = list(of_one_task(results, metric)["strategy"].unique())
+    if reference not in strategies:
+        there = ", ".join(strategies) or "none"
+        raise AlbenchError(f"reference {reference!r}: no such strategy has results of {metric!r}; there are: {there}")
+    pairs = [(name, reference) for name in strategies if name != reference]
+    return _compared(results, metric, pairs, ("strategy", "reference"), effect, alpha, of, leave_out)
+
+
+def all_pairs(
+    results: pd.DataFrame,
+    metric: str,
+    effect: float = 0.005,
+    alpha: float = 0.05,
+    of: str = "aubc",
+    leave_out: Collection[str] = (),
+) -> pd.DataFrame:
+    """Exploratory: every two strategies of one task (a, b; the mean is of a − b), Holm over these pairs.
+
+    The columns, arguments and errors of `against_reference`; a pair with a strategy of `leave_out` is outside the
+    family.
+    """
+    pairs = list(combinations(of_one_task(results, metric)["strategy"].unique(), 2))
+    return _compared(results, metric, pairs, ("a", "b"), effect, alpha, of, leave_out)
+
+
+def budgets(results: pd.DataFrame, metric: str, alpha: float = 0.05) -> pd.DataFrame:
+    """Exploratory: every two strategies of one task at each number of labels.
+
+    Seeds are those that both have completed; labels those that both measured in all of these. Columns: a, b,
+    labelled, pairs, mean (of a − b), low, high (t interval at 1 − alpha, not adjusted), t, p (sign-flip max-T over
+    the pair's budgets), p_holm (Holm over pairs on top: a pair counts until all its budgets are rejected; a budget
+    where all differences are 0, such as a shared start, is no test).
+
+    Raises:
+        AlbenchError: several tasks.
+    """
+    rows = of_one_task(results, metric)
+    scores = seed_scores(rows, metric)
+    values = rows.pivot(index="seed", columns=["strategy", "labelled"], values="value").reindex(scores.index)
+    curves = {name: values[name].sort_index(axis=1) for name in scores}
+    table: list[dict] = []
+    for a, b in combinations(scores, 2):
+        seeds = scores[a].notna().to_numpy() & scores[b].notna().to_numpy()
+        labels = curves[a].columns.intersection(curves[b].columns)
+        D = _difference(curves[a][labels].to_numpy()[seeds], curves[b][labels].to_numpy()[seeds])
+        shared = np.isfinite(D).all(0) & seeds.any()
+        D, labels = D[:, shared], labels[shared]
+        for labelled, d, p in zip(labels, D.T, sign_flip_max_t(D), strict=True):
+            test = paired_t(d, 1 - alpha)
+            row = {"a": a, "b": b, "labelled": labelled, "pairs": test.n, "mean": test.mean, "low": test.low}
+            table.append(row | {"high": test.high, "t": test.t, "p": p, "test": bool(d.any())})
+    frame = pd.DataFrame(table, columns=[*BUDGETS[:-1], "test"])
+    pair = frame.groupby(["a", "b"], sort=False).ngroup().to_numpy()
+    p = frame["p"].where(frame["test"].astype(bool)).to_numpy(float)
+    return frame.assign(p_holm=np.where(np.isnan(p), frame["p"], holm_in_groups(p, pair)))[BUDGETS]
+
+
+def holm_in_groups(p: np.ndarray, group: np.ndarray) -> np.ndarray:
+    """Holm over groups of p-values [m] that are already adjusted within their group [m]; NaN as in `holm`.
+
+    The factor of a p-value is the number of groups that still hold one as large or larger: a group with a hypothesis
+    that is not yet rejected may hold a true one, so it goes on counting. With one p-value a group this is `holm`.
+    """
+    adjusted = np.full(len(p), np.nan)
+    tests = np.flatnonzero(~np.isnan(p))
+    tests = tests[np.argsort(p[tests], kind="stable")]
+    last = {name: position for position, name in enumerate(group[tests])}
+    open_groups = len(last) - np.searchsorted(sorted(last.values()), np.arange(len(tests)))
+    adjusted[tests] = np.minimum(np.maximum.accumulate(p[tests] * open_groups), 1)
+    return adjusted
+
+
+def _compared(
+    results: pd.DataFrame,
+    metric: str,
+    pairs: Sequence[tuple[str, str]],
+    names: tuple[str, str],
+    effect: float,
+    alpha: float,
+    of: str,
+    leave_out: Collection[str],
+) -> pd.DataFrame:
+    scores = seed_scores(results, metric, of)
+    begun = results[results["metric"] == metric].groupby("strategy")["seed"].agg(set)
+    rows = [dict(zip(names, (a, b), strict=True)) | _pair(scores[a], scores[b], effect, alpha) for a, b in pairs]
+    table = pd.DataFrame(rows, columns=[*names, *COMPARISON])
+    table["dropped"] = [_dropped(a, b, scores, begun) for a, b in pairs]
+    family = ~(table[names[0]].isin(leave_out) | table[names[1]].isin(leave_out))
+    for p in ("p", "p_equivalence"):
+        table[f"{p}_holm"] = holm(table[p].where(family).to_numpy(float))
+    judged = zip(table["p_holm"], table["mean"], table["p_equivalence_holm"], family, strict=True)
+    table["verdict"] = [verdict(p, mean, same, alpha) if within else "" for p, mean, same, within in judged]
+    return table
+
+
+def _pair(a: pd.Series, b: pd.Series, effect: float, alpha: float) -> dict[str, float]:
+    """The tests of one pair of strategies from their scores per seed (NaN where there is none)."""
+    both = a.notna().to_numpy() & b.notna().to_numpy()
+    ours, theirs = a.to_numpy()[both], b.to_numpy()[both]
+    d = _difference(ours, theirs)
+    test = paired_t(d, 1 - alpha)
+    apart = ours.var(ddof=1) + theirs.var(ddof=1) if test.n > 1 else 0.0
+    return {
+        **{"pairs": test.n, "mean": test.mean, "sd": test.sd, "low": test.low, "high": test.high},
+        **{"t": test.t, "p": test.p, "effect_size": test.effect, "p_equivalence": equivalence_p(d, effect)},
+        **{"wilcoxon": wilcoxon(d), "sign_flip": sign_flip(d)},
+        "attainable": attainable_p(test.n) if test.n else np.nan,
+        "variance_ratio": test.sd**2 / apart if apart > 0 else np.nan,
+    }
+
+
+def _difference(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+    """ours − theirs, 0 where they are equal up to rounding, since a constant 1e-17 would have an infinite t."""
+    difference = ours - theirs
+    return np.where(np.abs(difference) <= ROUNDING * np.maximum(np.abs(ours), np.abs(theirs)), 0.0, difference)
+
+
+def _dropped(a: str, b: str, scores: pd.DataFrame, begun: pd.Series) -> str:
+    """Which seeds of a pair do not count, by reason: one side lacks the seed, or has no complete curve of it."""
+    parts = []
+    for name in (a, b):
+        broken = begun[name] - set(scores.index[scores[name].notna()])
+        absent = (begun[a] | begun[b]) - begun[name]
+        reasons = ((absent, f"{name} has no such seed"), (broken, f"the curve of {name} is shorter or not finite"))
+        for seeds, reason in reasons:
+            if seeds:
+                listed = ", ".join(str(seed) for seed in sorted(seeds))
+                parts.append(f"seed{'s' * (len(seeds) > 1)} {listed}: {reason}")
+    return "; ".join(parts)

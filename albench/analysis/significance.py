@@ -1,0 +1,186 @@
+"""Tests on paired differences: one number a seed in, a p-value or a verdict out. Tables of them: `comparison`.
+
+Values that are not finite are left out of every test. The t distribution comes from scipy.special, because scipy.stats
+takes long to import. Definitions: shared/paper.md, "Statistics".
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from scipy.special import stdtr, stdtrit
+
+from albench.errors import AlbenchError
+
+EXACT = 16  # up to 2^16 sign patterns are enumerated
+FLIPS = 20_000  # beyond that, so many are drawn
+ROUNDING = 1e-12  # relative to the largest difference; below it two numbers differ by rounding alone
+WORDS = ("better", "equivalent", "undecided", "worse")
+
+
+@dataclass(frozen=True)
+class PairedT:
+    """A paired t-test: sd has ddof 1, low and high bound the mean, effect is Cohen's d_z = mean / sd."""
+
+    n: int
+    mean: float
+    sd: float
+    low: float
+    high: float
+    t: float
+    p: float
+    effect: float
+
+
+def paired_t(d: np.ndarray, level: float = 0.95) -> PairedT:
+    """Two-sided paired t-test of the differences d [R] against 0: t = √R · mean / sd, with R − 1 degrees of freedom.
+
+    Fewer than two differences: NaN. All equal (sd = 0 up to rounding): p = 1 if the mean is 0; otherwise p = 0 and t
+    and effect are infinite with the sign of the mean, and the interval is the mean itself.
+    """
+    d = _finite(d)
+    n = len(d)
+    mean = float(d.mean()) if n else np.nan
+    if n < 2:
+        return PairedT(n, mean, *[np.nan] * 6)
+    sd = _spread(d)
+    if sd == 0:
+        t = float(np.copysign(np.inf, mean)) if mean else 0.0
+        return PairedT(n, mean, 0.0, mean, mean, t, 0.0 if mean else 1.0, t)
+    error = sd / np.sqrt(n)
+    half = float(stdtrit(n - 1, (1 + level) / 2)) * error
+    t = mean / error
+    return PairedT(n, mean, sd, mean - half, mean + half, t, float(2 * stdtr(n - 1, -abs(t))), mean / sd)
+
+
+def equivalence_p(d: np.ndarray, effect: float) -> float:
+    """Two one-sided t-tests (Schuirmann 1987): the p-value of "the mean difference lies outside (−effect, effect)".
+
+    The larger of the two one-sided p-values. NaN for fewer than two differences; with sd = 0 it is 0 or 1.
+
+    Raises:
+        AlbenchError: the smallest effect of interest is negative.
+    """
+    if effect < 0:
+        raise AlbenchError(f"effect={effect}: the smallest effect of interest cannot be negative")
+    d = _finite(d)
+    if len(d) < 2:
+        return np.nan
+    room, sd = effect - abs(float(d.mean())), _spread(d)  # the nearer of the two bounds has the larger p
+    if sd == 0:
+        return 0.0 if room > 0 else 1.0
+    return float(stdtr(len(d) - 1, -room / (sd / np.sqrt(len(d)))))
+
+
+def sign_flip(d: np.ndarray) -> float:
+    """Sign-flip test of symmetry about 0: the share of sign patterns whose |mean| is at least the observed one.
+
+    Exact over all 2^R patterns up to R = 16; beyond, 20,000 seeded random patterns and the observed one. NaN for none.
+    """
+    d = _finite(d)
+    return float(sign_flip_max_t(d[:, None])[0]) if len(d) else np.nan
+
+
+def sign_flip_max_t(D: np.ndarray) -> np.ndarray:
+    """Sign-flip p-values [B] of differences D [R, B] at B budgets, adjusted for looking at all of them (max-T).
+
+    Westfall and Young 1993: every column is flipped alike, and a column's |t| is held against the largest |t| among
+    the columns. For given |d|, t² = (R − 1) u / (1 − u) with u = (Σ d)² / (R Σ d²), so u, which stays finite where
+    sd = 0, orders just as |t| does. A column of zeros has p = 1 and never is the largest.
+    Rows (seeds) with a value that is not finite are left out; NaN for no rows.
+    """
+    D = np.asarray(D, float)
+    D = D[np.isfinite(D).all(1)]
+    if not len(D):
+        return np.full(D.shape[1], np.nan)
+    size = np.sqrt(len(D) * (D**2).sum(0))
+    scaled = np.divide(D, size, out=np.zeros_like(D), where=size > 0)
+    observed = np.abs(scaled.sum(0)) * (1 - ROUNDING) - ROUNDING  # so that rounding breaks no tie
+    largest = np.sort(np.abs(scaled.T @ _signs(len(D))).max(0, initial=0))
+    beyond = (len(largest) - np.searchsorted(largest, observed)) / len(largest)
+    return np.where(size > 0, beyond, 1.0)
+
+
+def wilcoxon(d: np.ndarray) -> float:
+    """Wilcoxon's signed-rank test, two-sided and exact, also with ties.
+
+    Zeros are dropped (Wilcoxon's own rule), tied |d| share their mean rank, and the rank sum's distribution over all
+    sign patterns is counted for the ranks as they are. All zero: p = 1. NaN for no differences.
+    """
+    d = _finite(d)
+    if not len(d):
+        return np.nan
+    size = np.abs(d)
+    keep = size > ROUNDING * size.max()
+    if not keep.any():
+        return 1.0
+    d, size = d[keep], size[keep]
+    tie = ROUNDING * size.max()
+    # twice the mean rank is a whole number: how many are smaller, how many are not larger
+    ranks = (size[:, None] > size + tie).sum(1) + (size[:, None] >= size - tie).sum(1) + 1
+    chance = np.zeros(ranks.sum() + 1)
+    chance[0] = 1.0
+    for rank in ranks:
+        chance[rank:] = (chance[rank:] + chance[:-rank]) / 2
+        chance[:rank] /= 2
+    plus = ranks[d > 0].sum()
+    smaller = min(plus, ranks.sum() - plus)
+    return float(min(1.0, 2 * chance[: smaller + 1].sum()))
+
+
+def attainable_p(n: int) -> float:
+    """The least two-sided p that Wilcoxon and sign-flip can reach with n pairs, 2 / 2^n; .0625 at five.
+
+    At most 1; beyond 16 pairs the sign-flip test's random flips have a floor of their own, 1 / 20,001.
+    """
+    return min(1.0, 2.0 ** (1 - n))
+
+
+def holm(p: np.ndarray) -> np.ndarray:
+    """Holm's step-down adjustment (1979) of p-values [m]; NaN passes through and does not count as a test.
+
+    >>> holm([0.01, 0.04, 0.03])
+    array([0.03, 0.06, 0.06])
+    """
+    p = np.asarray(p, float)
+    adjusted = np.full(p.shape, np.nan)
+    tests = np.flatnonzero(~np.isnan(p))
+    tests = tests[np.argsort(p[tests], kind="stable")]
+    steps = np.maximum.accumulate(p[tests] * np.arange(len(tests), 0, -1))
+    adjusted[tests] = np.minimum(steps, 1)
+    return adjusted
+
+
+def verdict(p_holm: float, mean: float, p_equivalence_holm: float, alpha: float) -> str:
+    """ "equivalent", "better", "worse" or "undecided", from p-values adjusted over the same family.
+
+    Equivalent goes first: a difference that is significant yet certainly below the smallest effect of interest is
+    equivalent. NaN (fewer than two pairs) is undecided; "not significant" alone never means equal.
+    """
+    if p_equivalence_holm < alpha:
+        return "equivalent"
+    if p_holm < alpha:
+        return "better" if mean > 0 else "worse"
+    return "undecided"
+
+
+def _finite(d: np.ndarray) -> np.ndarray:
+    d = np.asarray(d, float)
+    return d[np.isfinite(d)]
+
+
+def _spread(d: np.ndarray) -> float:
+    """The standard deviation (ddof 1); 0 where the values differ by rounding alone."""
+    sd = float(d.std(ddof=1))
+    return sd if sd > ROUNDING * np.abs(d).max() else 0.0
+
+
+@lru_cache(maxsize=8)
+def _signs(count: int) -> np.ndarray:
+    """Sign patterns [count, P]: half of all (the other half mirrors it), or random ones after the identity."""
+    if count <= EXACT:
+        bits = np.arange(2 ** (count - 1)) >> np.arange(count)[:, None] & 1
+        return 1.0 - 2 * bits
+    drawn = np.random.default_rng(0).integers(0, 2, (count, FLIPS + 1)) * 2.0 - 1
+    drawn[:, 0] = 1
+    return drawn
