@@ -20,7 +20,7 @@ from albench import training
 from albench.errors import AlbenchError
 from albench.memory import peak_memory, reset_peak_memory
 from albench.numeric.ranking import ranking_accuracy, spearman
-from albench.observing import Diagnosis, observe, select
+from albench.observing import Diagnosis, character, contents, observe, select
 from albench.seeds import generator
 from albench.store import Record, Store, Trial
 from albench.strategy import PoolView, Strategy
@@ -170,7 +170,7 @@ class TrialRun:
                 record = {"kind": "trained", "identity": stage.identity, **stage.record()}
                 if number == 0:
                     record["initial"] = labelled.tolist()
-                self._append(record)
+                self._append(record | {"contents": contents(self.setup, labelled)})
             elif records["trained", number]["identity"] != stage.identity:
                 raise AlbenchError(f"{self.trial}: stage {number} was trained from something else; use another --out")
             if previous is not None:
@@ -211,10 +211,13 @@ class TrialRun:
         positions = select(setup, strategy, self.strategy_name, view, self.plan.budget)
         seconds["select"] = time.perf_counter() - clock
         record = {"kind": "selected", "stage": number, "indices": rows[positions].tolist(), "seconds": seconds}
+        clock = time.perf_counter()
+        record["character"] = character(setup, stage.fitted().model, rows, positions, number)
+        seconds["diagnose"] = time.perf_counter() - clock
         if diagnosis is not None:
             clock = time.perf_counter()
             record["diagnosis"] = {"candidates": self._worth(diagnosis, number)} | self._diagnose(stage)
-            seconds["diagnose"] = time.perf_counter() - clock
+            seconds["diagnose"] += time.perf_counter() - clock
         return record
 
     def _diagnose(self, stage: Stage) -> Record:

@@ -20,8 +20,9 @@ from albench.errors import AlbenchError
 from albench.progress import Display, Heartbeat
 from albench.recipe import Recipe
 from albench.samples import Data
-from albench.store import Record, Store, Trial
-from albench.suite import Suite, resolve
+from albench.store import CEILING, Record, Store, Trial
+from albench.strategy import Strategy
+from albench.suite import StrategyEntry, Suite, resolve
 from albench.training import Setup
 
 
@@ -38,7 +39,12 @@ class Run:
     def trials(self) -> list[Trial]:
         """Strategy by strategy, so that trials which share a stage 0 seldom start at the same moment."""
         suite = self.suite
-        return [Trial(t, s, k) for s in suite.strategies for k in range(suite.seeds) for t in suite.tasks]
+        trials = [Trial(t, s, k) for s in suite.strategies for k in range(suite.seeds) for t in suite.tasks]
+        return trials + [Trial(t, CEILING, k) for k in range(suite.ceiling) for t in suite.tasks]
+
+    def stages(self, trial: Trial) -> int:
+        """How many stages a trial has: one, where it trains on the whole pool."""
+        return 1 if trial.strategy == CEILING else self.suite.stages
 
     def plan(self, task: str) -> Plan:
         """Stages and label counts of a task."""
@@ -113,17 +119,18 @@ def _execute(run: Run, jobs: int | None, command: list[str], console: Console) -
     session = manifest.session(run.device, command)
     store.save_manifest(manifest.manifest(run.suite, facts, before, run.data_root, run.plugins, session))
     trials = run.trials()
-    done = {trial: _stages_done(store, trial, run.suite.stages) for trial in trials}
-    waiting = [trial for trial in trials if done[trial] < run.suite.stages]
+    done = {trial: _stages_done(store, trial, run.stages(trial)) for trial in trials}
+    waiting = [trial for trial in trials if done[trial] < run.stages(trial)]
     if len(waiting) < len(trials):
         console.print(f"{len(trials) - len(waiting)} of {len(trials)} trials are finished already; the rest goes on.")
     shutil.rmtree(run.folder / "progress", ignore_errors=True)  # heartbeats of a session that was killed
     failed = []
-    display = Display(run.folder, waiting, run.suite.stages, console, sum(done[t] for t in waiting))
+    left = sum(run.stages(trial) - done[trial] for trial in waiting)
+    display = Display(run.folder, waiting, run.suite.stages, console, left)
     try:
         with display.live():
             for outcome in _outcomes(run, waiting, facts, jobs or _default_jobs(run)):
-                new = _stages_done(store, outcome.trial, run.suite.stages) - done[outcome.trial]
+                new = _stages_done(store, outcome.trial, run.stages(outcome.trial)) - done[outcome.trial]
                 display.ended(outcome.trial, outcome.error, new)
                 _log(store, outcome)
                 if outcome.error is not None:
@@ -196,13 +203,15 @@ def run_trial(run: Run, trial: Trial, fingerprint: str) -> Outcome:
 
 
 def _trial_run(run: Run, trial: Trial, fingerprint: str, heartbeat: Heartbeat) -> TrialRun:
-    entry, chosen = run.suite.tasks[trial.task], run.suite.strategies[trial.strategy]
+    entry = run.suite.tasks[trial.task]
+    whole = trial.strategy == CEILING
+    chosen = StrategyEntry(strategy=CEILING) if whole else run.suite.strategies[trial.strategy]
     assert entry.task is not None
     assert chosen.strategy is not None
     device = torch.device(run.device)
     task = registry.tasks.get(entry.task)(**entry.params)
     data = _data_on(task, run.data_root, device)
-    strategy_class = registry.strategies.get(chosen.strategy)
+    strategy_class = Strategy if whole else registry.strategies.get(chosen.strategy)
     companion, companion_params = None, {}
     if chosen.companion is not None:
         companion = registry.companions.get(chosen.companion)
@@ -220,7 +229,7 @@ def _trial_run(run: Run, trial: Trial, fingerprint: str, heartbeat: Heartbeat) -
     return TrialRun(
         trial,
         setup,
-        run.plan(trial.task),
+        Plan(1, len(data.pool), 0, 0) if whole else run.plan(trial.task),
         functools.partial(strategy_class, **chosen.params),
         chosen.strategy,
         {"task": entry.task, "params": entry.params, "data": fingerprint},

@@ -47,6 +47,7 @@ def task_facts(label: str, entry: TaskEntry, task: Task, data: Data, plan: Plan)
         "fingerprint": data.fingerprint(),
         "notes": data.notes,
         "parameters": sum(p.numel() for p in model.parameters()),
+        "contents": task.contents(data.pool.targets, data.classes).sum(0).tolist(),
     }
 
 
@@ -58,7 +59,9 @@ def refuse_changes(before: Record, suite: Suite, folder: Path, plugins: tuple[Pa
     Raises:
         AlbenchError: something else differs: each difference, old → new.
     """
-    changed = differences(before["suite"], suite.model_dump(mode="json"))
+    # what an older version did not know yet has its default
+    known = Suite.model_validate(before["suite"]).model_dump(mode="json")
+    changed = differences(known, suite.model_dump(mode="json"))
     last = before["sessions"][-1]
     if (last["device"].partition(":")[0], last["gpu"]) != (device.partition(":")[0], gpu_name(device)):
         changed.append(f"device: {last['gpu'] or last['device']} → {gpu_name(device) or device}")
@@ -98,7 +101,7 @@ def manifest(
     for key in ("tasks", "strategies"):
         suite[key] = {**old["suite"].get(key, {}), **suite[key]}
     planned = old.get("planned_seeds", suite["seeds"])
-    for key in ("seeds", "stages"):
+    for key in ("seeds", "stages", "ceiling"):
         suite[key] = max(suite[key], old["suite"].get(key, 0))
     strategies = {
         label: {

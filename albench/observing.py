@@ -1,16 +1,20 @@
 """One pass over samples: what a strategy asked to see, batch by batch; and the guarded selection from it."""
 
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from albench.errors import AlbenchError
-from albench.samples import Samples
+from albench.numeric.nearest import nearest_distance
+from albench.samples import Batch, Samples
 from albench.seeds import generator, isolated
 from albench.strategy import Outputs, PoolView, Strategy
-from albench.training import Fitted, Setup
+from albench.task import Raw
+from albench.training import Fitted, Setup, passes
 
 
 @dataclass
@@ -66,6 +70,45 @@ def _observe_batch(
         "trivial": task.trivial(full),
         "true": task.losses(outputs.raw, full),
     }
+
+
+def contents(setup: Setup, rows: Tensor) -> list[int]:
+    """How often each class, object or joint is annotated in these rows of the pool."""
+    targets = {name: column[rows.to(column.device)] for name, column in setup.data.pool.targets.items()}
+    return setup.task.contents(targets, setup.data.classes).sum(0).tolist()
+
+
+def character(setup: Setup, model: nn.Module, rows: Tensor, positions: Tensor, stage: int) -> dict[str, float]:
+    """What a selection is like, seen by the model that led to it; for the report alone. At most two passes over k.
+
+    "metric": the task's metric on the selected samples, before they are learned (for a classifier, 1 − the share that
+    it got wrong); left out where it is not defined. "distance": the mean distance of a selected sample's embedding to
+    its nearest among the selected, over the same of k random candidates; below 1 the selection is redundant.
+    """
+    k = len(positions)
+    drawn = torch.randperm(len(rows), generator=generator(*setup.axes, stage, "character"))[:k]
+    found = {}
+    with torch.inference_mode():
+        value, chosen = _measured(setup, model, rows[positions])
+        if math.isfinite(value):
+            found["metric"] = value
+        usual = nearest_distance(_measured(setup, model, rows[drawn])[1]) if k > 1 else 0.0
+        if usual > 0:
+            found["distance"] = nearest_distance(chosen) / usual
+    return found
+
+
+def _measured(setup: Setup, model: nn.Module, rows: Tensor) -> tuple[float, Tensor]:
+    """The task's metric on rows of the pool, and their embeddings [k, d]."""
+    embeddings = []
+
+    def outputs() -> Iterator[tuple[Raw, Batch]]:
+        for raw, batch in passes(setup, model, setup.data.pool, rows):
+            embeddings.append(setup.task.embedding(raw))
+            yield raw, batch
+
+    metrics, _ = setup.task.measure(outputs(), setup.data.classes)
+    return metrics.get(setup.task.metric, math.nan), torch.cat(embeddings)
 
 
 def _checked(who: str, name: str, value: Any, length: int, device: torch.device) -> Tensor:

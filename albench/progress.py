@@ -18,7 +18,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from albench.store import Trial
+from albench.store import CEILING, Trial
 
 INTERVAL = 0.5  # seconds between two heartbeats of a trial, and between two looks at them
 
@@ -58,10 +58,10 @@ class _State:
 class Display:
     """The live view of a run; plain lines where the output is no terminal."""
 
-    def __init__(self, folder: Path, trials: list[Trial], stages: int, console: Console, already: int) -> None:
+    def __init__(self, folder: Path, trials: list[Trial], stages: int, console: Console, left: int) -> None:
         self.folder, self.trials, self.stages, self.console = folder, trials, stages, console
         self.start, self.state = time.monotonic(), _State()
-        self.left = len(trials) * stages - already  # stages that this session has to do
+        self.left = left  # stages that this session has to do
 
     @contextlib.contextmanager
     def live(self) -> Iterator[None]:
@@ -117,7 +117,8 @@ class Display:
         table = Table.grid(padding=(0, 2))
         for trial, beat in running:
             bar = ProgressBar(total=1.0, completed=beat["fraction"], width=24)
-            where = f"stage {beat['stage'] + 1}/{self.stages} {beat['what']}"
+            stages = 1 if trial.strategy == CEILING else self.stages
+            where = f"stage {beat['stage'] + 1}/{stages} {beat['what']}"
             table.add_row(f"{trial.task} · {trial.strategy} · seed {trial.seed}", where, bar)
         elapsed, left = _clock(time.monotonic() - self.start), _clock(self._seconds_left(begun))
         failed = f", {self.state.failed} failed" if self.state.failed else ""

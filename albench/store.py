@@ -22,6 +22,9 @@ from albench.errors import AlbenchError
 Record = dict[str, Any]
 
 
+CEILING = "full-data"  # the label of trials that train once on the whole pool; no strategy may have it
+
+
 @dataclass(frozen=True, order=True)
 class Trial:
     """One task (its label in the suite), one strategy (its label), one seed."""

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from albench import registry
 from albench.errors import AlbenchError, did_you_mean
+from albench.store import CEILING
 from albench.training import Numerics
 
 Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+@]*(-[A-Za-z0-9._+@]+)*$", max_length=60)]
@@ -25,6 +26,14 @@ class Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class Price(Part):
+    """[tasks.LABEL.price]: what annotating costs, for the report's label efficiency; it changes no result."""
+
+    unit: str = "seconds"
+    sample: Annotated[float, Field(ge=0)] = 0.0  # of an image or person, whatever it holds
+    part: Annotated[float, Field(ge=0)] = 0.0  # of each object or joint in it
+
+
 class TaskEntry(Part):
     """[tasks.LABEL]: a task with its parameters, recipe and label counts; what is missing comes from the suite."""
 
@@ -35,6 +44,7 @@ class TaskEntry(Part):
     initial: Count | None = None
     budget: Count | None = None
     subset: Annotated[int, Field(ge=0)] | None = None
+    price: Price | None = None
 
 
 class StrategyEntry(Part):
@@ -51,6 +61,7 @@ class Primary(Part):
 
     reference: str = "random"
     effect: Annotated[float, Field(gt=0)] = 0.005  # smallest effect of interest, in the metric's unit
+    alpha: Annotated[float, Field(gt=0, lt=1)] = 0.05  # family-wise error rate of a task's comparisons
 
 
 class Suite(Part):
@@ -66,6 +77,7 @@ class Suite(Part):
     budget: Count | None = None  # K
     subset: Annotated[int, Field(ge=0)] = 0  # M candidates drawn per stage; 0 is the whole pool
     warm_start: bool = False  # continue from the stage before instead of training from fresh weights
+    ceiling: Annotated[int, Field(ge=0)] = 0  # seeds for which each task is also trained on its whole pool
     recipe: dict[str, Any] = {}  # for every task, under the task's own
     numerics: Numerics = Numerics()
     primary: Primary = Primary()
@@ -86,6 +98,8 @@ class Suite(Part):
     def _not_empty(self) -> Self:
         if not self.tasks or not self.strategies:
             raise ValueError("a suite needs at least one task and one strategy")
+        if CEILING in self.strategies:
+            raise ValueError(f"strategies: {CEILING!r} is the name of the trainings on the whole pool; take another")
         reference, labels = self.primary.reference, list(self.strategies)
         if reference not in labels and reference != Primary().reference:
             hint = did_you_mean(reference, labels)
@@ -249,6 +263,7 @@ def _resolved_task(suite: Suite, label: str, entry: TaskEntry) -> TaskEntry:
         initial=entry.initial or suite.initial or budget,
         budget=budget,
         subset=suite.subset if entry.subset is None else entry.subset,
+        price=entry.price,
     )
 
 
@@ -308,12 +323,13 @@ def chosen(suite: Suite, axis: Axis, names: list[str]) -> Suite:
 def differences(before: dict[str, Any], after: dict[str, Any], path: str = "") -> list[str]:
     """Where two resolved suites differ, as 'key: old → new' lines; growth is not a difference.
 
-    Growing means more tasks, strategies, seeds or stages, or running a part of them again.
+    Growing means more tasks, strategies, seeds, stages or ceilings, or running a part of them again; prices change no
+    result.
     """
     found = []
     for key in sorted({*before, *after}):
         here = f"{path}{key}"
-        if here in ("seeds", "stages", "description"):
+        if here in ("seeds", "stages", "ceiling", "description") or key == "price":
             continue
         if path in ("tasks.", "strategies.") and path.count(".") == 1 and (key not in before or key not in after):
             continue

@@ -4,6 +4,9 @@ results.csv     task,strategy,seed,stage,labelled,metric,value     what was meas
 costs.csv       the same columns: seconds and peak memory, which never repeat
 selections.csv  task,strategy,seed,stage,order,index               stage at which a pool row was first trained on
 diagnostics.csv task,strategy,seed,stage,where,predicted,true      a sample of predicted and true losses
+labels.csv      the tidy columns: what the labelled set's annotations hold, class by class (or joint by joint)
+trainings.csv   task,strategy,seed,stage,labelled,identity,device  which training (trained/IDENTITY.*), on which device
+ceiling.csv     the tidy columns: what training on the whole pool reached; its `stage` is 0
 """
 
 import csv
@@ -13,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from albench.errors import AlbenchError
-from albench.store import Record, Store, write_whole
+from albench.store import CEILING, Record, Store, write_whole
 
 TIDY = ("task", "strategy", "seed", "stage", "labelled", "metric", "value")
 TABLES: dict[str, tuple[str, ...]] = {
@@ -21,18 +24,28 @@ TABLES: dict[str, tuple[str, ...]] = {
     "costs": TIDY,
     "selections": ("task", "strategy", "seed", "stage", "order", "index"),
     "diagnostics": ("task", "strategy", "seed", "stage", "where", "predicted", "true"),
+    "labels": TIDY,
+    "trainings": ("task", "strategy", "seed", "stage", "labelled", "identity", "device"),
+    "ceiling": TIDY,
 }
 
 
 def write(store: Store) -> None:
     """Make all tables from the records."""
     rows: dict[str, list[tuple]] = {name: [] for name in TABLES}
+    manifest = store.manifest() or {"tasks": {}}
+    classes = {label: facts.get("classes", []) for label, facts in manifest["tasks"].items()}
     for trial in store.trials():
         try:
             records = store.records(trial)
         except AlbenchError:  # damaged: the run says so for this trial; the others' numbers stand
             continue
         head = (trial.task, trial.strategy, trial.seed)
+        if trial.strategy == CEILING:
+            rows["ceiling"] += [(*head, *row) for row in _results(records)]
+            continue
+        rows["trainings"] += [(*head, *row) for row in _trainings(records)]
+        rows["labels"] += [(*head, *row) for row in _labels(records, classes.get(trial.task, []))]
         for name, add in (("results", _results), ("costs", _costs), ("diagnostics", _diagnostics)):
             rows[name] += [(*head, *row) for row in add(records)]
         rows["selections"] += [(*head, *row) for row in _selections(records)]
@@ -68,6 +81,19 @@ def _results(records: list[Record]) -> Iterator[tuple[int, int, str, float]]:
             for predictor, values in worth["predictors"].items():
                 for name, value in values.items():
                     yield record["stage"], labelled[record["stage"]], f"{name}/{where}/{predictor}", value
+        for name, value in record.get("character", {}).items():
+            yield record["stage"], labelled[record["stage"]], f"selected/{name}", value
+
+
+def _trainings(records: list[Record]) -> Iterator[tuple[int, int, str, str]]:
+    for r in _of_kind(records, "trained"):
+        yield r["stage"], r["labelled"], r["identity"], r.get("device", "")
+
+
+def _labels(records: list[Record], classes: list[str]) -> Iterator[tuple[int, int, str, int]]:
+    for r in _of_kind(records, "trained"):
+        counted = zip(classes, r.get("contents", []), strict=False)  # an older record has none
+        yield from ((r["stage"], r["labelled"], name, count) for name, count in counted)
 
 
 def _costs(records: list[Record]) -> Iterator[tuple[int, int, str, Any]]:

@@ -9,7 +9,7 @@ no strategy can reach a hidden label through it.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -147,6 +147,14 @@ class Task(BaseModel, ABC):
         rows, or flat with a column "sample" of row numbers.
         """
 
+    def contents(self, targets: Batch, classes: Sequence[str]) -> Tensor:
+        """What the annotations of samples hold, int64 [N, classes]: how often each class, object or joint is there.
+
+        `targets` are the columns of Samples.targets. From it reports tell the balance of a selection and what its
+        labels cost. Default: nothing is counted.
+        """
+        return torch.zeros(len(next(iter(targets.values()))), len(classes), dtype=torch.int64)
+
     def trivial(self, batch: Batch) -> Tensor:
         """A predictor [B] of the loss that needs no model, as a baseline: the prepared image's mean intensity."""
         return batch["image"].float().mean((1, 2, 3))
@@ -154,8 +162,3 @@ class Task(BaseModel, ABC):
     @abstractmethod
     def draw(self, axes: Any, samples: Samples, row: int, classes: Sequence[str]) -> None:
         """Draw a sample with its annotation (class, skeleton, boxes) on matplotlib axes."""
-
-
-def batches(count: int, size: int) -> Iterator[Tensor]:
-    """Row numbers 0…count-1 in order, in chunks of at most `size`."""
-    yield from torch.arange(count).split(size)

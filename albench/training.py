@@ -15,7 +15,7 @@ from albench.recipe import Recipe
 from albench.samples import Batch, Data, Samples
 from albench.seeds import Axis, generator, isolated
 from albench.strategy import Companion, Outputs
-from albench.task import Raw, Task, batches
+from albench.task import Raw, Task
 
 CHECK_EVERY = 50  # updates between two looks at the loss: each look waits for the device
 
@@ -183,10 +183,11 @@ def _check_finite(objectives: list[Tensor], update: int) -> None:
         )
 
 
-def passes(setup: Setup, model: nn.Module, samples: Samples) -> Iterator[tuple[Raw, Batch]]:
-    """(raw, prepared batch) over all samples in order, in evaluation mode and without augmentation."""
-    for rows in batches(len(samples), setup.numerics.scoring_batch):
-        batch = setup.task.prepare(samples.batch(rows))
+def passes(setup: Setup, model: nn.Module, samples: Samples, rows: Tensor | None = None) -> Iterator[tuple[Raw, Batch]]:
+    """(raw, prepared batch) over the rows (default: all) in order, in evaluation mode and without augmentation."""
+    rows = torch.arange(len(samples)) if rows is None else rows
+    for chunk in rows.split(setup.numerics.scoring_batch):
+        batch = setup.task.prepare(samples.batch(chunk))
         yield setup.forward(model, batch), batch
 
 

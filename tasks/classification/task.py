@@ -107,6 +107,10 @@ class Classification(Task):
             "confidence": torch.cat(confidence).cpu().numpy().astype(np.float32),
         }
 
+    def contents(self, targets: Batch, classes: Sequence[str]) -> Tensor:
+        """One class a sample."""
+        return F.one_hot(targets["label"], len(classes))
+
     def draw(self, axes: Any, samples: Samples, row: int, classes: Sequence[str]) -> None:
         """The image, its class above it."""
         image = samples.images[row].permute(1, 2, 0).numpy()

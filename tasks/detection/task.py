@@ -192,6 +192,10 @@ class Detection(Task):
         pixels = box * size + torch.tensor((1.0, 1, 0, 0), device=box.device)
         return Boxes(*(t.cpu().numpy() for t in (row + done, label, pixels, score)))
 
+    def contents(self, targets: Batch, classes: Sequence[str]) -> Tensor:
+        """Objects per class, difficult ones too: each had to be drawn."""
+        return F.one_hot(targets["labels"] + 1, len(classes) + 1).sum(1)[:, 1:]  # the padding, -1, is column 0
+
     def draw(self, axes: Any, samples: Samples, row: int, classes: Sequence[str]) -> None:
         """The image with its boxes, a colour and a name per class; dashed where difficult."""
         from matplotlib import colormaps

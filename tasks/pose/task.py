@@ -167,6 +167,10 @@ class Pose(Task):
         outcomes = {"error": error, "head_error": head_error, "predicted": predicted + shift, "loss": loss}
         return values, {name: value.astype(np.float32) for name, value in outcomes.items()}
 
+    def contents(self, targets: Batch, classes: Sequence[str]) -> Tensor:
+        """Which joints are annotated."""
+        return targets["visible"].long()
+
     def draw(self, axes: Any, samples: Samples, row: int, classes: Sequence[str]) -> None:
         """The stored image with its skeleton: left orange, right blue, trunk and head green."""
         image = samples.images[row].permute(1, 2, 0).cpu().numpy()

@@ -14,7 +14,6 @@ from albench import registry
 from albench.samples import Data
 from albench.seeds import isolated
 from albench.strategy import Outputs
-from albench.task import batches
 from albench.tasks.classification.cifar10 import Cifar10
 from albench.training import Numerics, Setup, build, fit
 
@@ -47,7 +46,7 @@ def test_scoring(benchmark, embedded):
 
     def score():
         with torch.inference_mode():
-            for rows in batches(512, 256):
+            for rows in torch.arange(512).split(256):
                 Outputs(task, model, task.prepare(data.pool.batch(rows, hidden=True))).prediction.entropy()
 
     benchmark(score)

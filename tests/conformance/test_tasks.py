@@ -256,3 +256,14 @@ def test_samples_can_be_drawn(mini):
     figure.canvas.draw()
     assert axes.images or axes.has_data()
     pyplot.close(figure)
+
+
+def test_contents_count_what_the_annotations_hold(mini):
+    counts = mini.task.contents(mini.data.pool.targets, mini.data.classes)
+    assert counts.dtype == torch.int64
+    assert counts.shape == (len(mini.data.pool), len(mini.data.classes))
+    assert (counts >= 0).all()
+    assert (counts.sum(0) > 0).any()
+    rows = torch.tensor(ROWS)
+    chosen = {name: column[rows] for name, column in mini.data.pool.targets.items()}
+    assert torch.equal(mini.task.contents(chosen, mini.data.classes), counts[rows])

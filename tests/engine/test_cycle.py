@@ -167,3 +167,45 @@ def test_extreme_budgets_work(run, budget):
     folder, failed, _ = run(settings=[f"budget={budget}"])
     assert failed == []
     assert albench.load_results(folder).labelled.max() == 3 * budget
+
+
+def test_the_ceiling_is_trained_on_the_whole_pool_and_stays_out_of_the_curves(run, tiny):
+    tiny.write_text("ceiling = 1\n" + TINY)
+    folder, failed, _ = run(strategies=["random"])
+    assert failed == []
+    ceiling = tables.table(folder, "ceiling")
+    assert set(ceiling.strategy) == {"full-data"}
+    assert set(ceiling.labelled) == {80}
+    assert albench.load_results(folder).labelled.max() == 24
+    run(strategies=["random"])  # a finished ceiling is not trained again
+    assert len(list((folder / "trained").glob("*.json"))) == 2 * 3 + 1
+
+
+def test_a_ceiling_may_be_added_to_a_finished_run(run, tiny):
+    run(strategies=["random"], seeds=1)
+    tiny.write_text("ceiling = 1\n" + TINY)
+    folder, failed, _ = run(strategies=["random"], seeds=1)
+    assert failed == []
+    assert len(tables.table(folder, "ceiling"))
+
+
+def test_the_labelled_sets_contents_and_the_character_of_selections_are_recorded(run):
+    folder, _, _ = run(strategies=["random", "entropy"])
+    labels = tables.table(folder, "labels")
+    total = labels.groupby(["strategy", "seed", "labelled"])["value"].sum().reset_index()
+    assert (total["value"] == total["labelled"]).all()  # one class a sample
+    results = albench.load_results(folder)
+    wrong = results[results.metric == "selected/metric"]
+    assert len(wrong) == 2 * 2 * 2
+    assert wrong["value"].between(0, 1).all()
+    assert (results.loc[results.metric == "selected/distance", "value"] > 0).all()
+
+
+def test_every_stage_names_its_training_and_device(run):
+    folder, _, _ = run()
+    trainings = tables.table(folder, "trainings")
+    assert len(trainings) == 3 * 2 * 3
+    assert set(trainings.device) == {"cpu"}
+    assert all((folder / "trained" / f"{identity}.json").is_file() for identity in trainings.identity)
+    shared = trainings[trainings.stage == 0].groupby("seed")["identity"].nunique()
+    assert shared.tolist() == [2, 2]  # random and entropy share theirs
