@@ -9,7 +9,7 @@ RUN_DIR/results.csv …            tables derived from the records; they can alw
 import hashlib
 import json
 import os
-import zipfile
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,9 @@ Record = dict[str, Any]
 
 
 CEILING = "full-data"  # the label of trials that train once on the whole pool; no strategy may have it
+
+
+TRIAL_NAME = re.compile(r"(.+?)--(.+?)--seed([0-9]{1,9})", re.ASCII)
 
 
 @dataclass(frozen=True, order=True)
@@ -66,7 +69,7 @@ class Store:
                 whole.append((line + b"\n", record))
             elif number < len(lines):  # a damaged last line counts as torn, too
                 raise AlbenchError(
-                    f"{path}, line {number}: a damaged record; move the file away to run the trial again"
+                    f"{path}, line {number}: a damaged record; `albench doctor {self.folder} --repair` sets it aside"
                 )
         return whole
 
@@ -85,8 +88,8 @@ class Store:
         """The trials that have records, sorted."""
         found = []
         for path in (self.folder / "trials").glob("*--seed*.jsonl"):
-            task, strategy, seed = path.stem.split("--")
-            found.append(Trial(task, strategy, int(seed.removeprefix("seed"))))
+            if parts := TRIAL_NAME.fullmatch(path.stem):
+                found.append(Trial(parts[1], parts[2], int(parts[3])))
         return sorted(found)
 
     def save_failure(self, trial: Trial, error: str | None, trace: str | None) -> None:
@@ -118,7 +121,7 @@ class Store:
         from safetensors.torch import save
 
         write_whole(self._trained(identity, ".npz"), _npz(outcomes))
-        self.save_weights(identity, save(weights))
+        self.save_weights(identity, save(weights, {"checksum": _sum_of(weights)}))
         write_whole(self._trained(identity, ".json"), _seal(record))
 
     def save_weights(self, identity: str, weights: bytes) -> None:
@@ -127,13 +130,15 @@ class Store:
 
     def weights(self, identity: str) -> dict | None:
         """The weights of a training, or None where they were dropped or are damaged (they can be trained again)."""
-        from safetensors import SafetensorError
-        from safetensors.torch import load
+        from safetensors import SafetensorError, safe_open
 
         try:
-            return load(self._trained(identity, ".safetensors").read_bytes())
+            with safe_open(self._trained(identity, ".safetensors"), framework="pt") as file:
+                weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+                checksum = (file.metadata() or {}).get("checksum")
         except (FileNotFoundError, SafetensorError):
             return None
+        return weights if checksum in (None, _sum_of(weights)) else None  # older files have none
 
     def drop_weights(self, identity: str) -> None:
         """Free the space of weights that no later step needs."""
@@ -149,8 +154,8 @@ class Store:
         try:
             with np.load(path, allow_pickle=False) as file:
                 return {name: file[name] for name in file.files}
-        except (OSError, ValueError, zipfile.BadZipFile) as error:
-            raise AlbenchError(f"{path}: outcomes cannot be read ({error})") from error
+        except Exception as error:  # zipfile and numpy raise whatever a damaged file makes them trip over
+            raise AlbenchError(f"{path}: outcomes cannot be read ({type(error).__name__}: {error})") from error
 
     # The manifest --------------------------------------------------------------------------------------------------
 
@@ -158,19 +163,26 @@ class Store:
         """What the run is, or None for a folder without one.
 
         Raises:
-            AlbenchError: the file is not readable as JSON.
+            AlbenchError: the file is damaged: not JSON, or not what its checksum says.
         """
         path = self.folder / "manifest.json"
         if not path.is_file():
             return None
+        tip = f"`albench doctor {self.folder} --repair` sets it aside"
         try:
-            return json.loads(path.read_text())
-        except ValueError as error:
-            raise AlbenchError(f"{path}: not valid JSON ({error})") from error
+            manifest = json.loads(path.read_text(encoding="utf-8"))
+        except (ValueError, RecursionError) as error:
+            raise AlbenchError(f"{path}: not valid JSON ({error}); {tip}") from error
+        if not isinstance(manifest, dict):
+            raise AlbenchError(f"{path}: holds no table; {tip}")
+        if manifest.pop("checksum", None) not in (None, _checksum(_canonical(manifest))):  # older ones have none
+            raise AlbenchError(f"{path}: damaged, or edited by hand: it is not what its checksum says; {tip}")
+        return manifest
 
     def save_manifest(self, manifest: Record) -> None:
         """Replace the manifest as a whole."""
-        write_whole(self.folder / "manifest.json", json.dumps(manifest, indent=2, ensure_ascii=False).encode())
+        sealed = manifest | {"checksum": _checksum(_canonical(manifest))}
+        write_whole(self.folder / "manifest.json", json.dumps(sealed, indent=2, ensure_ascii=False).encode())
 
 
 def failures(folder: Path) -> list[dict[str, str]]:
@@ -182,14 +194,38 @@ def failures(folder: Path) -> list[dict[str, str]]:
 def _seal(record: Record) -> bytes:
     """A line of JSON with a checksum before it."""
     text = json.dumps(record, ensure_ascii=False, allow_nan=True, separators=(",", ":")).encode()
-    return hashlib.blake2b(text, digest_size=8).hexdigest().encode() + b" " + text + b"\n"
+    return _checksum(text).encode() + b" " + text + b"\n"
 
 
 def _unseal(line: bytes) -> Record | None:
     checksum, _, text = line.partition(b" ")
-    if hashlib.blake2b(text, digest_size=8).hexdigest().encode() != checksum:
+    if _checksum(text).encode() != checksum:
         return None
-    return json.loads(text)
+    try:
+        record = json.loads(text)
+    except (ValueError, RecursionError):  # sealed by somebody else
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def _checksum(text: bytes) -> str:
+    return hashlib.blake2b(text, digest_size=8).hexdigest()
+
+
+def _canonical(manifest: Record) -> bytes:
+    """The same bytes before writing and after reading."""
+    return json.dumps(json.loads(json.dumps(manifest)), sort_keys=True).encode()
+
+
+def _sum_of(weights: dict) -> str:
+    """A checksum of names, types, shapes and bytes: safetensors has none of its own."""
+    import torch
+
+    digest = hashlib.blake2b(digest_size=16)
+    for name, tensor in sorted(weights.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def _npz(arrays: dict[str, np.ndarray]) -> bytes:

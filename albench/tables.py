@@ -32,6 +32,12 @@ TABLES: dict[str, tuple[str, ...]] = {
 
 def write(store: Store) -> None:
     """Make all tables from the records."""
+    for name, content in contents(store).items():
+        write_whole(store.folder / f"{name}.csv", content)
+
+
+def contents(store: Store) -> dict[str, bytes]:
+    """What each table holds, by its name."""
     rows: dict[str, list[tuple]] = {name: [] for name in TABLES}
     manifest = store.manifest() or {"tasks": {}}
     classes = {label: facts.get("classes", []) for label, facts in manifest["tasks"].items()}
@@ -49,8 +55,7 @@ def write(store: Store) -> None:
         for name, add in (("results", _results), ("costs", _costs), ("diagnostics", _diagnostics)):
             rows[name] += [(*head, *row) for row in add(records)]
         rows["selections"] += [(*head, *row) for row in _selections(records)]
-    for name, columns in TABLES.items():
-        write_whole(store.folder / f"{name}.csv", _csv(columns, rows[name]))
+    return {name: _csv(columns, rows[name]) for name, columns in TABLES.items()}
 
 
 def _csv(columns: Iterable[str], rows: Iterable[tuple]) -> bytes:
@@ -62,8 +67,9 @@ def _csv(columns: Iterable[str], rows: Iterable[tuple]) -> bytes:
 
 
 def _of_kind(records: list[Record], *kinds: str) -> list[Record]:
-    """The records of some kinds by stage; where a stage was extended, the later one."""
-    by_stage = {r["stage"]: r for r in records if r["kind"] in kinds}
+    """The records of some kinds by stage; where a stage was extended, the later one. None of an untrained stage."""
+    trained = _labelled(records)  # a stage without it was damaged, and is trained again by the next run
+    by_stage = {r["stage"]: r for r in records if r["kind"] in kinds and r["stage"] in trained}
     return [by_stage[stage] for stage in sorted(by_stage)]
 
 
