@@ -13,8 +13,8 @@ import pandas as pd
 
 from albench.analysis.curves import of_one_task, seed_scores
 from albench.analysis.significance import (
-    ROUNDING,
     attainable_p,
+    differences,
     equivalence_p,
     holm,
     paired_t,
@@ -108,7 +108,7 @@ def budgets(results: pd.DataFrame, metric: str, alpha: float = 0.05) -> pd.DataF
     for a, b in combinations(scores, 2):
         seeds = scores[a].notna().to_numpy() & scores[b].notna().to_numpy()
         labels = curves[a].columns.intersection(curves[b].columns)
-        D = _difference(curves[a][labels].to_numpy()[seeds], curves[b][labels].to_numpy()[seeds])
+        D = differences(curves[a][labels].to_numpy()[seeds], curves[b][labels].to_numpy()[seeds])
         shared = np.isfinite(D).all(0) & seeds.any()
         D, labels = D[:, shared], labels[shared]
         for labelled, d, p in zip(labels, D.T, sign_flip_max_t(D), strict=True):
@@ -163,7 +163,7 @@ def _pair(a: pd.Series, b: pd.Series, effect: float, alpha: float) -> dict[str, 
     """The tests of one pair of strategies from their scores per seed (NaN where there is none)."""
     both = a.notna().to_numpy() & b.notna().to_numpy()
     ours, theirs = a.to_numpy()[both], b.to_numpy()[both]
-    d = _difference(ours, theirs)
+    d = differences(ours, theirs)
     test = paired_t(d, 1 - alpha)
     apart = ours.var(ddof=1) + theirs.var(ddof=1) if test.n > 1 else 0.0
     return {
@@ -173,12 +173,6 @@ def _pair(a: pd.Series, b: pd.Series, effect: float, alpha: float) -> dict[str, 
         "attainable": attainable_p(test.n) if test.n else np.nan,
         "variance_ratio": test.sd**2 / apart if apart > 0 else np.nan,
     }
-
-
-def _difference(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
-    """ours − theirs, 0 where they are equal up to rounding, since a constant 1e-17 would have an infinite t."""
-    difference = ours - theirs
-    return np.where(np.abs(difference) <= ROUNDING * np.maximum(np.abs(ours), np.abs(theirs)), 0.0, difference)
 
 
 def _dropped(a: str, b: str, scores: pd.DataFrame, begun: pd.Series) -> str:

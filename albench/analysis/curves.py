@@ -222,7 +222,7 @@ def difference_curve(
     if reference not in values:
         return pd.DataFrame(columns=["strategy", "labelled", "mean", "low", "high", "n"])
     others = values.drop(columns=reference).sub(values[reference], axis=0)
-    long = others.stack().to_frame("value").reset_index()
+    long = others.reset_index().melt(["seed", "labelled"], var_name="strategy")
     table = curves(long.assign(task="", metric=metric), level)
     table["order"] = table["strategy"].map({name: position for position, name in enumerate(others.columns)})
     table = table.sort_values(["order", "labelled"], ignore_index=True)

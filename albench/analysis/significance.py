@@ -32,6 +32,12 @@ class PairedT:
     effect: float
 
 
+def differences(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+    """ours − theirs, 0 where they are equal up to rounding, since a constant 1e-17 would have an infinite t."""
+    found = np.asarray(ours - theirs, float)
+    return np.where(np.abs(found) <= ROUNDING * np.maximum(np.abs(ours), np.abs(theirs)), 0.0, found)
+
+
 def paired_t(d: np.ndarray, level: float = 0.95) -> PairedT:
     """Two-sided paired t-test of the differences d [R] against 0: t = √R · mean / sd, with R − 1 degrees of freedom.
 

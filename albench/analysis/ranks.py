@@ -1,0 +1,250 @@
+"""Many tasks at once: penalty matrix, win/tie/loss, probability of improvement, mean ranks with Friedman and Nemenyi.
+
+No multiplicity control unless a function says so: these are shown beside the corrected tests of `comparison`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy.special import betaincinv, stdtrit
+
+from albench.analysis.curves import of_one_task, seed_scores
+from albench.analysis.significance import ROUNDING, differences
+from albench.errors import AlbenchError
+
+VERDICTS = ["better", "equivalent", "undecided", "worse"]
+SATURATED = 0.99  # of the reference's final value: budgets beyond it tell strategies apart no more
+
+
+def penalty_matrix(
+    results: pd.DataFrame, metrics: Mapping[str, str], reference: str = "random", alpha: float = 0.05
+) -> pd.DataFrame:
+    """How often each strategy (row) beats each other (column): the pairwise penalty matrix of Ash et al. (BADGE, 2020).
+
+    Each task adds 1 / n for every one of its n budgets at which the row's paired t exceeds the 1 − alpha / 2 quantile
+    (2.776 at 5 seeds); where all differences are equal, that is where they are above 0. Budgets: those of the
+    reference, up to the first at which its mean reaches 99 % of its final value, without the first one where all
+    strategies share its values. Seeds: those with complete curves of both. A strategy that a task lacks gains and
+    loses nothing there; tasks without rows are passed over.
+
+    Args:
+        metrics: task → metric. A task counts as one experiment.
+
+    Returns: matrix [k, k] of values from 0 to the number of tasks. How often a strategy is beaten is its column's mean,
+    `matrix.mean()` (over all k rows; lower is better), also in `matrix.attrs["column_means"]`.
+
+    Raises:
+        AlbenchError: a task has no results of the reference.
+    """
+    rows = results[results["metric"] == results["task"].map(dict(metrics))]
+    names = list(rows["strategy"].unique())
+    penalties = pd.DataFrame(0.0, index=names, columns=names)
+    for task, own in rows.groupby("task", sort=False):
+        cube, there = _complete_values(own, metrics[str(task)], reference)
+        cube = cube[:, :, _informative(cube, there.index(reference))]
+        if cube.shape[2]:
+            beaten = np.stack([_beats(cube[i], cube, alpha).mean(1) for i in range(len(there))])
+            penalties.loc[there, there] += beaten
+    penalties.attrs["column_means"] = penalties.mean().to_dict()
+    return penalties
+
+
+def _complete_values(rows: pd.DataFrame, metric: str, reference: str) -> tuple[np.ndarray, list[str]]:
+    """Values [k, seeds, budgets of the reference], NaN where a curve is not complete, and the names of the k."""
+    scores = seed_scores(rows, metric)
+    names = list(scores.columns)
+    if reference not in names:
+        raise AlbenchError(
+            f"reference {reference!r}: no results on {rows['task'].iloc[0]}; there are {', '.join(names)}"
+        )
+    values = rows.pivot(index=["strategy", "seed"], columns="labelled", values="value")
+    values = values[np.sort(rows.loc[(rows["strategy"] == reference) & rows["value"].notna(), "labelled"].unique())]
+    stacked = values.reindex(pd.MultiIndex.from_product([names, scores.index])).to_numpy()
+    cube = stacked.reshape(len(names), len(scores), -1)
+    return np.where(scores.notna().to_numpy().T[:, :, None], cube, np.nan), names
+
+
+def _informative(cube: np.ndarray, reference: int) -> slice:
+    """The budgets of an experiment, see `penalty_matrix`."""
+    complete = np.isfinite(cube[reference]).all(1)
+    if not complete.any():
+        return slice(0, 0)
+    mean = cube[reference][complete].mean(0)
+    reached = int(np.argmax(np.append(mean >= SATURATED * mean[-1], True)))  # all, where no budget reaches it
+    start = cube[:, :, 0]
+    start = start[:, np.isfinite(start).any(0)]
+    shared = np.nanmax(start, 0) - np.nanmin(start, 0) <= ROUNDING * np.nanmax(np.abs(start), 0)
+    return slice(int(shared.all()), reached + 1)
+
+
+def _beats(ours: np.ndarray, cube: np.ndarray, alpha: float) -> np.ndarray:
+    """Whether values [R, B] are significantly above each of [k, R, B]: booleans [k, B]."""
+    d = differences(ours, cube)
+    valid = np.isfinite(d)
+    n = valid.sum(1)
+    d = np.where(valid, d, 0.0)
+    mean = d.sum(1) / np.maximum(n, 1)
+    squares = np.where(valid, (d - mean[:, None]) ** 2, 0.0).sum(1)
+    sd = np.sqrt(squares / np.maximum(n - 1, 1))
+    constant = sd <= ROUNDING * np.abs(d).max(1)
+    critical = stdtrit(np.maximum(n - 1, 1), 1 - alpha / 2)
+    return (n > 1) & (mean > 0) & (constant | (mean * np.sqrt(n) > critical * sd))
+
+
+def win_tie_loss(table: pd.DataFrame) -> pd.DataFrame:
+    """Verdicts counted over tasks, from rows of `against_reference` or `all_pairs` of several tasks put together.
+
+    One row per strategy and reference (or a and b), in order of appearance, with the columns better, equivalent,
+    undecided, worse. Strategies that were left out of the family (verdict "") count nowhere.
+    """
+    pair = ["strategy", "reference"] if "strategy" in table else ["a", "b"]
+    counted = table.assign(count=1).pivot_table(
+        index=pair, columns="verdict", values="count", aggfunc="sum", fill_value=0, sort=False
+    )
+    counted = counted.reindex(columns=VERDICTS, fill_value=0).astype(int)
+    counted.columns.name = None
+    return counted[counted.sum(axis=1) > 0].reset_index()
+
+
+def probability_of_improvement(
+    a: np.ndarray | Mapping[str, np.ndarray], b: np.ndarray | Mapping[str, np.ndarray]
+) -> float:
+    """P(A > B) + P(A = B) / 2 over all pairs of a score of a and one of b (Agarwal et al. 2021); .5 is no difference.
+
+    Given task → scores, pairs are made within each task that both have, and tasks weigh alike. Seeds are not matched
+    here. Scores that are not finite are left out; NaN where nothing is left.
+    """
+    if not isinstance(a, Mapping) or not isinstance(b, Mapping):
+        a, b = {"": np.asarray(a)}, {"": np.asarray(b)}
+    chances = []
+    for task in [task for task in a if task in b]:
+        ours, theirs = (np.asarray(side[task], float) for side in (a, b))
+        above = ours[np.isfinite(ours), None] - theirs[np.isfinite(theirs)]
+        if above.size:
+            chances.append((np.sign(above).mean() + 1) / 2)
+    return float(np.mean(chances)) if chances else np.nan
+
+
+def worse_than_reference(
+    results: pd.DataFrame, metric: str, reference: str = "random", labelled: int | None = None, level: float = 0.95
+) -> pd.DataFrame:
+    """How often a strategy of one task is below the reference with the same seed at a number of labels (the last).
+
+    Columns: strategy, labelled, pairs (seeds with finite values of both), worse (how many are strictly below), share,
+    low, high (exact binomial interval, Clopper and Pearson 1934; NaN without pairs).
+
+    Raises:
+        AlbenchError: several tasks, or nothing of the reference was measured at that number of labels.
+    """
+    rows = of_one_task(results, metric)
+    labelled = int(rows["labelled"].max()) if labelled is None and len(rows) else labelled
+    values = rows[rows["labelled"] == labelled].pivot(index="seed", columns="strategy", values="value")
+    if reference not in values:
+        raise AlbenchError(f"reference {reference!r}: no results of {metric!r} at {labelled} labels")
+    table = []
+    for name in rows["strategy"].unique():
+        if name != reference:
+            ours = values[name] if name in values else values[reference] * np.nan
+            d = differences(ours.to_numpy(), values[reference].to_numpy())
+            pairs, worse = int(np.isfinite(d).sum()), int((d < 0).sum())
+            share = worse / pairs if pairs else np.nan
+            table.append((name, labelled, pairs, worse, share, *clopper_pearson(worse, pairs, level)))
+    return pd.DataFrame(table, columns=["strategy", "labelled", "pairs", "worse", "share", "low", "high"])
+
+
+def clopper_pearson(successes: int, trials: int, level: float = 0.95) -> tuple[float, float]:
+    """The exact two-sided interval of a share (Clopper and Pearson 1934); NaN without trials."""
+    if not trials:
+        return np.nan, np.nan
+    tail = (1 - level) / 2
+    low = betaincinv(successes, trials - successes + 1, tail) if successes else 0.0
+    high = betaincinv(successes + 1, trials - successes, 1 - tail) if successes < trials else 1.0
+    return float(low), float(high)
+
+
+def interquartile_mean(values: np.ndarray) -> float:
+    """The mean of the middle half of the finite values of an array of any shape (Agarwal et al. 2021); NaN for none."""
+    values = np.sort(np.asarray(values, float), axis=None)
+    values = values[np.isfinite(values)]
+    cut = len(values) // 4
+    return float(values[cut : len(values) - cut].mean()) if len(values) else np.nan
+
+
+def blocks_of_tasks(results: pd.DataFrame, metrics: Mapping[str, str], of: str = "aubc") -> pd.DataFrame:
+    """Score table for `friedman`: tasks (rows) by strategies (columns), means over the seeds that all have completed.
+
+    `metrics` maps tasks to metrics. NaN where a task lacks a strategy or a common seed.
+    """
+    blocks = {}
+    for task, metric in metrics.items():
+        scores = seed_scores(results[results["task"] == task], metric, of)
+        if len(scores):
+            blocks[task] = scores.dropna().mean()
+    return pd.DataFrame(blocks).T.rename_axis(index="task", columns=None)
+
+
+def blocks_of_seeds(results: pd.DataFrame, metric: str, of: str = "aubc") -> pd.DataFrame:
+    """Score table for `friedman`: the seeds of one task (rows) by strategies (columns).
+
+    Raises:
+        AlbenchError: several tasks, whose seeds are no blocks of one another.
+    """
+    rows = of_one_task(results, metric, "a ranking over seeds")
+    return seed_scores(rows, metric, of).rename_axis(index="seed", columns=None)
+
+
+def mean_ranks(scores: np.ndarray) -> np.ndarray:
+    """Mean rank [k] of each column of scores [N blocks, k] within its rows: 1 is the highest score, ties share."""
+    return pd.DataFrame(scores).rank(axis=1, ascending=False).mean().to_numpy()
+
+
+@dataclass(frozen=True, eq=False)
+class Friedman:
+    """Friedman's test over N blocks, and Nemenyi's after it; see `friedman`."""
+
+    blocks: int
+    chi2: float
+    p: float
+    ranks: pd.Series  # mean rank by strategy
+    critical_difference: float
+    nemenyi: pd.DataFrame  # p-values, strategies by strategies
+    decides: bool
+    words: str  # why the blocks cannot decide; "" where they can
+
+
+def friedman(scores: pd.DataFrame, alpha: float = 0.05) -> Friedman:
+    """Friedman's test with Nemenyi's critical difference q √(k (k + 1) / (6 N)) (Demšar 2006), from scores [N, k].
+
+    Rows are blocks: tasks (`blocks_of_tasks`), or seeds within one task (`blocks_of_seeds`); never stages, and never
+    seeds of several tasks together. The name of the index ("task", "seed") is used in the words. Blocks with a score
+    that is not finite are left out. Fewer than two blocks or three strategies, or nothing but ties: NaN, with words.
+    """
+    scores = scores.loc[np.isfinite(scores.to_numpy()).all(axis=1)]
+    (count, k), names = scores.shape, scores.columns
+    ranks = pd.Series(mean_ranks(scores.to_numpy()) if count else np.full(k, np.nan), index=names)
+    block = f"{scores.index.name or 'block'}{'s' * (count != 1)}"
+    who = f"{count} {block} and {k} strateg{'y' if k == 1 else 'ies'}"
+    if count < 2 or k < 3 or (scores.nunique(axis=1) == 1).all():
+        nothing = pd.DataFrame(np.nan, index=names, columns=names)
+        words = f"{who}: a ranking needs two blocks, three strategies and scores that differ"
+        return Friedman(count, np.nan, np.nan, ranks, np.nan, nothing, False, words)
+    import scikit_posthocs  # a second each, and only rankings need them
+    from scipy import stats
+
+    chi2, p = stats.friedmanchisquare(*scores.to_numpy().T)
+    quantile = stats.studentized_range.ppf(1 - alpha, k, np.inf) / np.sqrt(2)
+    critical = float(quantile * np.sqrt(k * (k + 1) / (6 * count)))
+    nemenyi = scikit_posthocs.posthoc_nemenyi_friedman(scores.to_numpy())
+    nemenyi = pd.DataFrame(nemenyi.to_numpy(), index=names, columns=names)
+    words = _cannot_decide(who, critical, count, k)
+    return Friedman(count, float(chi2), float(p), ranks, critical, nemenyi, not words, words)
+
+
+def _cannot_decide(who: str, critical: float, count: int, k: int) -> str:
+    """Why the blocks cannot decide: the largest difference of mean ranks is k − 1, and the next is 1 / N below it."""
+    if critical < k - 1 - 1 / count:
+        return ""
+    so = "so only a unanimous order decides" if critical < k - 1 else "so no order decides"
+    return f"{who}: the critical difference is {critical:.2f} of a possible {k - 1}, {so}"
