@@ -69,6 +69,7 @@ class Suite(Part):
 
     name: Label
     description: str = ""
+    tuning: str = ""  # how recipes and parameters were chosen, and on which labels: reviewers ask, reports quote it
     demonstration: bool = False  # sized to show the machinery: reports call it no evidence
     seed: int = 0
     seeds: Count = 3
@@ -329,7 +330,7 @@ def differences(before: dict[str, Any], after: dict[str, Any], path: str = "") -
     found = []
     for key in sorted({*before, *after}):
         here = f"{path}{key}"
-        if here in ("seeds", "stages", "ceiling", "description") or key == "price":
+        if here in ("seeds", "stages", "ceiling", "description", "tuning") or key == "price":
             continue
         if path in ("tasks.", "strategies.") and path.count(".") == 1 and (key not in before or key not in after):
             continue
