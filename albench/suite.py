@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
 
 from albench import registry
+from albench.analysis.published import Published
 from albench.errors import AlbenchError, did_you_mean
 from albench.store import CEILING
 from albench.training import Numerics
@@ -45,6 +46,7 @@ class TaskEntry(Part):
     budget: Count | None = None
     subset: Annotated[int, Field(ge=0)] | None = None
     price: Price | None = None
+    published: Published | None = None
 
 
 class StrategyEntry(Part):
@@ -265,7 +267,20 @@ def _resolved_task(suite: Suite, label: str, entry: TaskEntry) -> TaskEntry:
         budget=budget,
         subset=suite.subset if entry.subset is None else entry.subset,
         price=entry.price,
+        published=_published(entry.published, label, cls.metric),
     )
+
+
+def _published(entry: Published | None, label: str, metric: str) -> Published | None:
+    if entry is None:
+        return None
+    try:
+        if entry.protocol and entry.protocol not in bundled():
+            hint = did_you_mean(entry.protocol, list(bundled()))
+            raise AlbenchError(f"published: protocol {entry.protocol!r} is no bundled suite.{hint}")
+        return entry.resolved(label, metric)
+    except AlbenchError as error:
+        raise AlbenchError(f"tasks.{label}.{error}") from error
 
 
 def _check_companion(name: str, params: dict[str, Any], where: str) -> None:
@@ -324,13 +339,13 @@ def chosen(suite: Suite, axis: Axis, names: list[str]) -> Suite:
 def differences(before: dict[str, Any], after: dict[str, Any], path: str = "") -> list[str]:
     """Where two resolved suites differ, as 'key: old → new' lines; growth is not a difference.
 
-    Growing means more tasks, strategies, seeds, stages or ceilings, or running a part of them again; prices change no
-    result.
+    Growing means more tasks, strategies, seeds, stages or ceilings, or running a part of them again; prices and
+    published curves change no result.
     """
     found = []
     for key in sorted({*before, *after}):
         here = f"{path}{key}"
-        if here in ("seeds", "stages", "ceiling", "description", "tuning") or key == "price":
+        if here in ("seeds", "stages", "ceiling", "description", "tuning") or key in ("price", "published"):
             continue
         if path in ("tasks.", "strategies.") and path.count(".") == 1 and (key not in before or key not in after):
             continue

@@ -103,3 +103,25 @@ def test_a_companion_may_stand_beside_any_strategy(tmp_path):
     text = TINY + '[strategies.x]\nstrategy = "entropy"\ncompanion = "loss-prediction"\n'
     text = text.replace('strategies = ["random", "entropy", "learning-loss"]', "")
     assert resolve(read(written(tmp_path, text))).strategies["x"].companion == "loss-prediction"
+
+
+def test_published_curves_are_resolved_and_change_no_result(tmp_path):
+    text = TINY + '\n[tasks.digits.published]\nfile = "ll4al"\ntask = "cifar10"\nprotocol = "quick"\n'
+    resolved = resolve(read(written(tmp_path, text)))
+    published = resolved.tasks["digits"].published
+    assert (published.metric, published.measured, published.protocol_task) == ("accuracy", "accuracy", "digits")
+    plain = resolve(read(written(tmp_path, TINY)))
+    assert differences(plain.model_dump(mode="json"), resolved.model_dump(mode="json")) == []
+    for wrong, message in [
+        (text.replace('"ll4al"', '"ll4la"'), r"tasks.digits.published numbers 'll4la': .*Did you mean 'll4al'"),
+        (
+            text.replace('"quick"', '"quik"'),
+            "tasks.digits.published: protocol 'quik' is no bundled suite. Did you",
+        ),
+        (
+            text.replace("protocol =", "protocl ="),
+            r"digits.published.protocl: unknown key. Did you mean",
+        ),
+    ]:
+        with pytest.raises(AlbenchError, match=message):
+            resolve(read(written(tmp_path, wrong)))
