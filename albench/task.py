@@ -19,6 +19,7 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
+from albench.errors import AlbenchError
 from albench.recipe import Recipe
 from albench.samples import Batch, Data, Samples
 
@@ -147,6 +148,17 @@ class Task(BaseModel, ABC):
         rows, or flat with a column "sample" of row numbers.
         """
 
+    def remeasure(self, outcomes: dict[str, np.ndarray], counts: np.ndarray) -> np.ndarray:
+        """The primary metric [R] of stored outcomes, had test sample n been there counts[r, n] times: the bootstrap.
+
+        outcomes: what `measure` returned. counts: non-negative integers [R, N]. Ones give the measured value to the
+        bit, zeros and ones that of the sub-set; NaN where the metric is not defined on what is left.
+
+        Raises:
+            AlbenchError: the task has no such rule, or the outcomes lack something (an older version's run).
+        """
+        raise AlbenchError(f"{type(self).__name__} has no remeasure(), so its test set cannot be resampled")
+
     def contents(self, targets: Batch, classes: Sequence[str]) -> Tensor:
         """What the annotations of samples hold, int64 [N, classes]: how often each class, object or joint is there.
 
@@ -162,3 +174,15 @@ class Task(BaseModel, ABC):
     @abstractmethod
     def draw(self, axes: Any, samples: Samples, row: int, classes: Sequence[str]) -> None:
         """Draw a sample with its annotation (class, skeleton, boxes) on matplotlib axes."""
+
+
+def stored(outcomes: dict[str, np.ndarray], *names: str) -> list[np.ndarray]:
+    """Outcomes by name.
+
+    Raises:
+        AlbenchError: one is missing: an older version did not keep it.
+    """
+    missing = [name for name in names if name not in outcomes]
+    if missing:
+        raise AlbenchError(f"no stored outcome {', '.join(missing)}; runs of an older albench did not keep it")
+    return [outcomes[name] for name in names]

@@ -108,7 +108,7 @@ def plan(
             raise AlbenchError(f"{name} = {value}: give a probability between 0 and 1")
     scores = seed_scores(results, metric)
     if reference not in scores:
-        there = ", ".join(scores) or "none"
+        there = ", ".join(map(str, scores.columns)) or "none"
         raise AlbenchError(f"reference {reference!r}: no such strategy has results of {metric!r}; there are: {there}")
     others = [name for name in scores if name != reference and name not in leave_out]
     share = alpha / max(len(others), 1)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from albench.samples import Batch, Samples
-from albench.task import Prediction, Raw, Task
+from albench.task import Prediction, Raw, Task, stored
 from albench.tasks.classification.network import ResidualNetwork
 
 
@@ -87,7 +87,7 @@ class Classification(Task):
     def measure(
         self, batches: Iterable[tuple[Raw, Batch]], classes: Sequence[str]
     ) -> tuple[dict[str, float], dict[str, np.ndarray]]:
-        """Accuracy, and per class; outcomes: predicted class, loss and confidence per sample."""
+        """Accuracy, and per class; outcomes: predicted class, whether it is correct, loss and confidence per sample."""
         predicted, loss, confidence, label = [], [], [], []
         for raw, batch in batches:
             logp = self.predict(raw).logp[:, 0]
@@ -103,6 +103,7 @@ class Classification(Task):
                 metrics[f"accuracy/{name}"] = float((guess[truth == number] == number).mean())
         return metrics, {
             "predicted": guess.astype(np.uint8 if len(classes) <= 256 else np.int32),
+            "correct": guess == truth,
             "loss": torch.cat(loss).cpu().numpy().astype(np.float32),
             "confidence": torch.cat(confidence).cpu().numpy().astype(np.float32),
         }
@@ -110,6 +111,12 @@ class Classification(Task):
     def contents(self, targets: Batch, classes: Sequence[str]) -> Tensor:
         """One class a sample."""
         return F.one_hot(targets["label"], len(classes))
+
+    def remeasure(self, outcomes: dict[str, np.ndarray], counts: np.ndarray) -> np.ndarray:
+        """Accuracy over the samples as often as they are counted."""
+        (correct,) = stored(outcomes, "correct")
+        with np.errstate(invalid="ignore"):  # no sample at all: NaN
+            return (counts @ correct.astype(np.int64)) / counts.sum(1)
 
     def draw(self, axes: Any, samples: Samples, row: int, classes: Sequence[str]) -> None:
         """The image, its class above it."""

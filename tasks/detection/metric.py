@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 HIT, MISS, IGNORED = 1, 0, -1
+CHUNK = 2_000_000  # detections × replicates at once: some 100 MB
 
 
 class Boxes(NamedTuple):
@@ -100,3 +101,38 @@ def average_precision(found: Boxes, truth: Boxes, classes: int) -> tuple[np.ndar
             points = curve(found.weight[own], verdict[own], positives)
             area[label], eleven[label] = all_point(*points), eleven_point(*points)
     return area, eleven, verdict
+
+
+def resampled(
+    sample: np.ndarray,
+    label: np.ndarray,
+    score: np.ndarray,
+    verdict: np.ndarray,
+    positives: np.ndarray,
+    counts: np.ndarray,
+) -> np.ndarray:
+    """All-point average precision [R, C] where image n is there counts[r, n] times (non-negative integers [R, N]).
+
+    sample, label, score, verdict: one row a detection, judged already: copies of an image are images of their own.
+    positives: objects that count, [N, C]. The c copies of a detection stand together, as one step of the curve: on the
+    way through them precision only rises (hits) or recall stays (misses), so the envelope is that of c steps.
+    """
+    present = counts.astype(np.int64) @ positives.astype(np.int64)
+    area = np.full(present.shape, np.nan)
+    for number in range(present.shape[1]):
+        own = np.flatnonzero((label == number) & (verdict != IGNORED))
+        own = own[np.argsort(-score[own], kind="stable")]
+        able = np.flatnonzero(present[:, number])
+        for rows in np.array_split(able, 1 + len(able) * len(own) // CHUNK):
+            weight = counts[np.ix_(rows, sample[own])].astype(np.int64)
+            area[rows, number] = _weighted_area(weight, verdict[own] == HIT, present[rows, number])
+    return area
+
+
+def _weighted_area(weight: np.ndarray, hit: np.ndarray, positives: np.ndarray) -> np.ndarray:
+    """Area [R] under the precision envelopes of detections in falling score, weight [R, K], hit [K]."""
+    seen = np.cumsum(weight, 1)
+    hits = np.cumsum(weight * hit, 1)
+    recall, precision = hits / positives[:, None], hits / np.maximum(seen, 1)
+    envelope = np.maximum.accumulate(precision[:, ::-1], 1)[:, ::-1]
+    return (np.diff(recall, axis=1, prepend=0) * envelope).sum(1)

@@ -12,11 +12,11 @@ from torch.nn import functional as F
 from torchvision.ops import batched_nms
 
 from albench.samples import Batch, Samples
-from albench.task import Prediction, Raw, Task
+from albench.task import Prediction, Raw, Task, stored
 from albench.tasks.detection.augment import Policy, augment
 from albench.tasks.detection.boxes import Grid, decode, default_boxes, match
 from albench.tasks.detection.loss import multibox_loss, scale
-from albench.tasks.detection.metric import Boxes, average_precision
+from albench.tasks.detection.metric import Boxes, average_precision, resampled
 from albench.tasks.detection.network import SSD, Compact, compact_grids
 
 LOW_SCORE, PER_CLASS, NMS, PER_IMAGE = 0.01, 400, 0.45, 200  # SSD's own detection step
@@ -185,6 +185,13 @@ class Detection(Task):
             "hit": verdict,
             "box": detections.box.astype(np.float16),
         }
+
+    def remeasure(self, outcomes: dict[str, np.ndarray], counts: np.ndarray) -> np.ndarray:
+        """The mean over the classes, all-point, of the images as often as they are counted."""
+        sample, label, score, hit, positives = stored(outcomes, "sample", "label", "score", "hit", "positives")
+        areas = resampled(sample, label, score, hit, positives, counts)
+        means = [row[~np.isnan(row)] for row in areas]
+        return np.array([row.mean() if len(row) else np.nan for row in means])
 
     def _found(self, raw: Raw, batch: Batch, done: int) -> Boxes:
         row, label, score, box = self.detect(raw)

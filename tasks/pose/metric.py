@@ -32,6 +32,13 @@ def pck(errors: np.ndarray, threshold: float) -> float:
     return float((errors[defined] <= threshold).mean()) if defined.any() else float("nan")
 
 
+def resampled(errors: np.ndarray, threshold: float, counts: np.ndarray) -> np.ndarray:
+    """`pck` [R] of bodies [N, J] where body n counts counts[r, n] times (non-negative integers)."""
+    defined = (~np.isnan(errors)).sum(1)
+    with np.errstate(invalid="ignore"):  # no annotated joint at all: NaN
+        return (counts @ (errors <= threshold).sum(1)) / (counts @ defined)
+
+
 def scores(name: str, errors: np.ndarray, threshold: float, joint_names: tuple[str, ...]) -> dict[str, float]:
     """PCK over all joints under `name`, and of each joint that is annotated somewhere under "name/joint"."""
     parts = {f"{name}/{joint}": pck(errors[:, j], threshold) for j, joint in enumerate(joint_names)}

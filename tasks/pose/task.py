@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from albench.samples import Batch, Samples
-from albench.task import Prediction, Raw, Task
+from albench.task import Prediction, Raw, Task, stored
 from albench.tasks.pose import augment, heatmaps, metric
 from albench.tasks.pose.hourglass import StackedHourglass
 from albench.tasks.pose.skeleton import LSP, Skeleton
@@ -159,8 +159,9 @@ class Pose(Task):
             for name, value in found.items():
                 columns[name].append(value.cpu().numpy())
         predicted, joints, visible, loss = (np.concatenate(column) for column in columns.values())
-        error = metric.relative_errors(predicted, joints, visible, self.skeleton.torso)
-        head_error = metric.relative_errors(predicted, joints, visible, self.skeleton.head)
+        # as they are stored, so that the outcomes give the same number again
+        error = metric.relative_errors(predicted, joints, visible, self.skeleton.torso).astype(np.float32)
+        head_error = metric.relative_errors(predicted, joints, visible, self.skeleton.head).astype(np.float32)
         names = tuple(classes)
         values = metric.scores("pck@0.2", error, 0.2, names) | metric.scores("pckh-neck@0.5", head_error, 0.5, names)
         shift = (self.stored - self.size) / 2
@@ -170,6 +171,11 @@ class Pose(Task):
     def contents(self, targets: Batch, classes: Sequence[str]) -> Tensor:
         """Which joints are annotated."""
         return targets["visible"].long()
+
+    def remeasure(self, outcomes: dict[str, np.ndarray], counts: np.ndarray) -> np.ndarray:
+        """PCK@0.2 over all annotated joints of the samples, as often as they are counted."""
+        (error,) = stored(outcomes, "error")
+        return metric.resampled(error, 0.2, counts)
 
     def draw(self, axes: Any, samples: Samples, row: int, classes: Sequence[str]) -> None:
         """The stored image with its skeleton: left orange, right blue, trunk and head green."""

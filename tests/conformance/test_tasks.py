@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from albench import registry
+from albench.errors import AlbenchError
 from albench.samples import Samples
 from albench.strategy import Outputs
 
@@ -217,6 +218,31 @@ def test_measuring_gives_the_metric_and_an_outcome_per_sample(mini):
         assert outcomes["sample"].max() < rows
     again, _ = measured(mini, mini.data.test, size=3)
     assert again == pytest.approx(metrics, abs=1e-6, nan_ok=True)  # whatever the batches
+
+
+def taken(samples, rows):
+    """The samples at these rows, which may repeat."""
+    rows = torch.as_tensor(rows)
+    targets = {name: target[rows] for name, target in samples.targets.items()}
+    return Samples(samples.images[rows], targets, [samples.names[row] for row in rows])
+
+
+def test_stored_outcomes_give_the_metric_again_to_the_bit_and_that_of_resampled_test_sets(mini):
+    test, metric = mini.data.test, mini.task.metric
+    metrics, outcomes = measured(mini, test)
+    n = len(test)
+    draws = np.random.default_rng(0).integers(0, n, (3, n))
+    subset = np.arange(n) % 2 == 0
+    counts = np.stack([np.ones(n, int), subset, *(np.bincount(draw, minlength=n) for draw in draws)])
+    again = mini.task.remeasure(outcomes, counts)
+    assert again.shape == (5,)
+    assert again[0] == metrics[metric]
+    rows = [np.flatnonzero(subset), *(np.sort(draw) for draw in draws)]
+    expected = [measured(mini, taken(test, row), size=len(row))[0][metric] for row in rows]
+    assert again[1:] == pytest.approx(expected, abs=1e-6, nan_ok=True)
+    assert np.isnan(mini.task.remeasure(outcomes, np.zeros((1, n), int))).all()
+    with pytest.raises(AlbenchError, match="older albench"):
+        mini.task.remeasure({}, counts)
 
 
 def test_the_metric_does_not_hang_on_the_order_of_samples(mini):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from albench.tasks.detection.metric import HIT, IGNORED, MISS, Boxes, average_precision, eleven_point, judge
+from albench.tasks.detection.metric import HIT, IGNORED, MISS, Boxes, average_precision, eleven_point, judge, resampled
 
 
 def boxes(rows):
@@ -121,6 +121,28 @@ def test_equals_the_slow_reference(found, truth):
     slow = np.array([slow_precision(found, truth, label) for label in range(3)])
     np.testing.assert_allclose(area, slow[:, 0])
     np.testing.assert_allclose(eleven, slow[:, 1])
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    found=st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2), box, scores), max_size=15),
+    truth=st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2), box, st.integers(0, 1)), max_size=9),
+    counts=st.lists(st.tuples(*[st.integers(0, 3)] * 3), min_size=1, max_size=3),
+)
+def test_counting_an_image_several_times_is_having_copies_of_it(found, truth, counts):
+    detections, objects = boxes(found), boxes(truth)
+    _, _, verdict = average_precision(detections, objects, 3)
+    positives = np.array(
+        [[sum(o[0] == n and o[1] == c and not o[3] for o in truth) for c in range(3)] for n in range(3)]
+    )
+    areas = resampled(*detections[:2], detections.weight, verdict, positives, np.array(counts))
+
+    def copied(rows, times):  # image n becomes images 10 n, 10 n + 1 …
+        return [(10 * row[0] + copy, *row[1:]) for row in rows for copy in range(times[row[0]])]
+
+    for area, times in zip(areas, counts, strict=True):
+        slow = [slow_precision(copied(found, times), copied(truth, times), label)[0] for label in range(3)]
+        np.testing.assert_allclose(area, slow)
 
 
 def test_the_size_of_voc_2007_takes_seconds():
