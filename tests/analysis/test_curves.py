@@ -10,12 +10,16 @@ from albench.analysis.curves import (
     COLUMNS,
     aubc,
     curves,
+    difference_curve,
+    not_finite,
     paired_difference,
     per_seed,
     read,
+    seed_scores,
     summary,
     t_interval,
     validated,
+    value_at,
 )
 
 LABELS = (10, 20, 40)
@@ -39,6 +43,8 @@ TWO = tidy(
         ("mine", 0): (0.4, 0.6, 0.9),
     }
 )
+
+RANDOM = [(0.4, 0.5), (0.6, 0.7), (0.8, 0.7)]  # of TWO, by number of labels
 
 
 def test_aubc_takes_the_true_spacing():
@@ -152,23 +158,60 @@ def test_foreign_frames_are_checked(tmp_path):
         read(tmp_path / "absent.csv")
 
 
-def test_ten_thousand_trials_take_seconds():
-    import time
+def test_value_at_is_linear_between_measured_budgets_only():
+    assert value_at([40, 10, 20], [0.9, 0.5, 0.7], 30) == pytest.approx(0.8)
+    found = value_at([10, 20, 40], [0.5, 0.7, 0.9], np.array([9, 10, 15, 40, 41]))
+    np.testing.assert_allclose(found, [np.nan, 0.5, 0.6, 0.9, np.nan])
+    gap = value_at([10, 20, 40, 50], [0.5, np.nan, 0.9, 1.0], np.array([10, 15, 20, 30, 40, 45]))
+    np.testing.assert_allclose(gap, [0.5, np.nan, np.nan, np.nan, 0.9, 0.95])
 
-    count, stages = 10_000, 10
-    results = pd.DataFrame(
-        {
-            "task": "t",
-            "strategy": np.repeat(np.arange(count) // 20, stages).astype(str),
-            "seed": np.repeat(np.arange(count) % 20, stages),
-            "stage": np.tile(np.arange(stages), count),
-            "labelled": np.tile(np.arange(1, stages + 1) * 100, count),
-            "metric": "accuracy",
-            "value": np.random.default_rng(0).random(count * stages),
-        }
-    )
-    start = time.perf_counter()
-    validated(results)
-    curves(results)
-    summary(results, "accuracy", reference="0")
-    assert time.perf_counter() - start < 10
+
+def test_difference_curve_is_paired_by_seed():
+    results = pd.concat([TWO, tidy({("other", 1): (0.6, np.nan), ("other", 7): (0.1, 0.2, 0.3)})])
+    table = difference_curve(results, "accuracy")
+    assert table["strategy"].tolist() == ["mine"] * 3 + ["other"]
+    mine = table[table["strategy"] == "mine"]
+    assert mine["labelled"].tolist() == list(LABELS)
+    for row, ours, theirs in zip(mine.itertuples(), [(0.4, 0.5), (0.6, 0.8), (0.9, 0.9)], RANDOM, strict=True):
+        expected = stats.ttest_rel(ours, theirs).confidence_interval(0.95) if ours != theirs else (0, 0)
+        assert (row.low, row.high) == pytest.approx(tuple(expected))
+        assert row.n == 2
+    other = table.iloc[-1]
+    assert (other["labelled"], other["n"], other["mean"]) == (10, 1, pytest.approx(0.1))
+    assert np.isnan([other["low"], other["high"]]).all()
+    assert difference_curve(results, "accuracy", reference="absent").empty
+    with pytest.raises(AlbenchError, match="one task"):
+        difference_curve(pd.concat([TWO, TWO.assign(task="figures")]), "accuracy")
+
+
+def test_seed_scores_leave_out_what_is_not_complete():
+    results = pd.concat([TWO, tidy({("other", 1): (0.6, 0.7)})])
+    table = seed_scores(results, "accuracy", "final")
+    assert table.columns.tolist() == ["random", "mine", "other"]
+    assert table["random"].to_dict() == {0: 0.8, 1: 0.7}
+    assert table["other"].isna().all()
+    assert seed_scores(results, "accuracy").loc[1, "mine"] == pytest.approx(23.5 / 30)
+
+
+def test_measurements_that_are_not_finite_are_listed():
+    found = not_finite(tidy({("random", 0): (0.4, np.nan, 0.6), ("mine", 3): (np.inf, 0.7, 0.8)}))
+    assert found.to_numpy().tolist() == [
+        ["digits", "random", 0, 1, 20, "accuracy"],
+        ["digits", "mine", 3, 0, 10, "accuracy"],
+    ]
+
+
+@pytest.mark.parametrize("column", ["suite", "device", "gpu"], ids="column-{}".format)
+def test_suites_and_devices_are_not_mixed_unasked(column, tmp_path):
+    kinds = TWO["seed"].map({0: "NVIDIA A100", 1: "NVIDIA H200"})
+    with pytest.raises(AlbenchError, match=rf"column {column}.*digits, random.*A100.*H200.*mixed=True"):
+        validated(TWO.assign(**{column: kinds}))
+    pd.testing.assert_frame_equal(validated(TWO.assign(**{column: kinds}), mixed=True), TWO, check_dtype=False)
+    path = tmp_path / "results.csv"
+    TWO.assign(**{column: kinds}).to_csv(path, index=False)
+    assert len(read(path, mixed=True)) == len(TWO)
+    with pytest.raises(AlbenchError, match=column):
+        read(path)
+    # one value in each curve is no mixture of repetitions, and nothing known is no other value
+    validated(TWO.assign(**{column: TWO["strategy"]}))
+    validated(TWO.assign(**{column: kinds.where(TWO["seed"] == 0)}))
