@@ -14,13 +14,13 @@ def write(run_dirs: list[Path], out: Path | None = None, data_root: Path | None 
     Raises:
         AlbenchError: a folder holds no run, a table is damaged, or `out` cannot be written.
     """
-    from albench.report import content, figures, markdown, page
+    from albench.report import content, looks, markdown, page
     from albench.report.blocks import Folder
     from albench.report.runs import gather
 
     runs = gather([Path(folder) for folder in run_dirs])
     folder = Folder(Path(out) if out is not None else runs[0].folder / "report")
-    with figures.style():
+    with looks.style():
         document = content.document(runs, folder, Path(data_root) if data_root is not None else None)
     folder.text("report.md", markdown.render(document))
     return folder.text("index.html", page.render(document))

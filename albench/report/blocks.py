@@ -1,15 +1,21 @@
-"""What a report is made of: text, pictures and tables in sections. The page and the Markdown show the same blocks."""
+"""What a report is made of: text, pictures, tables, checklists in sections. Page and Markdown show the same blocks."""
 
+import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 from matplotlib.figure import Figure
 
 from albench.errors import AlbenchError
+from albench.report.charts import Chart
+from albench.report.looks import ONE_COLUMN, TWO_COLUMNS, style
 
 DPI = 200
+Drawn = Figure | Callable[[float], Figure]  # a figure, or what draws one of a width in inches
 
 
 @dataclass(frozen=True)
@@ -21,7 +27,11 @@ class Text:
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure: `file` and `data` (the CSV behind it) are relative to the report's folder."""
+    """A figure: `file` and `data` (the CSV behind it) are relative to the report's folder.
+
+    The PDF and SVG lie beside `file` under the same name; column: so do the three of NAME-column, drawn for one column.
+    chart: the same as an interactive chart, which the page shows in its place where scripts run.
+    """
 
     title: str
     file: str
@@ -30,13 +40,24 @@ class Picture:
     caption: str
     data: str | None = None
     width: float = 7.0  # inches, as drawn
+    column: bool = False
+    chart: Chart | None = None
+
+    @property
+    def files(self) -> dict[str, str]:
+        """Links to the drawn files, by what a reader calls them."""
+        stem = self.file.removesuffix(".png")
+        found = {"PDF": f"{stem}.pdf", "SVG": f"{stem}.svg"}
+        return found | ({"PDF, one column": f"{stem}-column.pdf"} if self.column else {})
 
 
 @dataclass(frozen=True)
 class Table:
     """Rows of text under headings; the first column names the row, `swatches` are (colour, glyph) beside it.
 
-    strong: (row, column) of cells in bold, which a note explains.
+    strong: (row, column) of cells in bold, which a note explains. marks: (row, column) to a mark that is appended,
+    such as "*", which a note explains. values: (row, column) to the number that sorting uses; without one it is the
+    number that a cell begins with. name: of the LaTeX file; by default that of `data`, or made from the title.
     """
 
     title: str
@@ -48,27 +69,57 @@ class Table:
     strong: frozenset[tuple[int, int]] = frozenset()
     numeric: bool = True  # right-aligned columns after the first
     folded: bool = False  # shown on the page when asked for: long, and seldom what one came for
+    marks: dict[tuple[int, int], str] = field(default_factory=dict)
+    values: dict[tuple[int, int], float] = field(default_factory=dict)
+    name: str | None = None
+    tex: str | None = None  # its address, once `latex.save` has written it
 
 
-Block = Text | Picture | Table
+@dataclass(frozen=True)
+class Item:
+    """A line of a checklist. name: what is asked; text: what was found."""
+
+    state: Literal["ok", "attention", "missing"]
+    name: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Checklist:
+    """What a reviewer asks of a comparison, and the answers; the state is said in a word, not by colour alone."""
+
+    title: str
+    items: list[Item]
+
+
+Block = Text | Picture | Table | Checklist
 
 
 @dataclass(frozen=True)
 class Section:
-    """A heading with its blocks; `anchor` is its address within the page."""
+    """A heading with its blocks; `anchor` is its address within the page.
+
+    group: the contents list sections of one group, such as "Tasks", together under its name.
+    """
 
     title: str
     anchor: str
     blocks: list[Block]
+    group: str = ""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What can be said of a task in a sentence; `anchor` is its section."""
+    """What can be said of a task in a sentence; `anchor` is its section.
+
+    verdict: a word or two in a frame (better, undecided); details: further sentences (certainty, cost).
+    """
 
     task: str
     text: str
     anchor: str
+    verdict: str = ""
+    details: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -96,15 +147,41 @@ class Folder:
         except OSError as error:
             raise AlbenchError(f"the report cannot be written to {path}: {error}") from error
 
-    def picture(self, figure: Figure, name: str, title: str, alt: str, caption: str, data: str | None) -> Picture:
-        """Save a figure as figures/NAME.png and .pdf."""
-        image = BytesIO()
-        figure.savefig(image, dpi=DPI, format="png")
-        # without dates, the same results give the same files
-        figure.savefig(self.path / "figures" / f"{name}.pdf", metadata={"CreationDate": None})
-        file = f"figures/{name}.png"
-        (self.path / file).write_bytes(image.getvalue())
-        return Picture(title, file, image.getvalue(), alt, caption, data, figure.get_figwidth())
+    def picture(
+        self,
+        draw: Drawn,
+        name: str,
+        title: str,
+        alt: str,
+        caption: str,
+        data: str | None,
+        *,
+        chart: Chart | None = None,
+        column: bool = False,
+    ) -> Picture:
+        """Save figures/NAME.png, .pdf and .svg, two columns wide; column: also NAME-column, one column wide.
+
+        Args:
+            draw: a figure, or a function from a width in inches to a figure (which `column` needs).
+            chart: what the page shows instead of the figure where scripts run.
+        """
+        figure, image = self._save(draw, name, TWO_COLUMNS)
+        if column:
+            self._save(draw, f"{name}-column", ONE_COLUMN)
+        return Picture(title, f"figures/{name}.png", image, alt, caption, data, figure.get_figwidth(), column, chart)
+
+    def _save(self, draw: Drawn, name: str, width: float) -> tuple[Figure, bytes]:
+        image, path = BytesIO(), self.path / "figures"
+        with style(width), warnings.catch_warnings():
+            # a name in a script that matplotlib's font lacks: boxes in the PNG, the name in the page, SVG and tables
+            warnings.filterwarnings("ignore", message="Glyph .* missing from")
+            figure = draw if isinstance(draw, Figure) else draw(width)
+            figure.savefig(image, dpi=DPI, format="png")
+            # without dates, the same results give the same files
+            figure.savefig(path / f"{name}.pdf", metadata={"CreationDate": None})
+            figure.savefig(path / f"{name}.svg", metadata={"Date": None})
+        (path / f"{name}.png").write_bytes(image.getvalue())
+        return figure, image.getvalue()
 
     def csv(self, table: pd.DataFrame, name: str) -> str:
         """Save a table as tables/NAME.csv; returns its address within the folder."""

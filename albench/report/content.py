@@ -2,15 +2,16 @@
 
 import json
 import re
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 
 from albench.analysis.curves import curves
 from albench.errors import AlbenchError
-from albench.report import figures, gallery, tables, words
+from albench.report import charts, figures, gallery, looks, panels, tables, words
 from albench.report.blocks import Block, Document, Finding, Folder, Section, Text
-from albench.report.figures import Look
+from albench.report.looks import Look
 from albench.report.runs import Run
 
 LISTED = 20  # missing trials that are named one by one
@@ -18,7 +19,7 @@ LISTED = 20  # missing trials that are named one by one
 
 def document(runs: list[Run], folder: Folder, data_root: Path | None) -> Document:
     """Draw every figure and table into `folder` and say what they show."""
-    styles = figures.looks(runs)
+    styles = looks.looks(runs)
     labels = list(dict.fromkeys(task for run in runs for task in run.tasks))
     findings, sections = [], []
     missing = {run.name: run.shortfall() for run in runs}
@@ -90,12 +91,14 @@ def _curve(table: pd.DataFrame, styles: dict[str, Look], metric: str, task: str,
     seeds = f"{most}" if fewest == most else f"{fewest} to {most}"  # a point with fewer shifts for that alone
     band = f"Mean over {seeds} seeds; the band is ± one standard deviation over seeds." if most > 1 else "One seed."
     return folder.picture(
-        figures.learning_curve(table, styles, written),
+        partial(figures.learning_curve, table, styles, written),
         f"curve-{slug(task)}",
         "Learning curves",
         alt=f"Learning curves on {task}: {written} from {span}. At the last stage: {ends}.",
         caption=f"Performance ({written}) on the test set against the number of labels. {band}",
         data=folder.csv(table, f"curve-{slug(task)}"),
+        chart=charts.learning_chart(table, styles, written),
+        column=True,
     )
 
 
@@ -113,7 +116,7 @@ def _diagnoses(
         ends = "; ".join(f"{row[0]} {row[1]}" for row in last.rows)
         blocks.append(
             folder.picture(
-                figures.ranking(ranking, styles),
+                partial(panels.ranking, ranking, styles),
                 f"ranking-{slug(task)}",
                 "Does the score rank losses?",
                 alt=f"Ranking accuracy per stage on {task}; score on the test set at the last stage: {ends}.",
@@ -129,7 +132,7 @@ def _diagnoses(
         pairs = pairs[pairs["stage"] == pairs.groupby("strategy")["stage"].transform("max")]
         blocks.append(
             folder.picture(
-                figures.scatter(pairs, styles),
+                partial(panels.scatter, pairs, styles),
                 f"scatter-{slug(task)}",
                 "Score and true loss",
                 alt=f"Scatter of score against true loss on {task} at the last stage, a panel per strategy.",

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from albench import registry
 from albench.errors import AlbenchError
-from albench.report.figures import Look
+from albench.report.looks import Look
 from albench.report.runs import Run
 
 SHOWN = 8

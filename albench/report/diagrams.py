@@ -1,0 +1,192 @@
+"""Intervals and ranks: forest plot of the primary test, label efficiency, critical-difference diagram."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from albench.report.lettering import widest, wrapped
+from albench.report.looks import FAINT, INK, ONE_COLUMN, TWO_COLUMNS, Look, small
+
+ROW = 0.23  # inches a line of a forest plot takes
+ZONE = "#EDEDED"
+
+
+def forest(
+    table: pd.DataFrame, styles: dict[str, Look], xlabel: str, effect: float | None, width: float = TWO_COLUMNS
+) -> Figure:
+    """Differences to the reference with their intervals, a line per strategy; ± the effect of interest is shaded.
+
+    Args:
+        table: `analysis.comparison.against_reference`: columns strategy, mean, low, high; with a column task, a group
+            of lines per task; with a column verdict, the word stands at the right.
+        styles: looks by strategy, in the order of the lines.
+        xlabel: such as "AUBC − random".
+        effect: the smallest effect of interest; None shades nothing.
+        width: inches.
+    """
+    lines = _lines(table, styles)
+    values = table[["mean", "low", "high"]].to_numpy(float).ravel()
+    reach = max(np.abs(values[np.isfinite(values)]).max(initial=0) * 1.08, 1.4 * (effect or 0)) or 1.0
+    figure, axes = _rows(lines, xlabel, width, verdicts="verdict" in table)
+    if effect:
+        axes.axvspan(-effect, effect, color=ZONE, linewidth=0, zorder=0)
+    axes.axvline(0, color=INK, linewidth=1, zorder=1)
+    for place, (row, look) in enumerate(lines):
+        if look is not None and np.isfinite(row["mean"]):
+            _interval(axes, place, row["mean"], row["low"], row["high"], look)
+    axes.set_xlim(-reach, reach)
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:+.3g}".replace("-", "−") if value else "0")
+    return figure
+
+
+def efficiency(table: pd.DataFrame, styles: dict[str, Look], xlabel: str, width: float = TWO_COLUMNS) -> Figure:
+    """Labels saved against the reference with intervals, a line per strategy; what was not reached is an open arrow.
+
+    table: columns strategy, mean, low, high (±inf where a value was not reached within the budget, NaN where nothing
+    can be said); with a column task, a group of lines per task. xlabel: such as "labels saved against random".
+    """
+    lines = _lines(table, styles)
+    values = table[["mean", "low", "high"]].to_numpy(float).ravel()
+    reach = np.abs(values[np.isfinite(values)]).max(initial=0) * 1.18 or 1.0
+    figure, axes = _rows(lines, xlabel, width, verdicts=False)
+    axes.axvline(0, color=INK, linewidth=1, zorder=1)
+    axes.set_xlim(-reach, reach)
+    for place, (row, look) in enumerate(lines):
+        if look is None:
+            continue
+        if np.isnan(row["mean"]):
+            axes.text(0, place, " no estimate", va="center", color=FAINT, fontsize=small())
+            continue
+        mean = row["mean"]
+        _interval(axes, place, mean, *(np.clip(row[end], -reach, reach) for end in ("low", "high")), look)
+        for value in {row["low"], mean, row["high"]}:
+            if np.isinf(value):
+                _arrow(axes, place, np.sign(value) * reach, look)
+        if np.isinf(mean):
+            word, side = ("not reached ", "left") if mean < 0 else (" reference: not reached", "right")
+            inward = 0.96 * np.sign(mean) * reach
+            axes.text(inward, place + 0.36, word.strip(), ha=side, va="center", color=FAINT, fontsize=small() - 1)
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:+,.4g}".replace("-", "−") if value else "0")
+    return figure
+
+
+def _lines(table: pd.DataFrame, styles: dict[str, Look]) -> list[tuple[dict, Look | None]]:
+    """Rows to draw; a look of None is a task's heading."""
+    lines: list[tuple[dict, Look | None]] = []
+    tasks = table["task"].unique() if "task" in table else [None]
+    for task in tasks:
+        rows = table if task is None else table[table["task"] == task]
+        if len(tasks) > 1:
+            lines.append(({"name": str(task)}, None))
+        for strategy, look in styles.items():
+            lines += [(row, look) for row in rows[rows["strategy"] == strategy].to_dict("records")]
+    return lines
+
+
+def _rows(lines: list[tuple[dict, Look | None]], xlabel: str, width: float, verdicts: bool) -> tuple[Figure, Axes]:
+    """A figure with a line per row, names at the left, verdicts at the right."""
+    size = small()
+    row_height = ROW * (0.85 if width <= ONE_COLUMN else 1)
+    names = [wrapped(row["name"] if look is None else look.name, 0.36 * width, size) for row, look in lines]
+    left = widest(names, size) + 0.14
+    words = [str(row.get("verdict", "")) for row, _ in lines]
+    right = widest(words, size) + 0.16 if verdicts else 0.16
+    heights = [max(1, name.count("\n") + 1) for name in names]
+    tall, foot = row_height * max(sum(heights), 1) + 0.08, 0.45
+    figure = Figure(figsize=(width, 0.08 + tall + foot))
+    height = figure.get_figheight()
+    axes = figure.add_axes((left / width, foot / height, (width - left - right) / width, tall / height))
+    axes.set_ylim(len(lines) - 0.5, -0.5)
+    axes.set_yticks(range(len(lines)), names, color=INK, fontsize=size)
+    axes.spines["left"].set_visible(False)
+    axes.grid(False, axis="y")
+    axes.tick_params(axis="y", pad=4)
+    axes.set_xlabel(xlabel)
+    axes.locator_params(axis="x", nbins=5 if width <= ONE_COLUMN else 9)
+    for label, (_, look) in zip(axes.get_yticklabels(), lines, strict=True):
+        label.set_weight("bold" if look is None else "normal")
+    for place, (word, (_, look)) in enumerate(zip(words, lines, strict=True)):
+        if word and look is not None and verdicts:
+            axes.annotate(word, (1, place), (4, 0), xycoords=("axes fraction", "data"), textcoords="offset points",
+                          va="center", fontsize=size)  # fmt: skip
+    return figure, axes
+
+
+def _interval(axes: Axes, place: int, mean: float, low: float, high: float, look: Look) -> None:
+    if np.isfinite(low) and np.isfinite(high):
+        axes.plot([low, high], [place, place], color=look.colour, linewidth=1.6, solid_capstyle="butt", zorder=2)
+    if np.isfinite(mean):
+        axes.plot([mean], [place], **look.line(linewidth=0), zorder=3)
+
+
+def _arrow(axes: Axes, place: int, border: float, look: Look) -> None:
+    marker = ">" if border > 0 else "<"
+    line = {"markerfacecolor": "white", "markeredgecolor": look.colour, "markeredgewidth": 1.2, "markersize": 7}
+    axes.plot([border], [place], marker=marker, linewidth=0, clip_on=False, zorder=4, **line)
+
+
+def critical_difference(
+    mean_ranks: dict[str, float], styles: dict[str, Look], cd: float, width: float = TWO_COLUMNS
+) -> Figure:
+    """Demšar's diagram (2006): mean ranks on a line, best at the left; a bar joins those that differ by less than cd.
+
+    mean_ranks: strategy → mean rank, 1 is best. cd: the Nemenyi test's critical difference.
+    """
+    order = sorted(mean_ranks, key=lambda strategy: mean_ranks[strategy])
+    ranks = np.array([mean_ranks[strategy] for strategy in order])
+    count, size, step = len(order), small(), small() * 1.9 / 72
+    groups = cliques(ranks, cd)
+    side = min(widest([styles[s].name for s in order], size) + 0.3, 0.36 * width)
+    names = [wrapped(styles[s].name, side - 0.3, size) for s in order]
+    top, bars = 0.62, 0.12 + 0.085 * len(groups)
+    half = -(-count // 2)
+    deep = max(name.count("\n") for name in names)
+    step *= 1 + 0.7 * deep
+    height = top + bars + step * half + 0.05
+    figure = Figure(figsize=(width, height))
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set_axis_off()
+    axes.set_xlim(0, width)
+    axes.set_ylim(height, 0)
+
+    def at(rank: float) -> float:
+        return side + (rank - 1) / max(count - 1, 1) * (width - 2 * side)
+
+    _scale(axes, at, count, top, cd)
+    for level, (first, last) in enumerate(groups):
+        y = top + 0.12 + 0.085 * level
+        axes.plot([at(ranks[first]) - 0.04, at(ranks[last]) + 0.04], [y, y], color=INK, linewidth=2.6)
+    for i, (strategy, name) in enumerate(zip(order, names, strict=True)):
+        look, left = styles[strategy], i < half
+        row = i if left else count - 1 - i
+        y, end = top + bars + step * (row + 0.5), side - 0.06 if left else width - side + 0.06
+        axes.plot([at(ranks[i]), at(ranks[i]), end], [top, y, y], color=look.colour, linewidth=1.1, zorder=1)
+        axes.plot([at(ranks[i])], [top], **look.line(linewidth=0), zorder=3, clip_on=False)
+        axes.text(end + (-0.05 if left else 0.05), y, name, ha="right" if left else "left", va="center", fontsize=size)
+        axes.text(end + (0.05 if left else -0.05), y - 0.02, f"{ranks[i]:.2f}", ha="left" if left else "right",
+                  va="bottom", fontsize=size - 1 if size > 7 else 7, color=FAINT)  # fmt: skip
+    return figure
+
+
+def _scale(axes: Axes, at, count: int, top: float, cd: float) -> None:
+    """The line of ranks with its ticks, and the critical difference as a measure above it."""
+    axes.plot([at(1), at(count)], [top, top], color=INK, linewidth=0.9)
+    for rank in range(1, count + 1):
+        axes.plot([at(rank)] * 2, [top, top - 0.06], color=INK, linewidth=0.9)
+        axes.text(at(rank), top - 0.09, f"{rank}", ha="center", va="bottom", fontsize=small(), color=FAINT)
+    end = min(at(1 + cd), at(count))
+    axes.plot([at(1), end], [0.2, 0.2], color=INK, linewidth=1.4, marker="|", markersize=6)
+    wider = " (wider than the scale)" if 1 + cd > count else ""
+    axes.text(end + 0.08, 0.2, f"critical difference {cd:.2f}{wider}", ha="left", va="center", fontsize=small())
+
+
+def cliques(ranks: np.ndarray, cd: float) -> list[tuple[int, int]]:
+    """The longest runs (first, last) of ascending mean ranks whose ends differ by no more than cd; two or more.
+
+    >>> cliques(np.array([1.0, 1.5, 2.2, 4.0]), 1.0)
+    [(0, 1), (1, 2)]
+    """
+    last = [int(np.searchsorted(ranks, rank + cd, side="right")) - 1 for rank in ranks]
+    runs = [(first, end) for first, end in enumerate(last) if end > first]
+    return [runs[i] for i in range(len(runs)) if i == 0 or runs[i][1] > runs[i - 1][1]]

@@ -1,0 +1,146 @@
+"""How strategies and figures look: one colour and marker per strategy everywhere, sizes for one and two columns.
+
+A strategy's look follows from its place in the suite. The reference (random) and its variants are grey, the others take
+Okabe and Ito's colour-blind-safe palette without its yellow, which white paper swallows. Files are drawn on white, so
+that they read the same on a dark page and in print; the page's own charts use `Look.dark` on a dark page.
+"""
+
+import colorsys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import cycle, product
+from typing import Any
+
+import matplotlib
+from matplotlib.colors import to_hex, to_rgb
+
+from albench.report.runs import Run
+
+TWO_COLUMNS, ONE_COLUMN = 6.9, 3.3  # inches: the text and the column of the usual two-column paper
+GREYS = ("#6E6E6E", "#3C3C3C", "#A8A8A8")
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7B4B94")
+GLYPHS = {"o": "●", "s": "■", "^": "▲", "D": "◆", "v": "▼", "P": "✚", "X": "✖", "<": "◀", ">": "▶", "*": "★"}
+MARKERS = tuple(GLYPHS)  # markers of matplotlib, and what a table shows in their place
+INK, FAINT = "#222222", "#6B6B6B"
+DARK_CARD = "#1c1f24"  # of page.css
+READABLE = 4.0  # contrast that a mark keeps on a dark page (3 is WCAG's least for graphics)
+STYLE: dict[Any, Any] = {
+    "axes.labelcolor": INK,
+    "text.color": INK,
+    "axes.edgecolor": "#9A9A9A",
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "grid.color": "#E6E6E6",
+    "grid.linewidth": 0.7,
+    "xtick.color": FAINT,
+    "ytick.color": FAINT,
+    "xtick.major.size": 3,
+    "ytick.major.size": 0,
+    "legend.frameon": False,
+    "figure.facecolor": "white",
+    "savefig.facecolor": "white",
+    "pdf.fonttype": 42,  # text stays text in an author's paper
+    "svg.fonttype": "none",
+    "svg.hashsalt": "albench",  # the same figure gives the same file
+}
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a strategy is drawn, everywhere. `name` is its label with the mark of those that cheat."""
+
+    name: str
+    colour: str
+    marker: str
+    dashes: str = "-"
+
+    @property
+    def glyph(self) -> str:
+        """The marker as a character."""
+        return GLYPHS[self.marker]
+
+    @property
+    def dark(self) -> str:
+        """The colour on a dark page."""
+        return on_dark(self.colour)
+
+    def line(self, **changes: Any) -> dict[str, Any]:
+        """Keyword arguments for a curve; thinner where fonts are smaller."""
+        scale = small() / 8
+        return {
+            "color": self.colour,
+            "marker": self.marker,
+            "linestyle": self.dashes,
+            "linewidth": 1.8 * scale,
+            "markersize": 5.5 * scale,
+            "markeredgecolor": "white",
+            "markeredgewidth": 0.7 * scale,
+        } | changes
+
+
+def looks(runs: list[Run]) -> dict[str, Look]:
+    """One look per strategy label, in the order of the suites."""
+    greys = cycle(product(("-", "--", ":"), GREYS))
+    colours = cycle(product(("-", "--", ":", "-."), COLOURS))
+    found: dict[str, Look] = {}
+    for run in runs:
+        reference = run.strategies.get(run.reference, {}).get("strategy", run.reference)
+        for label, facts in run.strategies.items():
+            if label in found:
+                continue
+            family = str(facts.get("strategy", label))
+            is_reference = family == reference or family.startswith(f"{reference}-")
+            dashes, colour = next(greys if is_reference else colours)
+            name = f"{label} ⚠" if facts.get("cheats") else label
+            found[label] = Look(name, colour, MARKERS[len(found) % len(MARKERS)], dashes)
+    return found
+
+
+@lru_cache
+def on_dark(colour: str) -> str:
+    """A colour, lightened in its own hue until it can be told from the dark page's cards.
+
+    >>> on_dark("#56B4E9")
+    '#56b4e9'
+    """
+    hue, lightness, saturation = colorsys.rgb_to_hls(*to_rgb(colour))
+    while _contrast(colorsys.hls_to_rgb(hue, lightness, saturation), to_rgb(DARK_CARD)) < READABLE:
+        lightness += 0.01
+    return to_hex(colorsys.hls_to_rgb(hue, lightness, saturation))
+
+
+def _contrast(one: tuple[float, ...], other: tuple[float, ...]) -> float:
+    """WCAG 2's contrast ratio of two sRGB colours."""
+    a, b = sorted((luminance(one), luminance(other)))
+    return (b + 0.05) / (a + 0.05)
+
+
+def luminance(colour: tuple[float, ...]) -> float:
+    """WCAG 2's relative luminance of an sRGB colour, channels in [0, 1]."""
+    red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour[:3])
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+@contextmanager
+def style(width: float = TWO_COLUMNS) -> Iterator[None]:
+    """Draw and save within it; the caller's own matplotlib settings come back afterwards.
+
+    Fonts are 9 and 8 points, and 7.5 and 7 in a figure that stands in one column.
+    """
+    font, ticks = (9, 8) if width > ONE_COLUMN else (7.5, 7)
+    large = dict.fromkeys(("font.size", "axes.titlesize", "axes.labelsize"), font)
+    with matplotlib.rc_context(
+        STYLE | large | dict.fromkeys(("xtick.labelsize", "ytick.labelsize", "legend.fontsize"), ticks)
+    ):
+        yield
+
+
+def small() -> float:
+    """The smaller font's size in points, within `style`."""
+    size = matplotlib.rcParams["legend.fontsize"]
+    return float(size) if isinstance(size, int | float) else 8.0

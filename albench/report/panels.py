@@ -1,0 +1,115 @@
+"""Figures of several panels: what a score says about the loss, a panel per strategy that scores."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
+
+from albench.report.lettering import Legend, label_ticks, wrapped
+from albench.report.looks import ONE_COLUMN, TWO_COLUMNS, Look, small
+
+
+def ranking(table: pd.DataFrame, styles: dict[str, Look], width: float = TWO_COLUMNS) -> Figure:
+    """Ranking accuracy against labels, a panel per strategy that scores, beside two baselines on the same model.
+
+    table: `curves` rows of metrics "ranking-accuracy/{test,candidates}/{score,entropy,trivial}".
+    """
+    shown = [s for s in styles if ((table["strategy"] == s) & table["metric"].str.endswith("/score")).any()]
+    baselines: dict[str, dict[str, Any]] = {
+        "trivial": {"color": "#8F8F8F", "linestyle": ":", "linewidth": 1.7},
+        "entropy": {"color": "#6B6B6B", "linestyle": "--", "linewidth": 1.4},
+    }
+    grey = Look("", "#444444", "o")
+    legend = Legend(
+        [
+            ("score, test set", grey.line()),
+            ("score, candidates", _hollow(grey)),
+            *((f"{name}, test set", baselines[name]) for name in ("entropy", "trivial")),
+        ],
+        width,
+    )
+    figure, panels, across = _panels(len(shown), "ranking accuracy", "labelled samples", width, True, legend)
+    for axes, strategy in zip(panels, shown, strict=True):
+        look, mine = styles[strategy], table[table["strategy"] == strategy]
+        kinds = {f"test/{name}": kind for name, kind in baselines.items()}
+        kinds |= {"candidates/score": _hollow(look), "test/score": look.line(linestyle="-")}
+        axes.axhline(0.5, color="#BBBBBB", linewidth=1)
+        for metric, kind in kinds.items():
+            rows = mine[mine["metric"] == f"ranking-accuracy/{metric}"].sort_values("labelled")
+            axes.plot(rows["labelled"], rows["mean"], **kind)
+        axes.set_title(wrapped(look.name, across, small() + 1), loc="left")
+        label_ticks(axes, mine["labelled"].unique(), across)
+        axes.set_ylim(min(0.4, table["mean"].min() - 0.02), max(0.8, table["mean"].max() + 0.02))
+    return figure
+
+
+def _hollow(look: Look) -> dict[str, Any]:
+    return look.line(linestyle="-", linewidth=1, markersize=4, markerfacecolor="white", markeredgecolor=look.colour)
+
+
+def scatter(table: pd.DataFrame, styles: dict[str, Look], width: float = TWO_COLUMNS) -> Figure:
+    """Predicted against true loss of test samples, a panel per strategy. table: columns strategy, predicted, true.
+
+    Where true losses span orders of magnitude their axis is logarithmic (only the order matters to a selection), and
+    losses of 0 are drawn at the smallest positive one. Points are pixels within the PDF and SVG: there are thousands.
+    """
+    shown = [s for s in styles if (table["strategy"] == s).any()]
+    figure, panels, across = _panels(len(shown), "true loss", "score", width, share=True)
+    true = table.loc[np.isfinite(table["true"]), "true"]
+    positive = true[true > 0]
+    log = true.min() >= 0 and len(positive) > 0 and positive.quantile(0.95) > 30 * positive.quantile(0.05)
+    floor = positive.min() if log else -np.inf
+    for axes, strategy in zip(panels, shown, strict=True):
+        look, mine = styles[strategy], table[table["strategy"] == strategy]
+        points = {"s": 9, "color": look.colour, "alpha": 0.4, "linewidth": 0, "rasterized": True}
+        axes.scatter(mine["predicted"], mine["true"].clip(lower=floor), **points)
+        axes.set_title(wrapped(look.name, across, small() + 1), loc="left")
+        if log:
+            axes.set_yscale("log")
+            axes.set_ylim(floor / 2, true.max() * 2)
+            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axes.yaxis.set_minor_locator(NullLocator())
+        else:
+            margin = 0.04 * (true.max() - true.min()) or 1.0
+            axes.set_ylim(true.min() - margin, true.max() + margin)
+        axes.xaxis.set_major_locator(MaxNLocator(4))
+    return figure
+
+
+def _columns(count: int, width: float) -> int:
+    if width <= ONE_COLUMN:
+        return min(2, count)
+    return 2 if count in (2, 4) else min(3, count)
+
+
+def _panels(
+    count: int, ylabel: str, xlabel: str, width: float, share: bool, legend: Legend | None = None
+) -> tuple[Figure, list[Axes], float]:
+    """A figure of `count` panels, two or three a row, and the inches that each is wide.
+
+    share: one scale for all, so that only the first of a row has numbers.
+    """
+    columns = _columns(count, width)
+    rows = -(-count // columns)
+    left, right, gap, top, below = 0.6, 0.1, 0.2 if share else 0.62, 0.32, 0.5
+    foot = legend.height if legend else 0.0
+    panel = min(3.5, (width - left - right - gap * (columns - 1)) / columns)
+    tall = min(2.1, 0.9 * panel)
+    height = rows * (top + tall + below) + foot
+    figure, axes = Figure(figsize=(width, height)), []
+    for i in range(count):
+        row, column = divmod(i, columns)
+        x = left + column * (panel + gap)
+        y = height - (row + 1) * (top + tall) - row * below
+        axes.append(figure.add_axes((x / width, y / height, panel / width, tall / height)))
+        axes[-1].set_xlabel(xlabel)
+        if column == 0:
+            axes[-1].set_ylabel(ylabel)
+        elif share:
+            axes[-1].tick_params(labelleft=False)
+    if legend:
+        legend.draw(figure)
+    return figure, axes, panel
