@@ -9,7 +9,7 @@ no strategy can reach a hidden label through it.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -137,6 +137,14 @@ class Task(BaseModel, ABC):
     def gradient(self, raw: Raw) -> tuple[Tensor, Tensor]:
         """Factors (g [B, C], h [B, d]) of the last layer's gradient g ⊗ h at the model's own most likely label."""
         raise NotImplementedError
+
+    def outputs(self, forward: Callable[[Batch], Raw], batch: Batch) -> Raw:
+        """What `measure` sees of a prepared batch; `forward` runs the network. For augmentation at test time.
+
+        Default: one plain pass. What is added must leave `losses`, `features` and `embedding` as they are: strategies
+        observe the plain pass.
+        """
+        return forward(batch)
 
     @abstractmethod
     def measure(

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from albench.samples import Batch, Samples
 from albench.task import Prediction, Raw, Task, stored
+from albench.tasks.classification.metric import calibration_error
 from albench.tasks.classification.network import ResidualNetwork
 
 
@@ -87,7 +88,11 @@ class Classification(Task):
     def measure(
         self, batches: Iterable[tuple[Raw, Batch]], classes: Sequence[str]
     ) -> tuple[dict[str, float], dict[str, np.ndarray]]:
-        """Accuracy, and per class; outcomes: predicted class, whether it is correct, loss and confidence per sample."""
+        """ "accuracy" and "accuracy/<class>"; "nll", the negative log-likelihood in nats, and "ece", the expected
+        calibration error over 15 bins of equal width (lower is better for both).
+
+        Outcomes: predicted class, whether it is correct, loss and confidence per sample.
+        """
         predicted, loss, confidence, label = [], [], [], []
         for raw, batch in batches:
             logp = self.predict(raw).logp[:, 0]
@@ -101,12 +106,15 @@ class Classification(Task):
         for number, name in enumerate(classes):
             if (truth == number).any():
                 metrics[f"accuracy/{name}"] = float((guess[truth == number] == number).mean())
-        return metrics, {
+        outcomes = {
             "predicted": guess.astype(np.uint8 if len(classes) <= 256 else np.int32),
             "correct": guess == truth,
             "loss": torch.cat(loss).cpu().numpy().astype(np.float32),
             "confidence": torch.cat(confidence).cpu().numpy().astype(np.float32),
         }
+        metrics["nll"] = float(outcomes["loss"].mean(dtype=np.float64))
+        metrics["ece"] = calibration_error(outcomes["confidence"], outcomes["correct"])
+        return metrics, outcomes
 
     def contents(self, targets: Batch, classes: Sequence[str]) -> Tensor:
         """One class a sample."""

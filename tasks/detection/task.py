@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Iterable, Sequence
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from albench.samples import Batch, Samples
 from albench.task import Prediction, Raw, Task, stored
 from albench.tasks.detection.augment import Policy, augment
 from albench.tasks.detection.boxes import Grid, decode, default_boxes, match
+from albench.tasks.detection.coco_map import coco_map
 from albench.tasks.detection.loss import multibox_loss, scale
 from albench.tasks.detection.metric import Boxes, average_precision, resampled
 from albench.tasks.detection.network import SSD, Compact, compact_grids
@@ -50,6 +51,8 @@ class Detection(Task):
     mirror: bool = True
     photometric: Annotated[float, Field(ge=0, le=1)] = 1.0
     train_difficult: bool = True  # learn from objects that the evaluation leaves out
+    divisor: Literal["batch", "image"] = "batch"  # of an image's loss: matched boxes of the batch, or its own
+    coco_metrics: bool = False  # measure COCO's mean average precision, too
 
     @property
     def can(self) -> frozenset[str]:
@@ -112,12 +115,17 @@ class Detection(Task):
         return {"matched": matched, "offsets": offsets}
 
     def losses(self, raw: Raw, batch: Batch) -> Tensor:
-        """s_i [B] of SSD's objective Σ s_i / N; an image without objects has 0. See `loss.multibox_loss`."""
-        return multibox_loss(raw["logits"], raw["offsets"], batch["matched"], batch["offsets"])
+        """s_i [B] of SSD's objective Σ s_i / N; an image without objects has 0. See `loss.multibox_loss`.
 
-    def scale(self, batch: Batch) -> Tensor:
-        """B / max(1, N), N the matched default boxes of the batch."""
-        return scale(batch["matched"])
+        With divisor = "image" it is s_i / max(1, N_i), N_i the image's own matched default boxes: another order, in
+        which an image with many objects is no harder for that.
+        """
+        own = multibox_loss(raw["logits"], raw["offsets"], batch["matched"], batch["offsets"])
+        return own / (batch["matched"] > 0).sum(1).clamp_min(1) if self.divisor == "image" else own
+
+    def scale(self, batch: Batch) -> Tensor | float:
+        """B / max(1, N), N the matched default boxes of the batch; 1 with divisor = "image"."""
+        return scale(batch["matched"]) if self.divisor == "batch" else 1.0
 
     def predict(self, raw: Raw) -> Prediction:
         """One distribution per default box over background and the classes."""
@@ -158,6 +166,8 @@ class Detection(Task):
     ) -> tuple[dict[str, float], dict[str, np.ndarray]]:
         """ "map" (all-point), "map@11pt" and "ap/<class>", scored in the original images' pixels.
 
+        With `coco_metrics` "coco-map" (IoU .5 to .95), "coco-map@0.5" and "coco-map@0.75" beside them.
+
         Outcomes: loss [N]; positives int16 [N, classes], the objects that count; and flat, one row a detection:
         sample, label, score, hit (1, 0 for a miss, -1 for ignored) and box (float16, 1-based inclusive pixels).
         """
@@ -173,6 +183,8 @@ class Detection(Task):
         means = [float(ap[able].mean()) if able.any() else float("nan") for ap in (area, eleven)]
         numbers = {"map": means[0], "map@11pt": means[1]}
         numbers |= {f"ap/{classes[label]}": float(area[label]) for label in np.flatnonzero(able).tolist()}
+        if self.coco_metrics:
+            numbers |= coco_map(detections, objects, done)
         positives = np.zeros((done, len(classes)), np.int16)
         counts = objects.weight == 0
         np.add.at(positives, (objects.sample[counts], objects.label[counts]), 1)

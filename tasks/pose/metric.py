@@ -32,6 +32,18 @@ def pck(errors: np.ndarray, threshold: float) -> float:
     return float((errors[defined] <= threshold).mean()) if defined.any() else float("nan")
 
 
+def pck_area(errors: np.ndarray, threshold: float) -> float:
+    """Area under the PCK curve from threshold 0 to `threshold`, over its width: in [0, 1], exact; NaN where none is.
+
+    The mean over thresholds of [error ≤ threshold] is 1 − error / threshold for each joint, and 0 beyond.
+
+    >>> pck_area(np.array([[0.0, 0.1], [0.4, np.nan]]), 0.2)
+    0.5
+    """
+    defined = errors[~np.isnan(errors)]
+    return float(np.clip(1 - defined / threshold, 0, None).mean()) if len(defined) else float("nan")
+
+
 def resampled(errors: np.ndarray, threshold: float, counts: np.ndarray) -> np.ndarray:
     """`pck` [R] of bodies [N, J] where body n counts counts[r, n] times (non-negative integers)."""
     defined = (~np.isnan(errors)).sum(1)
@@ -40,6 +52,10 @@ def resampled(errors: np.ndarray, threshold: float, counts: np.ndarray) -> np.nd
 
 
 def scores(name: str, errors: np.ndarray, threshold: float, joint_names: tuple[str, ...]) -> dict[str, float]:
-    """PCK over all joints under `name`, and of each joint that is annotated somewhere under "name/joint"."""
+    """PCK over all joints under `name`, and of each joint that is annotated somewhere under "name/joint".
+
+    With "pck@0.2" comes "pck-auc@0.2", the area under the PCK curve up to there.
+    """
     parts = {f"{name}/{joint}": pck(errors[:, j], threshold) for j, joint in enumerate(joint_names)}
+    parts |= {name.replace("@", "-auc@"): pck_area(errors, threshold)}
     return {name: pck(errors, threshold)} | {key: value for key, value in parts.items() if not np.isnan(value)}

@@ -1,6 +1,6 @@
 """What every pose task shares: the network, its two losses, its distributions, its metrics."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -38,6 +38,7 @@ class Pose(Task):
     scaling: Annotated[float, Field(ge=0, lt=1)] = 0.25  # augmentation: scale in 1 ± scaling
     rotation: Annotated[float, Field(ge=0, le=180)] = 30.0  # augmentation: angle in ± rotation, degrees
     flip: bool = True  # augmentation: mirrored half the time, left and right joints swapped
+    flip_test: bool = False  # measure on the mean of an image's maps and those of its mirror image, mirrored back
 
     @model_validator(mode="after")
     def _halves(self) -> Self:
@@ -136,9 +137,23 @@ class Pose(Task):
         """fp32 [B, width]: the last map before the heat maps, averaged over its cells."""
         return raw["features"][-1].float().mean((2, 3))
 
+    def outputs(self, forward: Callable[[Batch], Raw], batch: Batch) -> Raw:
+        """With `flip_test` the last maps of the mirrored image go along, mirrored back, sides swapped: "mirrored"."""
+        raw = forward(batch)
+        if not self.flip_test:
+            return raw
+        maps = forward({"image": batch["image"].flip(-1)})["maps"][:, -1]
+        return raw | {"mirrored": maps[:, list(self.skeleton.mirrored)].flip(-1)}
+
     def joints(self, raw: Raw) -> Tensor:
-        """Predicted joints [B, J, 2] in pixels of the network's image, decoded from the last stack."""
-        return heatmaps.decode(raw["maps"][:, -1].float()) * self.stride
+        """Predicted joints [B, J, 2] in pixels of the network's image, decoded from the last stack.
+
+        Of a flip test, from the mean of both maps as the network gives them (so of logits, for cross-entropy).
+        """
+        maps = raw["maps"][:, -1].float()
+        if "mirrored" in raw:
+            maps = (maps + raw["mirrored"].float()) / 2
+        return heatmaps.decode(maps) * self.stride
 
     def measure(
         self, batches: Iterable[tuple[Raw, Batch]], classes: Sequence[str]
@@ -165,7 +180,12 @@ class Pose(Task):
         names = tuple(classes)
         values = metric.scores("pck@0.2", error, 0.2, names) | metric.scores("pckh-neck@0.5", head_error, 0.5, names)
         shift = (self.stored - self.size) / 2
-        outcomes = {"error": error, "head_error": head_error, "predicted": predicted + shift, "loss": loss}
+        outcomes: dict[str, np.ndarray] = {
+            "error": error,
+            "head_error": head_error,
+            "predicted": predicted + shift,
+            "loss": loss,
+        }
         return values, {name: value.astype(np.float32) for name, value in outcomes.items()}
 
     def contents(self, targets: Batch, classes: Sequence[str]) -> Tensor:

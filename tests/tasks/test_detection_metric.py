@@ -160,3 +160,40 @@ def test_the_size_of_voc_2007_takes_seconds():
     start = time.perf_counter()
     average_precision(found, truth, classes)
     assert time.perf_counter() - start < 15
+
+
+B = (1, 1, 10, 20)  # holds A; their IoU is exactly one half
+
+
+@pytest.mark.parametrize(
+    ("found", "truth", "area"),
+    [
+        # Ten detections of one object: one hit, nine misses; behind the hit they cost nothing, before it they do.
+        ([(0, 0, A, 0.9 - i / 100) for i in range(10)], [(0, 0, A, 0)], 1),
+        ([(0, 0, A, 0.9), *[(0, 0, A, 0.8)] * 8, (1, 0, A, 0.1)], [(0, 0, A, 0), (1, 0, A, 0)], 0.5 + 0.5 * 2 / 10),
+        # Two objects on the same place: a detection's candidate is the first of them, twice. One is never found.
+        ([(0, 0, A, 0.9), (0, 0, A, 0.8)], [(0, 0, A, 0), (0, 0, A, 0)], 0.5),
+        # A difficult object that overlaps more takes the detection from the one that counts.
+        ([(0, 0, A, 0.9)], [(0, 0, B, 0), (0, 0, A, 1)], 0),
+        # A difficult object elsewhere takes nothing.
+        ([(0, 0, A, 0.9)], [(0, 0, A, 0), (0, 0, FAR, 1)], 1),
+        # An image with difficult objects only: detections on them vanish, those beside them miss.
+        ([(1, 0, A, 0.95), (1, 0, A, 0.94), (0, 0, A, 0.9)], [(0, 0, A, 0), (1, 0, A, 1)], 1),
+        ([(1, 0, FAR, 0.95), (0, 0, A, 0.9)], [(0, 0, A, 0), (1, 0, A, 1)], 0.5),
+        # Detections of an image without any annotation, of this class or at all, are misses.
+        ([(5, 0, A, 0.95), (0, 0, A, 0.9)], [(0, 0, A, 0), (5, 1, A, 0)], 0.5),
+        # Equal scores: in the order given, so a miss first halves the precision.
+        ([(0, 0, FAR, 0.9), (0, 0, A, 0.9)], [(0, 0, A, 0)], 0.5),
+        ([(0, 0, A, 0.9), (0, 0, FAR, 0.9)], [(0, 0, A, 0)], 1),
+    ],
+)
+def test_adversarial_cases_of_one_class(found, truth, area):
+    assert average_precision(boxes(found), boxes(truth), 1)[0] == pytest.approx([area])
+    assert slow_precision(found, truth, 0)[0] == pytest.approx(area)
+
+
+def test_a_class_that_is_only_found_leaves_the_mean_alone():
+    found = boxes([(0, 0, A, 0.9), *[(0, 1, A, 0.99)] * 5])
+    area, _, verdict = average_precision(found, boxes([(0, 0, A, 0)]), 2)
+    assert np.nanmean(area) == 1
+    assert verdict.tolist() == [HIT, *[MISS] * 5]

@@ -198,3 +198,16 @@ def test_vgg_layers_are_numbered_as_torchvisions():
 
     theirs = {k: v.shape for k, v in vgg16(weights=None).features.state_dict().items()}
     assert {k: v.shape for k, v in Vgg(64).features.state_dict().items()} == theirs
+
+
+def test_the_divisor_of_an_image_s_loss_is_a_switch(mini):
+    task, data, model = mini
+    own = task.model_copy(update={"divisor": "image"})
+    batch = task.prepare(data.pool.batch(torch.arange(6)))
+    raw, matched = forward(task, model, batch), (batch["matched"] > 0).sum(1)
+    assert (matched != matched[0]).any()
+    torch.testing.assert_close(own.losses(raw, batch) * matched.clamp_min(1), task.losses(raw, batch))
+    assert own.scale(batch) == 1
+    # SSD's own objective: the batch's sum over the batch's matches.
+    objective = (task.losses(raw, batch) * task.scale(batch)).mean()
+    torch.testing.assert_close(objective, task.losses(raw, batch).sum() / matched.sum())

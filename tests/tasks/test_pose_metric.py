@@ -129,3 +129,20 @@ def test_clipped_maps_are_distributions_even_where_nothing_is_positive():
     probability = heatmaps.clipped_logp(maps).exp()
     assert probability[0, 0].tolist() == pytest.approx([0.25, 0, 0.75, 0])
     assert probability[0, 1].tolist() == pytest.approx([0.25] * 4)
+
+
+@settings(max_examples=50, deadline=None)
+@given(seed=st.integers(0, 10**6), threshold=st.sampled_from([0.2, 0.5, 1.0]))
+def test_the_area_under_pck_is_the_mean_over_fine_thresholds(seed, threshold):
+    rng = np.random.default_rng(seed)
+    errors = np.where(rng.random((5, 14)) < 0.2, np.nan, rng.exponential(threshold, (5, 14)))
+    steps = (np.arange(2000) + 0.5) / 2000 * threshold
+    assert metric.pck_area(errors, threshold) == pytest.approx(
+        np.mean([metric.pck(errors, step) for step in steps]), abs=1e-3
+    )
+
+
+def test_the_area_comes_under_its_name_beside_pck():
+    numbers = metric.scores("pck@0.2", np.array([[0.1, np.nan], [0.3, np.nan]]), 0.2, ("a", "b"))
+    assert numbers == {"pck@0.2": 0.5, "pck@0.2/a": 0.5, "pck-auc@0.2": 0.25}
+    assert math.isnan(metric.pck_area(np.full((1, 2), np.nan), 0.2))

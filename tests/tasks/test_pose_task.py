@@ -209,3 +209,37 @@ def test_eight_figures_are_learned_by_heart(kind, rate, updates):
     assert outcomes["loss"].shape == (8,)
     stored = data.pool.targets["joints"].numpy()
     assert np.median(np.abs(outcomes["predicted"] - stored)) < 1.0  # in pixels of the stored image
+
+
+def test_a_flip_test_measures_on_both_images_and_nothing_else_sees_it():
+    """A network that finds a joint only where it is bright: mirrored, the other side's joint is the one it finds."""
+    task = Figures(pool=4, test=2, flip_test=True)
+    batch = task.prepare(task.load(None).pool.batch(torch.arange(4)))
+    left, right = LSP.names.index("left knee"), LSP.names.index("right knee")
+
+    def forward(ready):
+        maps = torch.zeros(len(ready["image"]), 1, 14, task.cells, task.cells)
+        maps[:, 0, left] = torch.nn.functional.avg_pool2d(ready["image"].mean(1), task.stride)
+        return {"maps": maps, "features": [maps[:, 0]]}
+
+    plain = task.model_copy(update={"flip_test": False}).outputs(forward, batch)
+    raw = task.outputs(forward, batch)
+    assert torch.equal(raw["maps"], plain["maps"])
+    assert torch.equal(task.losses(raw, batch), task.losses(plain, batch))
+    # What the mirrored image shows at its left knee is the right knee of the image as it is.
+    torch.testing.assert_close(raw["mirrored"][:, right], plain["maps"][:, 0, left])
+    assert raw["mirrored"][:, left].abs().sum() == 0
+    torch.testing.assert_close(task.joints(raw)[:, right], task.joints(plain)[:, left])
+    assert "mirrored" not in plain
+
+
+def test_a_network_that_mirrors_well_gains_nothing_from_a_flip_test():
+    task = Figures(pool=4, test=2, flip_test=True)
+    batch = task.prepare(task.load(None).pool.batch(torch.arange(4)))
+    maps = torch.rand(4, 1, 14, task.cells, task.cells, generator=torch.Generator().manual_seed(0))
+
+    def forward(ready):
+        mirrored = not torch.equal(ready["image"], batch["image"])
+        return {"maps": maps[:, :, list(LSP.mirrored)].flip(-1) if mirrored else maps}
+
+    assert torch.equal(task.joints(task.outputs(forward, batch)), heatmaps.decode(maps[:, 0]) * task.stride)
