@@ -6,6 +6,7 @@ from typing import Any
 from rich.console import Console
 
 from albench import manifest, registry, tables
+from albench.cycle import Limits
 from albench.errors import AlbenchError
 from albench.execute import Outcome, Run, execute
 from albench.suite import chosen, read
@@ -24,6 +25,7 @@ def run(
     data_root: str | Path | None = None,
     plugins: list[str | Path] | None = None,
     settings: list[str] | None = None,
+    checkpoint_minutes: float = Limits.checkpoint_minutes,
     console: Console | None = None,
 ) -> tuple[Path, list[Outcome]]:
     """Run a suite (a bundled name or a TOML file), or carry an interrupted one on; see `albench run --help`.
@@ -49,7 +51,7 @@ def run(
     content = content.model_copy(update=numbers)
     folder = Path(out) if out is not None else Path("results") / content.name
     root = Path(data_root).resolve() if data_root is not None else None
-    what = Run(content, folder, root, device, tuple(p.resolve() for p in files))
+    what = Run(content, folder, root, device, tuple(p.resolve() for p in files), checkpoint_minutes)
     failed = execute(what, jobs, manifest.command_line(), console or Console(stderr=True))
     return folder, failed
 

@@ -5,6 +5,7 @@ a strategy that crashes loses no training. The last stage selects nothing; it en
 run again goes through the same loop and finds its records.
 """
 
+import contextlib
 import hashlib
 import json
 import time
@@ -16,15 +17,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
+import albench
 from albench import training
+from albench.checkpoint import Checkpoint
 from albench.errors import AlbenchError
 from albench.memory import peak_memory, reset_peak_memory
 from albench.numeric.ranking import ranking_accuracy, spearman
 from albench.observing import Diagnosis, character, contents, observe, select
+from albench.samples import Samples
 from albench.seeds import generator
 from albench.store import Record, Store, Trial
 from albench.strategy import PoolView, Strategy
-from albench.training import Fitted, Setup
+from albench.timelimit import time_limit
+from albench.training import Fitted, Setup, halving
 
 SCATTER = 200  # pairs of predicted and true loss kept per stage, for the report
 
@@ -98,6 +103,7 @@ class Stage:
                 record, outcomes = self._train()
                 assert self._fitted is not None
                 store.save_trained(self.identity, record, outcomes, training.state_dict(self._fitted))
+            self.checkpoint().remove()  # also where a kill came between the record and this
         return record
 
     def fitted(self) -> Fitted:
@@ -106,6 +112,7 @@ class Stage:
             setup, state = self.trial.setup, self.trial.store.weights(self.identity)
             if state is None:
                 self._train()
+                self.checkpoint().remove()
             else:
                 self._fitted = training.build(setup, self.number)
                 training.load_state(self._fitted, state)
@@ -118,18 +125,33 @@ class Stage:
         if self.number > 0:
             self.trial.store.drop_weights(self.identity)
 
+    def checkpoint(self) -> Checkpoint:
+        """What a kill leaves of this training; good for this identity, versions and device alone."""
+        store, setup = self.trial.store, self.trial.setup
+        belongs = {
+            "identity": self.identity,
+            "albench": albench.__version__,
+            "torch": torch.__version__,
+            "device": device_name(setup.device),
+        }
+        seconds = 60 * self.trial.limits.checkpoint_minutes
+        return Checkpoint(store.checkpoint(self.identity), belongs, seconds, store.log)
+
     def _train(self) -> tuple[Record, dict[str, np.ndarray]]:
         setup, progress, seconds = self.trial.setup, self.trial.progress, {}
+        checkpoint = self.checkpoint()
         start = training.state_dict(self.previous.fitted()) if self.previous else None
         reset_peak_memory(setup.device)
         clock = time.perf_counter()
         self._fitted, objective = training.fit(
-            setup, self.number, self.labelled, start, lambda u, n: progress(self.number, "training", u / n)
+            setup, self.number, self.labelled, start, lambda u, n: progress(self.number, "training", u / n), checkpoint
         )
-        seconds["train"], clock = time.perf_counter() - clock, time.perf_counter()
+        seconds["train"] = checkpoint.spent + time.perf_counter() - clock
+        clock = time.perf_counter()
         memory = peak_memory(setup.device)
         progress(self.number, "evaluating", 0.0)
-        metrics, outcomes = training.evaluate(setup, self._fitted.model)
+        model = self._fitted.model
+        (metrics, outcomes), batch = halving(setup, lambda less: training.evaluate(less, model))
         seconds["evaluate"] = time.perf_counter() - clock
         return {
             "stage": self.number,
@@ -139,8 +161,23 @@ class Stage:
             "seconds": seconds,
             "peak_memory": memory,
             "updates": setup.recipe.length(len(self.labelled)),
-            "device": str(torch.cuda.get_device_name(setup.device) if setup.device.type == "cuda" else "cpu"),
+            "device": device_name(setup.device),
+            "scoring_batch": batch,
+            "resumed": checkpoint.resumed,  # the updates at which a killed training went on
         }, outcomes
+
+
+def device_name(device: torch.device) -> str:
+    """The GPU's model, or "cpu"."""
+    return str(torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How a trial is run; no result depends on it."""
+
+    checkpoint_minutes: float = 2.0  # between two checkpoints of a training; 0: none
+    selection_minutes: float = 60.0  # that a strategy's observing and selecting may take; 0: no limit
 
 
 @dataclass
@@ -155,6 +192,7 @@ class TrialRun:
     facts: Record
     store: Store
     progress: Progress = lambda stage, what, fraction: None
+    limits: Limits = Limits()
 
     def run(self) -> None:
         """Take the trial through its stages, from wherever its records end.
@@ -193,15 +231,35 @@ class TrialRun:
         strategy, number, setup = self.strategy(), stage.number, self.setup
         rows = candidates(setup, self.plan, number, labelled, strategy.whole_pool)
         self.progress(number, "observing", 0.0)
+        stage.fitted()  # outside the limit: it may have to be trained again
+        with self._time_limit():
+            positions, diagnosis, seconds, batch = self._choose(strategy, stage, labelled, rows)
+        record = {"kind": "selected", "stage": number, "indices": rows[positions].tolist(), "seconds": seconds}
+        record["scoring_batch"] = batch
+        clock = time.perf_counter()
+        model = stage.fitted().model
+        record["character"], _ = halving(setup, lambda less: character(less, model, rows, positions, number))
+        seconds["diagnose"] = time.perf_counter() - clock
+        if diagnosis is not None:
+            clock = time.perf_counter()
+            record["diagnosis"] = {"candidates": self._worth(diagnosis, number)} | self._diagnose(stage)
+            seconds["diagnose"] += time.perf_counter() - clock
+        return record
+
+    def _choose(
+        self, strategy: Strategy, stage: Stage, labelled: Tensor, rows: Tensor
+    ) -> tuple[Tensor, Diagnosis | None, dict[str, float], int]:
+        """Positions among the rows; the diagnosis of their scores, seconds, and the batch with which they were seen."""
+        setup, number = self.setup, stage.number
         clock = time.perf_counter()
         kept: dict[str, Tensor] = {}
         kept_labelled: dict[str, Tensor] = {}
-        diagnosis = None
+        diagnosis, batch = None, setup.numerics.scoring_batch
         if strategy.observes():
-            pool, fitted = setup.data.pool, stage.fitted()
-            kept, diagnosis = observe(setup, strategy, fitted, pool, rows, number, diagnose=True)
+            kept, diagnosis, batch = self._observe(strategy, stage, setup.data.pool, rows, diagnose=True)
             if strategy.sees_labelled:
-                kept_labelled, _ = observe(setup, strategy, fitted, pool, labelled, number)
+                kept_labelled, _, again = self._observe(strategy, stage, setup.data.pool, labelled)
+                batch = min(batch, again)
         seconds = {"observe": time.perf_counter() - clock}
         self.progress(number, "selecting", 0.0)
         clock = time.perf_counter()
@@ -210,15 +268,25 @@ class TrialRun:
         view = PoolView(self.trial.task, self.trial.seed, number, rows, labelled, kept, kept_labelled, targets)
         positions = select(setup, strategy, self.strategy_name, view, self.plan.budget)
         seconds["select"] = time.perf_counter() - clock
-        record = {"kind": "selected", "stage": number, "indices": rows[positions].tolist(), "seconds": seconds}
-        clock = time.perf_counter()
-        record["character"] = character(setup, stage.fitted().model, rows, positions, number)
-        seconds["diagnose"] = time.perf_counter() - clock
-        if diagnosis is not None:
-            clock = time.perf_counter()
-            record["diagnosis"] = {"candidates": self._worth(diagnosis, number)} | self._diagnose(stage)
-            seconds["diagnose"] += time.perf_counter() - clock
-        return record
+        return positions, diagnosis, seconds, batch
+
+    def _observe(
+        self, strategy: Strategy, stage: Stage, samples: Samples, rows: Tensor, diagnose: bool = False
+    ) -> tuple[dict[str, Tensor], Diagnosis | None, int]:
+        """`observe`, and the scoring batch for which the GPU's memory was enough."""
+        fitted, number = stage.fitted(), stage.number
+        found, batch = halving(
+            self.setup, lambda less: observe(less, strategy, fitted, samples, rows, number, diagnose)
+        )
+        return *found, batch
+
+    def _time_limit(self) -> contextlib.AbstractContextManager[None]:
+        minutes = self.limits.selection_minutes
+        message = (
+            f"strategy {self.strategy_name!r}: its selection took longer than {minutes:g} minutes; "
+            "mend it, or set selection_minutes in the suite"
+        )
+        return time_limit(60 * minutes, message, self.store.last_words(self.trial))
 
     def _diagnose(self, stage: Stage) -> Record:
         """What the strategy's score is worth as a predictor of the loss on the test set; {} where it has none."""
@@ -226,9 +294,11 @@ class TrialRun:
         if not strategy.observes():
             return {}
         self.progress(stage.number, "diagnosing", 0.0)
+        stage.fitted()
         diagnosis = None
         for rows in (torch.arange(min(2, len(test))), torch.arange(len(test))):  # two rows tell whether it scores
-            _, diagnosis = observe(self.setup, strategy, stage.fitted(), test, rows, stage.number, diagnose=True)
+            with self._time_limit():
+                _, diagnosis, _ = self._observe(strategy, stage, test, rows, diagnose=True)
             if diagnosis is None:
                 return {}
         assert diagnosis is not None

@@ -6,23 +6,26 @@ import os
 import shutil
 import traceback
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
 from rich.console import Console
+from rich.text import Text
 
 from albench import manifest, registry, tables
-from albench.cycle import Plan, TrialRun
+from albench.cycle import Limits, Plan, TrialRun
 from albench.errors import AlbenchError
+from albench.memory import out_of_memory
 from albench.progress import Display, Heartbeat
 from albench.recipe import Recipe
 from albench.samples import Data
-from albench.store import CEILING, Record, Store, Trial
+from albench.store import CEILING, Record, Store, Trial, failures
 from albench.strategy import Strategy
 from albench.suite import StrategyEntry, Suite, resolve
+from albench.timelimit import last_words
 from albench.training import Setup
 
 
@@ -35,6 +38,7 @@ class Run:
     data_root: Path | None
     device: str
     plugins: tuple[Path, ...] = ()
+    checkpoint_minutes: float = Limits.checkpoint_minutes
 
     def trials(self) -> list[Trial]:
         """Strategy by strategy, so that trials which share a stage 0 seldom start at the same moment."""
@@ -89,7 +93,7 @@ def execute(run: Run, jobs: int | None, command: list[str], console: Console) ->
     """
     if run.folder.is_file():
         raise AlbenchError(f"--out {run.folder} is a file; name a folder")
-    run = Run(resolve(run.suite), run.folder.resolve(), run.data_root, pick_device(run.device), run.plugins)
+    run = replace(run, suite=resolve(run.suite), folder=run.folder.resolve(), device=pick_device(run.device))
     try:
         (run.folder / ".locks").mkdir(parents=True, exist_ok=True)
         with FileLock(run.folder / ".locks" / "run", timeout=0):
@@ -120,11 +124,12 @@ def _execute(run: Run, jobs: int | None, command: list[str], console: Console) -
     store.save_manifest(manifest.manifest(run.suite, facts, before, run.data_root, run.plugins, session))
     trials = run.trials()
     done = {trial: _stages_done(store, trial, run.stages(trial)) for trial in trials}
-    waiting = [trial for trial in trials if done[trial] < run.stages(trial)]
+    waiting = _others_first(store, [trial for trial in trials if done[trial] < run.stages(trial)])
     if len(waiting) < len(trials):
         console.print(f"{len(trials) - len(waiting)} of {len(trials)} trials are finished already; the rest goes on.")
     shutil.rmtree(run.folder / "progress", ignore_errors=True)  # heartbeats of a session that was killed
-    failed = []
+    store.sweep()
+    failed, log = [], store.log_size()
     left = sum(run.stages(trial) - done[trial] for trial in waiting)
     display = Display(run.folder, waiting, run.suite.stages, console, left)
     try:
@@ -136,8 +141,19 @@ def _execute(run: Run, jobs: int | None, command: list[str], console: Console) -
                 if outcome.error is not None:
                     failed.append(outcome)
     finally:
+        for line in store.logged(since=log):
+            console.print(Text(line), soft_wrap=True)
         tables.write(store)
     return failed
+
+
+def _others_first(store: Store, trials: list[Trial]) -> list[Trial]:
+    """Trials that failed last time come last: one that takes its process with it stops no other for ever."""
+    for trial in trials:
+        if words := last_words(store.last_words(trial)):  # of a session that ended with them
+            store.save_failure(trial, *words)
+    failed = {failure["trial"] for failure in failures(store.folder)}
+    return sorted(trials, key=lambda trial: str(trial) in failed)
 
 
 def _outcomes(run: Run, trials: list[Trial], facts: dict[str, Record], jobs: int) -> Iterator[Outcome]:
@@ -167,6 +183,8 @@ def _outcomes(run: Run, trials: list[Trial], facts: dict[str, Record], jobs: int
 
 def _alone(run: Run, trial: Trial, fingerprint: str) -> Outcome:
     """One trial in a fresh process, so that one that is killed takes no other with it."""
+    if words := last_words(Store(run.folder).last_words(trial)):  # it was this one: no need to try it again
+        return Outcome(trial, *words)
     from joblib.externals.loky import ProcessPoolExecutor
     from joblib.externals.loky.process_executor import TerminatedWorkerError
 
@@ -174,32 +192,39 @@ def _alone(run: Run, trial: Trial, fingerprint: str) -> Outcome:
         try:
             return pool.submit(run_trial, run, trial, fingerprint).result()
         except TerminatedWorkerError:
+            if words := last_words(Store(run.folder).last_words(trial)):
+                return Outcome(trial, *words)
             return Outcome(trial, "its worker process was killed (out of memory?); finished stages are kept")
 
 
 def run_trial(run: Run, trial: Trial, fingerprint: str) -> Outcome:
     """One trial from start (or wherever its records end) to finish; whatever goes wrong comes back as its outcome."""
-    heartbeat, threads = Heartbeat(run.folder, trial), torch.get_num_threads()
+    heartbeat, threads = Heartbeat(run.folder, trial, run.device), torch.get_num_threads()
     try:
         for plugin in run.plugins:
             registry.load_plugin(plugin)
         torch.set_num_threads(run.suite.numerics.threads)
         _trial_run(run, trial, fingerprint, heartbeat).run()
         return Outcome(trial)
-    except AlbenchError as error:
-        return Outcome(trial, str(error), traceback.format_exc())
-    except torch.cuda.OutOfMemoryError as error:
-        tip = "use a smaller numerics.scoring_batch or recipe.batch"
-        return Outcome(trial, f"out of GPU memory; {tip} ({str(error).splitlines()[0]})", traceback.format_exc())
-    except OSError as error:
-        where = error.filename or run.folder
-        return Outcome(trial, f"{where}: {error.strerror or error}; what was written stays", traceback.format_exc())
     except Exception as error:
-        message = str(error).strip().splitlines()
-        return Outcome(trial, f"{type(error).__name__}: {message[0] if message else ''}", traceback.format_exc())
+        return Outcome(trial, _line(error, run), traceback.format_exc())
     finally:
         torch.set_num_threads(threads)
         heartbeat.end()
+
+
+def _line(error: Exception, run: Run) -> str:
+    """What went wrong, in one line."""
+    message = next(iter(str(error).strip().splitlines()), "")
+    if isinstance(error, AlbenchError):
+        return str(error)
+    if out_of_memory(error):
+        place = "GPU" if run.device.startswith("cuda") else "machine"
+        tip = "run fewer trials at once (--jobs), or a smaller numerics.scoring_batch in a run of its own (--out)"
+        return f"the memory of this {place} is not enough: {tip} ({message or type(error).__name__})"
+    if isinstance(error, OSError):
+        return f"{error.filename or run.folder}: {error.strerror or error}; what was written stays"
+    return f"{type(error).__name__}: {message}"
 
 
 def _trial_run(run: Run, trial: Trial, fingerprint: str, heartbeat: Heartbeat) -> TrialRun:
@@ -235,6 +260,7 @@ def _trial_run(run: Run, trial: Trial, fingerprint: str, heartbeat: Heartbeat) -
         {"task": entry.task, "params": entry.params, "data": fingerprint},
         Store(run.folder),
         heartbeat,
+        Limits(run.checkpoint_minutes, run.suite.selection_minutes),
     )
 
 

@@ -1,5 +1,6 @@
-"""Peak memory of a piece of work."""
+"""Memory: the peak of a piece of work, and what to do when it is not enough."""
 
+import gc
 import resource
 import sys
 
@@ -18,3 +19,17 @@ def peak_memory(device: torch.device) -> int:
         return torch.cuda.max_memory_allocated(device)
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an allocation failed, on the device or on the CPU."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and "you tried to allocate" in str(error)  # torch's CPU allocator
+
+
+def release(device: torch.device) -> None:
+    """Free what nothing refers to any more."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()

@@ -2,25 +2,32 @@
 
 RUN_DIR/manifest.json            what was asked for, on what, with what
 RUN_DIR/trials/<trial>.jsonl     records of a trial, one line each, with a checksum
-RUN_DIR/trained/<identity>.*     a training by its identity: .json metrics, .npz outcomes, .safetensors weights
+RUN_DIR/trained/<identity>.*     a training by its identity: .json metrics, .npz outcomes, .safetensors weights,
+                                 .checkpoint while it goes on
+RUN_DIR/log.txt                  what went wrong and was survived, one line each
 RUN_DIR/results.csv …            tables derived from the records; they can always be made again
 """
 
+import contextlib
 import hashlib
 import json
 import os
 import re
+import socket
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock
+from filelock import SoftFileLease
 
 from albench.errors import AlbenchError
 
 Record = dict[str, Any]
 
+
+LEASE = 60.0  # seconds without a sign of life after which the holder of a lease on another host counts as dead
 
 CEILING = "full-data"  # the label of trials that train once on the whole pool; no strategy may have it
 
@@ -58,30 +65,49 @@ class Store:
         return [record for _, record in self._whole_lines(trial)]
 
     def _whole_lines(self, trial: Trial) -> list[tuple[bytes, Record]]:
-        path = self._trial(trial)
-        if not path.is_file():
-            return []
-        lines = path.read_bytes().split(b"\n")[:-1]  # what follows the last newline is torn
+        lines, _ = self.lines(trial)
         whole = []
-        for number, line in enumerate(lines, 1):
-            record = _unseal(line)
+        for number, (line, record) in enumerate(lines, 1):
             if record is not None:
-                whole.append((line + b"\n", record))
+                whole.append((line, record))
             elif number < len(lines):  # a damaged last line counts as torn, too
                 raise AlbenchError(
-                    f"{path}, line {number}: a damaged record; `albench doctor {self.folder} --repair` sets it aside"
+                    f"{self._trial(trial)}, line {number}: a damaged record; "
+                    f"`albench doctor {self.folder} --repair` sets it aside"
                 )
         return whole
 
+    def lines(self, trial: Trial) -> tuple[list[tuple[bytes, Record | None]], bytes]:
+        """A trial's lines as they stand, each with its record (None: damaged), and what follows the last one: torn."""
+        path = self._trial(trial)
+        *lines, torn = path.read_bytes().split(b"\n") if path.is_file() else [b""]
+        return [(line + b"\n", _unseal(line)) for line in lines], torn
+
+    def replace(self, trial: Trial, lines: list[bytes]) -> None:
+        """Have a trial consist of these of its lines alone."""
+        write_whole(self._trial(trial), b"".join(lines))
+
     def append(self, trial: Trial, record: Record) -> None:
-        """Add a record behind the last whole one."""
+        """Add a record behind the last whole one; one that is there already (its kind and stage) stays as it is."""
+        self._append(trial, [(_seal(record), record)])
+
+    def append_lines(self, trial: Trial, content: bytes) -> None:
+        """Add the records of another store's file that this one lacks."""
+        lines = ((line + b"\n", _unseal(line)) for line in content.split(b"\n")[:-1])
+        self._append(trial, [(line, record) for line, record in lines if record is not None])
+
+    def _append(self, trial: Trial, lines: list[tuple[bytes, Record]]) -> None:
         path = self._trial(trial)
         path.parent.mkdir(parents=True, exist_ok=True)
-        end = sum(len(line) for line, _ in self._whole_lines(trial))
+        whole = self._whole_lines(trial)
+        known = {(record.get("kind"), record.get("stage")) for _, record in whole}
+        end = sum(len(line) for line, _ in whole)
         with path.open("r+b" if path.exists() else "w+b") as file:
             file.truncate(end)
             file.seek(end)
-            file.write(_seal(record))
+            for line, record in lines:
+                if (record.get("kind"), record.get("stage")) not in known:
+                    file.write(line)
             _sync(file)
 
     def trials(self) -> list[Trial]:
@@ -105,11 +131,16 @@ class Store:
     def _trained(self, identity: str, suffix: str) -> Path:
         return self.folder / "trained" / f"{identity}{suffix}"
 
-    def lock(self, identity: str) -> FileLock:
-        """Held while one process trains it: another waits, and goes on at once if the first one dies."""
-        path = self.folder / ".locks" / identity
+    def lock(self, name: str) -> SoftFileLease:
+        """Held by one process of any machine, while it trains an identity or works on a trial; another waits.
+
+        A lease and not a lock of the kernel's, since shared file systems often have none. One whose holder died is
+        taken over: at once on the same host, elsewhere after LEASE seconds without a sign of life. A holder that only
+        seemed dead goes on, and the same is then computed twice, to equal numbers; `append` writes them once.
+        """
+        path = self.folder / ".locks" / f"{name}.lease"
         path.parent.mkdir(parents=True, exist_ok=True)
-        return FileLock(path)
+        return SoftFileLease(path, lease_duration=LEASE, poll_interval=0.2)
 
     def trained(self, identity: str) -> Record | None:
         """The record of a finished training and evaluation, or None."""
@@ -156,6 +187,38 @@ class Store:
                 return {name: file[name] for name in file.files}
         except Exception as error:  # zipfile and numpy raise whatever a damaged file makes them trip over
             raise AlbenchError(f"{path}: outcomes cannot be read ({type(error).__name__}: {error})") from error
+
+    def checkpoint(self, identity: str) -> Path:
+        """Where a training keeps its state while it goes on."""
+        return self._trained(identity, ".checkpoint")
+
+    # What went wrong -----------------------------------------------------------------------------------------------
+
+    def log(self, line: str) -> None:
+        """Add a line to log.txt; where even that fails nothing is stopped by it."""
+        with contextlib.suppress(OSError), (self.folder / "log.txt").open("a", encoding="utf-8") as file:
+            file.write(f"{datetime.now(UTC).isoformat(timespec='seconds')} {line}\n")
+
+    def log_size(self) -> int:
+        """Where the next line of the log will begin."""
+        path = self.folder / "log.txt"
+        return path.stat().st_size if path.is_file() else 0
+
+    def logged(self, since: int) -> list[str]:
+        """The lines of the log from a place on."""
+        path = self.folder / "log.txt"
+        return path.read_bytes()[since:].decode(errors="replace").splitlines() if path.is_file() else []
+
+    def last_words(self, trial: Trial) -> Path:
+        """Where a trial's process says why it is going to end itself."""
+        return self.folder / "failures" / f"{trial}.last-words"
+
+    def sweep(self) -> None:
+        """Remove temporary files that killed processes of this machine left behind; nobody else works on the run."""
+        for path in self.folder.glob("**/.*.tmp"):
+            host, _, pid = path.name.removesuffix(".tmp").rpartition("@")[2].rpartition("-")
+            if host == socket.gethostname() and pid.isdigit() and not _alive(int(pid)):
+                path.unlink(missing_ok=True)
 
     # The manifest --------------------------------------------------------------------------------------------------
 
@@ -239,7 +302,7 @@ def _npz(arrays: dict[str, np.ndarray]) -> bytes:
 def write_whole(path: Path, content: bytes) -> None:
     """Write beside, then rename: a reader sees the old file or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}@{socket.gethostname()}-{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
             file.write(content)
@@ -247,6 +310,15 @@ def write_whole(path: Path, content: bytes) -> None:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _alive(pid: int) -> bool:
+    import psutil
+
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
 
 
 def _sync(file: Any) -> None:

@@ -83,6 +83,7 @@ class Suite(Part):
     ceiling: Annotated[int, Field(ge=0)] = 0  # seeds for which each task is also trained on its whole pool
     recipe: dict[str, Any] = {}  # for every task, under the task's own
     numerics: Numerics = Numerics()
+    selection_minutes: Annotated[float, Field(ge=0)] = 60.0  # longest for observing and selecting; 0: no limit
     primary: Primary = Primary()
     tasks: dict[Label, TaskEntry]
     strategies: dict[Label, StrategyEntry]
@@ -339,13 +340,14 @@ def chosen(suite: Suite, axis: Axis, names: list[str]) -> Suite:
 def differences(before: dict[str, Any], after: dict[str, Any], path: str = "") -> list[str]:
     """Where two resolved suites differ, as 'key: old → new' lines; growth is not a difference.
 
-    Growing means more tasks, strategies, seeds, stages or ceilings, or running a part of them again; prices and
-    published curves change no result.
+    Growing means more tasks, strategies, seeds, stages or ceilings, or running a part of them again; prices,
+    published curves and time limits change no result.
     """
     found = []
+    grows = ("seeds", "stages", "ceiling", "description", "tuning", "selection_minutes")
     for key in sorted({*before, *after}):
         here = f"{path}{key}"
-        if here in ("seeds", "stages", "ceiling", "description", "tuning") or key in ("price", "published"):
+        if here in grows or key in ("price", "published"):
             continue
         if path in ("tasks.", "strategies.") and path.count(".") == 1 and (key not in before or key not in after):
             continue

@@ -2,20 +2,24 @@
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from albench.checkpoint import Checkpoint, Tree, restore_optimiser
 from albench.errors import AlbenchError
+from albench.memory import out_of_memory, release
 from albench.recipe import Recipe
 from albench.samples import Batch, Data, Samples
 from albench.seeds import Axis, generator, isolated
 from albench.strategy import Companion, Outputs
 from albench.task import Raw, Task
+
+T = TypeVar("T")
 
 CHECK_EVERY = 50  # updates between two looks at the loss: each look waits for the device
 
@@ -76,58 +80,181 @@ def build(setup: Setup, stage: int) -> Fitted:
     return Fitted(model, companion.to(setup.device).eval())
 
 
+@dataclass
+class _Training:
+    """What changes while a model is fitted: all that a checkpoint has to keep."""
+
+    fitted: Fitted
+    optimiser: torch.optim.Optimizer
+    rng: torch.Generator  # of the augmentation
+    companion_rng: torch.Generator  # not the model's: pairing
+    update: int = 0
+    recent: list[Tensor] = field(default_factory=list)  # objectives of the last updates
+
+    @classmethod
+    def begin(cls, setup: Setup, stage: int, start: dict[str, Tensor] | None) -> "_Training":
+        fitted = build(setup, stage)
+        if start is not None:
+            load_state(fitted, start)
+        parameters = list(fitted.model.train().parameters())
+        if fitted.companion is not None:
+            parameters += list(fitted.companion.train().parameters())
+        rng = generator(*setup.axes, stage, "augmentation", device=setup.device)
+        companion_rng = generator(*setup.axes, stage, "companion steps", device=setup.device)
+        return cls(fitted, _optimiser(setup.recipe, parameters), rng, companion_rng)
+
+    def optimisers(self) -> dict[str, torch.optim.Optimizer]:
+        """The engine's own (""), and those that the companion or a module in it holds as an attribute, by name."""
+        found = {"": self.optimiser}
+        for name, module in self.fitted.companion.named_modules() if self.fitted.companion is not None else ():
+            held = {f"{name}.{k}": v for k, v in vars(module).items() if isinstance(v, torch.optim.Optimizer)}
+            found |= held
+        return found
+
+    def tree(self, device: torch.device) -> Tree:
+        companion = self.fitted.companion
+        return {
+            "update": self.update,
+            "recent": torch.stack(self.recent).cpu() if self.recent else None,
+            "model": self.fitted.model.state_dict(),
+            "companion": companion.state_dict() if companion is not None else {},
+            "optimisers": {name: optimiser.state_dict() for name, optimiser in self.optimisers().items()},
+            "generators": [self.rng.get_state(), self.companion_rng.get_state(), torch.get_rng_state()],
+            "device generator": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
+        }
+
+    def restore(self, tree: Tree, device: torch.device) -> None:
+        """Go on from what `tree` made; inside `isolated`, whose generator it sets.
+
+        Raises:
+            KeyError, RuntimeError, ValueError: the state is of something else.
+        """
+        self.fitted.model.load_state_dict(tree["model"])
+        if self.fitted.companion is not None:
+            self.fitted.companion.load_state_dict(tree["companion"])
+        optimisers = self.optimisers()
+        if set(optimisers) != set(tree["optimisers"]):
+            raise ValueError("the companion has other optimisers")
+        for name, optimiser in optimisers.items():
+            restore_optimiser(optimiser, tree["optimisers"][name])
+        augmentation, companion, everywhere = tree["generators"]
+        self.rng.set_state(augmentation)
+        self.companion_rng.set_state(companion)
+        torch.set_rng_state(everywhere)
+        if tree["device generator"] is not None:
+            torch.cuda.set_rng_state(tree["device generator"], device)
+        self.update, recent = tree["update"], tree["recent"]
+        self.recent = [] if recent is None else list(recent.to(device))
+
+
 def fit(
     setup: Setup,
     stage: int,
     labelled: Tensor,
     start: dict[str, Tensor] | None = None,
     on_update: Callable[[int, int], None] = lambda update, updates: None,
+    checkpoint: Checkpoint | None = None,
 ) -> tuple[Fitted, float]:
     """Train on the labelled rows [L] of the pool; returns the model and the mean objective of the last tenth.
 
     `start` is the state to continue from (`Fitted` as `state_dict` makes it). Nothing here depends on the strategy.
+    With a `checkpoint` a training that was killed goes on where that was written; on a CPU the result is the same,
+    bit for bit.
 
     Raises:
-        AlbenchError: the loss is not finite: at which update.
+        AlbenchError: the loss is not finite: at which update; or the memory is not enough: which batch would fit.
     """
-    fitted = build(setup, stage)
-    if start is not None:
-        load_state(fitted, start)
-    model, companion, task = fitted.model.train(), fitted.companion, setup.task
-    parameters = list(model.parameters())
-    if companion is not None:
-        parameters += list(companion.train().parameters())
-    optimiser = _optimiser(setup.recipe, parameters)
+    try:
+        return _fit(setup, stage, labelled, start, on_update, checkpoint)
+    except Exception as error:
+        if not out_of_memory(error):
+            raise
+        reason = str(error).partition("\n")[0]
+    release(setup.device)  # here, where the failed update's tensors are gone with its traceback
+    batch = setup.recipe.batch
+    fits = _batch_that_fits(setup, stage, labelled)
+    tip = f"a batch of {fits} fits, and trains another experiment" if fits else "no smaller batch fits either"
+    raise AlbenchError(f"not enough memory to train with recipe.batch = {batch} ({reason}); tried: {tip}")
+
+
+def _batch_that_fits(setup: Setup, stage: int, labelled: Tensor) -> int | None:
+    """The largest halving of the batch with which two updates (the second with the optimiser's state) go through."""
+    size = setup.recipe.batch // 4 * 2  # even
+    while size >= 2:
+        recipe = setup.recipe.merged({"batch": size, "updates": 2})
+        try:
+            _fit(replace(setup, recipe=recipe), stage, labelled)
+            return size
+        except Exception as error:
+            if not out_of_memory(error):
+                return None
+        release(setup.device)
+        size = size // 4 * 2
+    return None
+
+
+def _fit(
+    setup: Setup,
+    stage: int,
+    labelled: Tensor,
+    start: dict[str, Tensor] | None = None,
+    on_update: Callable[[int, int], None] = lambda update, updates: None,
+    checkpoint: Checkpoint | None = None,
+) -> tuple[Fitted, float]:
     updates = setup.recipe.length(len(labelled))
-    rng = generator(*setup.axes, stage, "augmentation", device=setup.device)
-    companion_rng = generator(*setup.axes, stage, "companion steps", device=setup.device)  # not the model's: pairing
-    orders = _orders(setup, stage, labelled, updates)
-    recent: list[Tensor] = []
     who = "training" + (f" with companion {setup.companion.__name__}" if setup.companion else "")
     with isolated(*setup.axes, stage, "training", who=who):
-        for update, (rows, unlabelled) in enumerate(orders):
-            progress = update / updates
-            for group in optimiser.param_groups:
-                group["lr"] = setup.recipe.rate(progress)
-            batch = task.augment(setup.data.pool.batch(rows), rng)
-            objective = _objective(setup, fitted, batch, progress)
-            optimiser.zero_grad(set_to_none=True)
-            objective.backward()
-            if setup.recipe.clip is not None:
-                nn.utils.clip_grad_norm_(parameters, setup.recipe.clip)
-            optimiser.step()
-            if companion is not None and unlabelled is not None:
-                images = setup.data.pool.batch(unlabelled, hidden=True)
-                companion.step(batch, task.augment(images, companion_rng), companion_rng)
-            recent.append(objective.detach())
-            if (update + 1) % CHECK_EVERY == 0 or update + 1 == updates:
-                _check_finite(recent, update + 1)
-                recent = recent[-max(1, updates // 10) :]
-            on_update(update + 1, updates)
-    model.eval()
-    if companion is not None:
-        companion.eval()
-    return fitted, float(torch.stack(recent).mean())
+        state = _begin_or_resume(setup, stage, start, checkpoint)
+        for rows, unlabelled in _orders(setup, stage, labelled, updates, state.update):
+            state.recent.append(_update(setup, state, rows, unlabelled, state.update / updates))
+            state.update += 1
+            if state.update % CHECK_EVERY == 0 or state.update == updates:
+                _check_finite(state.recent, state.update)
+                state.recent = state.recent[-max(1, updates // 10) :]
+            if checkpoint is not None and checkpoint.due():
+                checkpoint.save(state.tree(setup.device))
+            on_update(state.update, updates)
+    fitted = state.fitted
+    fitted.model.eval()
+    if fitted.companion is not None:
+        fitted.companion.eval()
+    return fitted, float(torch.stack(state.recent).mean())
+
+
+def _begin_or_resume(
+    setup: Setup, stage: int, start: dict[str, Tensor] | None, checkpoint: Checkpoint | None
+) -> _Training:
+    state = _Training.begin(setup, stage, start)
+    tree = checkpoint.load(setup.device) if checkpoint is not None else None
+    if checkpoint is None or tree is None:
+        return state
+    before = torch.get_rng_state()
+    try:
+        state.restore(tree, setup.device)
+    except (KeyError, RuntimeError, TypeError, ValueError) as error:  # its code has changed under the same version
+        checkpoint.set_aside(f"does not fit ({str(error).partition(chr(10))[0]})")
+        torch.set_rng_state(before)
+        return _Training.begin(setup, stage, start)
+    checkpoint.resumed = [*checkpoint.resumed, state.update]
+    return state
+
+
+def _update(setup: Setup, state: _Training, rows: Tensor, unlabelled: Tensor | None, progress: float) -> Tensor:
+    """One update of the model, and the companion's own step after it; returns the objective."""
+    task, companion, optimiser = setup.task, state.fitted.companion, state.optimiser
+    for group in optimiser.param_groups:
+        group["lr"] = setup.recipe.rate(progress)
+    batch = task.augment(setup.data.pool.batch(rows), state.rng)
+    objective = _objective(setup, state.fitted, batch, progress)
+    optimiser.zero_grad(set_to_none=True)
+    objective.backward()
+    if setup.recipe.clip is not None:
+        nn.utils.clip_grad_norm_([p for g in optimiser.param_groups for p in g["params"]], setup.recipe.clip)
+    optimiser.step()
+    if companion is not None and unlabelled is not None:
+        images = setup.data.pool.batch(unlabelled, hidden=True)
+        companion.step(batch, task.augment(images, state.companion_rng), state.companion_rng)
+    return objective.detach()
 
 
 def _objective(setup: Setup, fitted: Fitted, batch: Batch, progress: float) -> Tensor:
@@ -143,10 +270,13 @@ def _objective(setup: Setup, fitted: Fitted, batch: Batch, progress: float) -> T
     return objective
 
 
-def _orders(setup: Setup, stage: int, labelled: Tensor, updates: int) -> Iterator[tuple[Tensor, Tensor | None]]:
+def _orders(
+    setup: Setup, stage: int, labelled: Tensor, updates: int, first: int = 0
+) -> Iterator[tuple[Tensor, Tensor | None]]:
     """Rows of each batch: the epochs' permutations, concatenated and cut evenly, so no batch is padded or dropped.
 
-    With them the rows of an unlabelled batch, where the companion takes steps of its own.
+    With them the rows of an unlabelled batch, where the companion takes steps of its own. `first`: the update to
+    begin at.
     """
     size = setup.recipe.batch
     rng = generator(*setup.axes, stage, "batches")
@@ -162,7 +292,7 @@ def _orders(setup: Setup, stage: int, labelled: Tensor, updates: int) -> Iterato
             rng = generator(*setup.axes, stage, "unlabelled")
             drawn = rows[torch.randint(len(rows), (updates * size,), generator=rng)]
             unlabelled = drawn.to(setup.device).split(size)
-    for update, chunk in enumerate(order.split(size)):
+    for update, chunk in list(enumerate(order.split(size)))[first:]:
         yield chunk, None if unlabelled is None else unlabelled[update]
 
 
@@ -188,7 +318,7 @@ def passes(setup: Setup, model: nn.Module, samples: Samples, rows: Tensor | None
     rows = torch.arange(len(samples)) if rows is None else rows
     for chunk in rows.split(setup.numerics.scoring_batch):
         batch = setup.task.prepare(samples.batch(chunk))
-        yield setup.forward(model, batch), batch
+        yield setup.task.outputs(lambda ready: setup.forward(model, ready), batch), batch
 
 
 def evaluate(setup: Setup, model: nn.Module) -> tuple[dict[str, float], dict[str, np.ndarray]]:
@@ -202,6 +332,23 @@ def evaluate(setup: Setup, model: nn.Module) -> tuple[dict[str, float], dict[str
     if not math.isfinite(metrics.get(setup.task.metric, math.nan)):
         raise AlbenchError(f"the metric {setup.task.metric!r} is not finite on the test set: {metrics}")
     return metrics, outcomes
+
+
+def halving(setup: Setup, work: Callable[[Setup], T]) -> tuple[T, int]:
+    """work(setup), begun again with half the scoring batch whenever the GPU's memory is not enough; and that batch.
+
+    The result is the one of a run with that `numerics.scoring_batch`: per sample it differs in the last bits, at most.
+    On a CPU, where results are equal to the bit, nothing is halved.
+    """
+    size = setup.numerics.scoring_batch
+    while True:
+        try:
+            return work(replace(setup, numerics=setup.numerics.model_copy(update={"scoring_batch": size}))), size
+        except torch.OutOfMemoryError:
+            if size == 1:
+                raise
+        size //= 2  # here, where the failed pass's tensors are gone with its traceback
+        release(setup.device)
 
 
 def state_dict(fitted: Fitted) -> dict[str, Tensor]:

@@ -20,6 +20,13 @@ def _names(_context: click.Context, _parameter: click.Parameter, value: str | No
 @click.option("--jobs", type=click.IntRange(1), help="Trials at once. Default: the cores on a CPU, one on a GPU.")
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder. Default: results/<suite name>.")
 @click.option("--data-root", type=click.Path(path_type=Path), help="The folder that holds your data sets.")
+@click.option(
+    "--checkpoint-minutes",
+    type=click.FloatRange(0),
+    default=2.0,
+    show_default=True,
+    help="Between two checkpoints inside a training, so that a kill costs no more; 0: none.",
+)
 @click.option("--plugin", "plugins", multiple=True, type=click.Path(path_type=Path), help="A Python file to load.")
 @click.option("--set", "settings", multiple=True, metavar="key=value", help="Change the suite: tasks.digits.budget=10.")
 @click.option("--report/--no-report", default=True, show_default=True, help="Write the report at the end.")

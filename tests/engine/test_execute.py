@@ -232,7 +232,7 @@ def test_a_full_disk_is_one_line_and_keeps_what_was_written(run, monkeypatch):
 
     def full(file):
         writes.append(file.name)
-        if ".json." in str(file.name) and "manifest" not in str(file.name):
+        if ".json@" in str(file.name) and "manifest" not in str(file.name):
             raise OSError(errno.ENOSPC, "No space left on device", file.name)
         real(file)
 
