@@ -162,12 +162,14 @@ def restore_optimiser(optimiser: torch.optim.Optimizer, state: Tree) -> None:
     `load_state_dict` does neither.
 
     Raises:
-        ValueError: the state is of other parameters.
+        ValueError: the state is of another optimiser or of other parameters.
     """
     parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
-    groups = [len(group["params"]) for group in optimiser.param_groups]
-    if groups != [len(group["params"]) for group in state["param_groups"]]:
-        raise ValueError("an optimiser has other parameters")
+    now, then = (
+        [(set(g), len(g["params"])) for g in groups] for groups in (optimiser.param_groups, state["param_groups"])
+    )
+    if now != then:
+        raise ValueError("an optimiser is another one, or has other parameters")
     for number, entries in state["state"].items():
         held = optimiser.state[parameters[number]]
         for name, value in entries.items():
