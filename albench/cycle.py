@@ -246,6 +246,16 @@ class TrialRun:
             seconds["diagnose"] += time.perf_counter() - clock
         return record
 
+    def _followed(self, strategy: Strategy, stage: int) -> Tensor | None:
+        """What the strategy that this one follows selected at the same stage of the same task and seed."""
+        leader = strategy.follows()
+        if leader is None:
+            return None
+        for record in self.store.records(Trial(self.trial.task, leader, self.trial.seed)):
+            if (record["kind"], record["stage"]) == ("selected", stage):
+                return torch.tensor(record["indices"], dtype=torch.long)
+        raise AlbenchError(f"it follows {leader!r}, which has selected nothing at stage {stage} yet; run it first")
+
     def _choose(
         self, strategy: Strategy, stage: Stage, labelled: Tensor, rows: Tensor
     ) -> tuple[Tensor, Diagnosis | None, dict[str, float], int]:
@@ -265,7 +275,10 @@ class TrialRun:
         clock = time.perf_counter()
         targets = setup.data.pool.batch(labelled)
         del targets["image"]
-        view = PoolView(self.trial.task, self.trial.seed, number, rows, labelled, kept, kept_labelled, targets)
+        followed = self._followed(strategy, number)
+        view = PoolView(
+            self.trial.task, self.trial.seed, number, rows, labelled, kept, kept_labelled, targets, followed
+        )
         positions = select(setup, strategy, self.strategy_name, view, self.plan.budget)
         seconds["select"] = time.perf_counter() - clock
         return positions, diagnosis, seconds, batch

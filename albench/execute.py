@@ -7,6 +7,7 @@ import shutil
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from albench.recipe import Recipe
 from albench.samples import Data
 from albench.store import CEILING, Record, Store, Trial, failures
 from albench.strategy import Strategy
-from albench.suite import StrategyEntry, Suite, resolve
+from albench.suite import StrategyEntry, Suite, followed, resolve
 from albench.timelimit import last_words
 from albench.training import Setup
 
@@ -134,7 +135,8 @@ def _execute(run: Run, jobs: int | None, command: list[str], console: Console) -
     display = Display(run.folder, waiting, run.suite.stages, console, left)
     try:
         with display.live():
-            for outcome in _outcomes(run, waiting, facts, jobs or _default_jobs(run)):
+            waves = (_outcomes(run, wave, facts, jobs or _default_jobs(run)) for wave in _waves(run, waiting))
+            for outcome in chain.from_iterable(waves):
                 new = _stages_done(store, outcome.trial, run.stages(outcome.trial)) - done[outcome.trial]
                 display.ended(outcome.trial, outcome.error, new)
                 _log(store, outcome)
@@ -154,6 +156,12 @@ def _others_first(store: Store, trials: list[Trial]) -> list[Trial]:
             store.save_failure(trial, *words)
     failed = {failure["trial"] for failure in failures(store.folder)}
     return sorted(trials, key=lambda trial: str(trial) in failed)
+
+
+def _waves(run: Run, trials: list[Trial]) -> list[list[Trial]]:
+    """Trials of strategies that follow another's selections come when all others have ended."""
+    after = {label for label, entry in run.suite.strategies.items() if followed(label, entry)}
+    return [[t for t in trials if t.strategy not in after], [t for t in trials if t.strategy in after]]
 
 
 def _outcomes(run: Run, trials: list[Trial], facts: dict[str, Record], jobs: int) -> Iterator[Outcome]:

@@ -18,7 +18,7 @@ from albench.cycle import Plan
 from albench.errors import AlbenchError
 from albench.samples import Data
 from albench.store import Record
-from albench.suite import Suite, TaskEntry, differences
+from albench.suite import Suite, TaskEntry, differences, followed
 from albench.task import Task
 
 
@@ -104,12 +104,8 @@ def manifest(
     for key in ("seeds", "stages", "ceiling"):
         suite[key] = max(suite[key], old["suite"].get(key, 0))
     strategies = {
-        label: {
-            "strategy": entry["strategy"],
-            "companion": entry["companion"],
-            "cheats": registry.strategies.get(entry["strategy"])(**entry["params"]).sees_hidden_labels(),
-        }
-        for label, entry in resolved.model_dump(mode="json")["strategies"].items()
+        label: {"strategy": entry.strategy, "companion": entry.companion, "cheats": _cheats(resolved, label)}
+        for label, entry in resolved.strategies.items()
     }
     return {
         "format": 1,
@@ -122,6 +118,13 @@ def manifest(
         "plugins": {**old["plugins"], **_plugin_sums(plugins)},
         "sessions": [*old["sessions"], session],
     }
+
+
+def _cheats(suite: Suite, label: str) -> bool:
+    """Whether a strategy, or the one it follows, sees hidden labels."""
+    entry, leader = suite.strategies[label], followed(label, suite.strategies[label])
+    strategy = registry.strategies.get(entry.strategy or label)(**entry.params)
+    return strategy.sees_hidden_labels() or (leader is not None and _cheats(suite, leader))
 
 
 def session(device: str, command: list[str]) -> Record:

@@ -127,6 +127,7 @@ class PoolView:
     candidates: dict[str, Tensor]  # what observe() kept, [M, …] each
     labelled: dict[str, Tensor]  # the same for the labelled samples, where sees_labelled
     targets: dict[str, Tensor]  # the labelled samples' annotations, [L, …] each
+    followed: Tensor | None = None  # [k] numbers in the pool that the strategy it follows selected at this stage
 
     def __len__(self) -> int:
         return len(self.index)
@@ -158,6 +159,10 @@ class Strategy(BaseModel):
     def sees_hidden_labels(self) -> bool:
         """Whether reports must mark what it selects; Replay has to ask what it replays."""
         return self.cheats
+
+    def follows(self) -> str | None:
+        """The label of a strategy of the same run whose selections it needs: `pool.followed`. Its trials go first."""
+        return None
 
     @classmethod
     def observes(cls) -> bool:

@@ -229,6 +229,7 @@ def resolve(suite: Suite) -> Suite:
     strategies = {label: _resolved_strategy(label, entry) for label, entry in suite.strategies.items()}
     for label, strategy in strategies.items():
         cls = registry.strategies.get(strategy.strategy or label)
+        _check_followed(label, strategies)
         for task_label, entry in tasks.items():
             task = registry.tasks.get(entry.task or task_label)(**entry.params)
             missing = cls.needs - task.can
@@ -239,6 +240,22 @@ def resolve(suite: Suite) -> Suite:
                     f"it needs {', '.join(sorted(missing))}{tip}"
                 )
     return suite.model_copy(update={"tasks": tasks, "strategies": strategies, "recipe": {}})
+
+
+def followed(label: str, entry: StrategyEntry) -> str | None:
+    """The label of the strategy whose selections this one follows, if any."""
+    return registry.strategies.get(entry.strategy or label)(**entry.params).follows()
+
+
+def _check_followed(label: str, strategies: dict[str, StrategyEntry]) -> None:
+    leader = followed(label, strategies[label])
+    if leader is None:
+        return
+    if leader not in strategies:
+        hint = did_you_mean(leader, list(strategies))
+        raise AlbenchError(f"strategies.{label} follows {leader!r}, which is none of the suite's strategies.{hint}")
+    if followed(leader, strategies[leader]) is not None:
+        raise AlbenchError(f"strategies.{label} follows {leader!r}, which follows another itself; name that one")
 
 
 def _resolved_task(suite: Suite, label: str, entry: TaskEntry) -> TaskEntry:

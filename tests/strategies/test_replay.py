@@ -1,4 +1,5 @@
 import io
+import json
 
 import pandas as pd
 import pytest
@@ -119,3 +120,68 @@ def test_a_run_replayed_is_the_same_run(tmp_path):
     for name in ("entropy", "learning-loss"):
         pd.testing.assert_frame_equal(of(selections, name), of(selections_again, f"again-{name}"))
     assert not of(results, "learning-loss").equals(of(results_again, "again-learning-loss"))  # no module beside it
+
+
+WITHIN = """
+name = "within"
+seeds = 2
+stages = 3
+budget = 6
+recipe = { updates = 3, batch = 6 }
+
+[tasks.digits]
+params = { samples = 120, width = 4, blocks = [1, 1] }
+
+[strategies.plain]
+strategy = "replay"
+params = { source = "this run", strategy = "learning-loss" }
+
+[strategies.learning-loss]
+
+[strategies.random]
+"""
+
+
+def test_a_suite_replays_a_strategy_of_its_own_without_the_companion(tmp_path):
+    """Listed first, it is run last; what it trains on is the same, how it trains is not."""
+    suite = tmp_path / "within.toml"
+    suite.write_text(WITHIN)
+    folder, failed = run(suite, out=tmp_path / "run", device="cpu", jobs=2, console=Console(file=io.StringIO()))
+    assert failed == []
+    picks = pd.read_csv(folder / "selections.csv").set_index(["task", "seed", "stage", "order"])
+    ours, theirs = (picks.loc[picks["strategy"] == name, "index"] for name in ("plain", "learning-loss"))
+    pd.testing.assert_series_equal(ours.sort_index(), theirs.sort_index())
+    trainings = pd.read_csv(folder / "trainings.csv").pivot(
+        index=["seed", "stage"], columns="strategy", values="identity"
+    )
+    assert (trainings["plain"] != trainings["learning-loss"]).all()
+    assert (trainings["plain"] == trainings["random"]).groupby("stage").all().to_dict() == {0: True, 1: False, 2: False}
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (
+            ('strategy = "learning-loss" }', 'strategy = "learning-lss" }'),
+            "none of the suite's .*'learning-loss'",
+        ),
+        ((', strategy = "learning-loss"', ""), 'source = "this run" needs `strategy`'),
+        (('strategy = "learning-loss" }', 'strategy = "plain" }'), "'plain', which follows another itself"),
+    ],
+)
+def test_whom_it_follows_is_checked_before_anything_runs(tmp_path, change, says):
+    suite = tmp_path / "within.toml"
+    suite.write_text(WITHIN.replace(*change))
+    with pytest.raises(AlbenchError, match=says):
+        run(suite, out=tmp_path / "run", device="cpu", console=Console(file=io.StringIO()))
+
+
+def test_replaying_a_cheat_is_marked(tmp_path):
+    suite = tmp_path / "within.toml"
+    suite.write_text(WITHIN.replace("learning-loss", "true-loss").replace("stages = 3", "stages = 1"))
+    folder, _ = run(suite, out=tmp_path / "run", device="cpu", jobs=1, console=Console(file=io.StringIO()))
+    marked = {
+        name: facts["cheats"]
+        for name, facts in json.loads((folder / "manifest.json").read_text())["strategies"].items()
+    }
+    assert marked == {"plain": True, "true-loss": True, "random": False}

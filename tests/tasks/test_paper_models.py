@@ -1,0 +1,170 @@
+"""The networks at the paper's size: the maps that the loss prediction module reads, parameters, and that they learn."""
+
+import pytest
+import torch
+
+from albench.recipe import Recipe
+from albench.samples import Data, Samples
+from albench.strategies.learning_loss import LossPrediction
+from albench.strategy import Outputs
+from albench.tasks.classification.cifar10 import CLASSES, Cifar10
+from albench.tasks.detection.network import SSD300, Norm
+from albench.tasks.detection.voc import PascalVoc
+from albench.tasks.pose.figures import Figures
+from albench.tasks.pose.hourglass import StackedHourglass
+from albench.tasks.pose.skeleton import LSP
+from albench.training import Numerics, Setup, evaluate, fit
+
+VOC = tuple(str(number) for number in range(20))
+SIZES = {"size": 256, "stride": 4, "stacks": 2, "depth": 4, "width": 256, "heatmap_loss": "mse"}
+
+
+@pytest.mark.parametrize(
+    ("task", "classes", "side", "maps"),
+    [
+        (Cifar10(), CLASSES, 32, [(64, 32), (128, 16), (256, 8), (512, 4)]),
+        (
+            PascalVoc(network="ssd300-vgg16"),
+            VOC,
+            300,
+            [(512, 38), (1024, 19), (512, 10), (256, 5), (256, 3), (256, 1)],
+        ),
+        (Figures(**SIZES), LSP.names, 256, [(256, 64), (256, 64)]),
+    ],
+    ids=["resnet18", "ssd300", "hourglass"],
+)
+def test_the_loss_prediction_module_reads_the_maps_that_the_paper_names(task, classes, side, maps):
+    model = task.build(classes).eval()
+    with torch.no_grad():
+        outputs = Outputs(task, model, {"image": torch.randn(1, 3, side, side)})
+        assert [tuple(f.shape[1:]) for f in outputs.features] == [(c, cells, cells) for c, cells in maps]
+        module = LossPrediction(outputs)
+        assert [(b.in_features, b.out_features) for b in module.branches] == [(c, 128) for c, _ in maps]
+        assert (module.head.in_features, module.head.out_features) == (128 * len(maps), 1)
+        assert module(outputs).shape == (1,)
+
+
+def test_resnet18_has_the_parameters_of_torchvisions_less_stem_and_head():
+    from torchvision.models import resnet18
+
+    theirs = resnet18(num_classes=10)
+    ours = Cifar10().build(CLASSES)
+    count = lambda module: sum(p.numel() for p in module.parameters())  # noqa: E731
+    assert count(ours) - count(theirs) == 64 * 3 * (3 * 3 - 7 * 7)
+    assert count(ours) == 11_173_962
+
+
+def residual(inputs, outputs):
+    """Parameters of a pre-activated bottleneck, counted by hand: three norms, three convolutions, a skip."""
+    half = outputs // 2
+    body = 2 * (inputs + half + half) + (inputs + 1) * half + (9 * half + 1) * half + (half + 1) * outputs
+    return body + ((inputs + 1) * outputs if inputs != outputs else 0)
+
+
+@pytest.mark.parametrize(("stacks", "joints", "parameters"), [(2, 16, 6_570_400), (8, 16, 25_434_112)])
+def test_hourglasses_in_a_row(stacks, joints, parameters):
+    """Newell et al. 2016: depth 4 has thirteen residuals; one more, a 1×1 and its norm, and heat maps end a stack."""
+    model = StackedHourglass(joints, stacks, depth=4, width=256, stride=4).eval()
+    stem = (3 * 7 * 7 + 1) * 64 + 2 * 64 + residual(64, 128) + residual(128, 128) + residual(128, 256)
+    stack = (13 + 1) * residual(256, 256) + 257 * 256 + 2 * 256 + 257 * joints
+    between = 257 * 256 + (joints + 1) * 256
+    assert sum(p.numel() for p in model.parameters()) == stem + stacks * stack + (stacks - 1) * between == parameters
+    with torch.no_grad():
+        raw = model(torch.zeros(1, 3, 64, 64))
+    assert raw["maps"].shape == (1, stacks, joints, 16, 16)
+    assert [tuple(f.shape[1:]) for f in raw["features"]] == [(256, 16, 16)] * stacks
+
+
+def test_conv4_3_has_norm_20_at_every_place_as_torchvisions_ssd():
+    from torchvision.models.detection import ssd300_vgg16
+
+    theirs = ssd300_vgg16(weights=None, weights_backbone=None).backbone
+    x = torch.rand(2, 512, 5, 5)
+    ours = Norm(512)(x)
+    torch.testing.assert_close(ours.norm(dim=1), torch.full((2, 5, 5), 20.0))
+    torch.testing.assert_close(ours, theirs.scale_weight.view(1, -1, 1, 1) * torch.nn.functional.normalize(x))
+
+
+def test_boxes_are_coded_with_the_variances_of_torchvisions_ssd():
+    from torchvision.models.detection._utils import BoxCoder
+
+    from albench.tasks.detection.boxes import corners, decode, default_boxes, encode
+
+    defaults = default_boxes(SSD300)[4000:4050]
+    low = torch.rand(50, 2, generator=torch.Generator().manual_seed(0)) * 0.6
+    boxes = torch.cat([low, low + 0.1 + low / 3], 1)
+    coder = BoxCoder(weights=(10.0, 10.0, 5.0, 5.0))
+    torch.testing.assert_close(
+        encode(boxes, defaults), coder.encode_single(boxes, corners(defaults)), rtol=1e-4, atol=1e-4
+    )
+    offsets = torch.randn(50, 4, generator=torch.Generator().manual_seed(1)) * 0.5
+    torch.testing.assert_close(decode(offsets, defaults), coder.decode_single(offsets, corners(defaults)))
+
+
+# Sixteen images by heart: what cannot be learned in full is wired wrongly somewhere.
+STILL = {"scaling": 0.0, "rotation": 0.0, "flip": False}
+PLAIN = {"expand": 1.0, "crop": 1.0, "mirror": False, "photometric": 0.0}
+
+
+def learned(task, data, recipe, companion=None):
+    """The metric on the sixteen samples that a task has been trained on."""
+    rows = torch.arange(16)
+    pool = data.pool
+    part = Samples(pool.images[rows], {name: column[rows] for name, column in pool.targets.items()}, pool.names[:16])
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    here = part.to(device)
+    setup = Setup(
+        task, Data(here, here, data.classes), recipe, Numerics(scoring_batch=16), device, (0, 0, "t"), companion
+    )
+    fitted, _ = fit(setup, 0, rows)
+    return evaluate(setup, fitted.model)[0][task.metric]
+
+
+def figures(**sizes):
+    task = Figures(pool=16, test=1, **STILL, **sizes)
+    return task, task.load(None)
+
+
+def shapes(folder, **sizes):
+    PascalVoc.miniature(folder)
+    task = PascalVoc(folder=".", **PLAIN, **sizes)
+    return task, task.load(folder)
+
+
+FAST = Recipe(updates=60, batch=16, optimiser="adam", learning_rate=0.005, weight_decay=0.0, schedule="cosine")
+SLOW = Recipe(updates=160, batch=16, optimiser="adam", learning_rate=0.001, weight_decay=0.0, schedule="cosine")
+MAPS = Recipe(updates=400, batch=16, optimiser="rmsprop", learning_rate=0.0025, weight_decay=0.0, schedule="cosine")
+NARROW = {"size": 64, "stride": 4, "stacks": 2, "depth": 4, "width": 32}
+
+
+@pytest.mark.parametrize(
+    ("loss", "recipe"), [("cross-entropy", FAST), pytest.param("mse", MAPS, marks=pytest.mark.slow)]
+)
+def test_a_narrow_hourglass_learns_sixteen_figures(loss, recipe):
+    assert learned(*figures(heatmap_loss=loss, **NARROW), recipe) > 0.95
+
+
+@pytest.mark.parametrize(
+    ("network", "recipe"),
+    [
+        ({"size": 48, "width": 8}, FAST.merged({"updates": 200, "learning_rate": 0.01})),
+        pytest.param({"network": "ssd300-vgg16", "width": 8}, SLOW, marks=pytest.mark.slow),
+    ],
+    ids=["compact", "ssd300"],
+)
+def test_a_narrow_ssd_learns_sixteen_scenes(tmp_path, network, recipe):
+    assert learned(*shapes(tmp_path, **network), recipe) > 0.95
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("companion", [None, LossPrediction])
+def test_the_paper_s_hourglass_learns_sixteen_figures(companion):
+    recipe = MAPS.merged({"updates": 1500, "learning_rate": 2.5e-4})
+    assert learned(*figures(**SIZES), recipe, companion) > 0.95
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("companion", [None, LossPrediction])
+def test_the_paper_s_ssd_learns_sixteen_scenes(tmp_path, companion):
+    recipe = SLOW.merged({"updates": 600, "learning_rate": 1e-4})
+    assert learned(*shapes(tmp_path, network="ssd300-vgg16"), recipe, companion) > 0.95
