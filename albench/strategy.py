@@ -101,6 +101,10 @@ class Companion(nn.Module):
 
     Built as `cls(example, **parameters)`, where `example` is the untrained model's Outputs on a few unlabelled images:
     shapes of features and embeddings can be read from it. Keyword parameters and their defaults are the options.
+
+    A training that was killed goes on from a checkpoint. Of a companion that holds its `state_dict()` (parameters and
+    buffers) and the optimisers that it, or a module in it, has as attributes since `__init__`. What else it counts or
+    remembers belongs into a buffer; gradients are not kept from one update to the next.
     """
 
     def forward(self, outputs: Outputs) -> Tensor:
