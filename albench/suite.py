@@ -4,9 +4,6 @@
 """
 
 import inspect
-import tomllib
-from importlib.resources import files
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
@@ -15,6 +12,7 @@ from albench import registry
 from albench.analysis.published import Published
 from albench.errors import AlbenchError, did_you_mean
 from albench.store import CEILING
+from albench.suite_file import bundled, change, content_of, parse_setting
 from albench.training import Numerics
 
 Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+@]*(-[A-Za-z0-9._+@]+)*$", max_length=60)]
@@ -111,62 +109,21 @@ class Suite(Part):
         return self
 
 
-def bundled() -> dict[str, Path]:
-    """The suites that come with albench, by name."""
-    folder = Path(str(files("albench"))) / "suites"
-    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
-
-
 def read(name: str, settings: tuple[str, ...] = ()) -> Suite:
     """A suite from a bundled name or a TOML file, with `key.path=value` settings on top.
+
+    A file that begins with `base = "NAME"` (bundled, or a file) is that suite with the keys that it names changed. Of
+    `strategies` and `tasks` a list picks labels of the base, or adds registered names; a table adds to the base's.
 
     Raises:
         AlbenchError: no such suite, not TOML, or an unknown key or bad value: which key, in which file.
     """
-    known = bundled()
-    path = known.get(name, Path(name))
-    if not path.is_file():
-        hint = did_you_mean(name, list(known))
-        raise AlbenchError(f"no suite {name!r}: neither a file nor a bundled suite ({', '.join(known)}).{hint}")
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise AlbenchError(f"{path}: not valid TOML: {error}") from error
-    content.setdefault("name", path.stem)
+    content, path = content_of(name)
     for setting in settings:
-        _set(content, setting)
+        change(content, setting)
         _check_label(content, setting)
     where = f"{path}" if not settings else f"{path} with --set"
     return validated(Suite, content, where)
-
-
-def parse_setting(setting: str) -> tuple[list[str], Any]:
-    """`a.b=value` → (["a", "b"], value); the value is TOML, or else text.
-
-    >>> parse_setting("tasks.digits.budget=10")
-    (['tasks', 'digits', 'budget'], 10)
-    """
-    key, equals, text = setting.partition("=")
-    if not equals or not key.strip():
-        raise AlbenchError(f"--set {setting!r}: write key=value, for example --set tasks.digits.budget=10")
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text.strip()
-    return key.strip().split("."), value
-
-
-def _set(content: dict[str, Any], setting: str) -> None:
-    keys, value = parse_setting(setting)
-    for key in ("tasks", "strategies"):
-        if keys[0] == key and isinstance(content.get(key), list):
-            content[key] = {name: {} for name in content[key]}
-    table = content
-    for key in keys[:-1]:
-        table = table.setdefault(key, {})
-        if not isinstance(table, dict):
-            raise AlbenchError(f"--set {setting!r}: {key!r} is a value, not a table")
-    table[keys[-1]] = value
 
 
 def _check_label(content: dict[str, Any], setting: str) -> None:

@@ -125,3 +125,24 @@ def test_published_curves_are_resolved_and_change_no_result(tmp_path):
     ]:
         with pytest.raises(AlbenchError, match=message):
             resolve(read(written(tmp_path, wrong)))
+
+
+def test_a_suite_may_be_another_one_with_changes(tmp_path):
+    (tmp_path / "suite.toml").write_text(TINY)
+    child = f'base = "{tmp_path / "suite.toml"}"\nseeds = 7\nstrategies = ["learning-loss", "margin"]\n'
+    (tmp_path / "short.toml").write_text(child + "[tasks.digits]\nbudget = 9\n[tasks.digits.params]\nwidth = 8\n")
+    suite = read(str(tmp_path / "short.toml"))
+    assert (suite.name, suite.seeds, list(suite.strategies)) == ("short", 7, ["learning-loss", "margin"])
+    assert suite.tasks["digits"].budget == 9
+    assert suite.tasks["digits"].params == {"samples": 120, "width": 8, "blocks": [1, 1]}
+    (tmp_path / "more.toml").write_text(
+        f'base = "{tmp_path / "short.toml"}"\n[strategies.extra]\nstrategy = "random"\n'
+    )
+    assert list(read(str(tmp_path / "more.toml")).strategies) == ["learning-loss", "margin", "extra"]
+    for base, message in [("quik", "base: no suite 'quik': .*Did you mean 'quick'"), (child, "not valid")]:
+        (tmp_path / "short.toml").write_text(f'base = "{base}"')
+        with pytest.raises(AlbenchError, match=message):
+            read(str(tmp_path / "short.toml"))
+    (tmp_path / "short.toml").write_text(f'base = "{tmp_path / "short.toml"}"')
+    with pytest.raises(AlbenchError, match="comes back to this file"):
+        read(str(tmp_path / "short.toml"))

@@ -1,0 +1,86 @@
+"""Suite files as they are written: found by name, read on top of their base, changed by settings."""
+
+import tomllib
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from albench.errors import AlbenchError, did_you_mean
+
+TABLES = ("tasks", "strategies")  # written as tables, or short as lists of names
+
+
+def bundled() -> dict[str, Path]:
+    """The suites that come with albench, by name."""
+    folder = Path(str(files("albench"))) / "suites"
+    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+
+
+def content_of(name: str, above: tuple[Path, ...] = ()) -> tuple[dict[str, Any], Path]:
+    """What a suite file says, on top of what its base says, and where it is; `above`: files that it is the base of.
+
+    Raises:
+        AlbenchError: there is no such suite or base, or a file is not TOML.
+    """
+    known = bundled()
+    path = known.get(name, Path(name))
+    if not path.is_file():
+        hint = did_you_mean(name, list(known))
+        asked = f"{above[-1]}: base: " if above else ""
+        raise AlbenchError(f"{asked}no suite {name!r}: neither a file nor a bundled suite ({', '.join(known)}).{hint}")
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise AlbenchError(f"{path}: not valid TOML: {error}") from error
+    content.setdefault("name", path.stem)
+    base = content.pop("base", None)
+    if base is None:
+        return content, path
+    if not isinstance(base, str) or path in above:
+        raise AlbenchError(f"{path}: base: {base!r} is no suite's name, or comes back to this file")
+    return _merged(content_of(base, (*above, path))[0], content), path
+
+
+def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Tables are merged key by key; a list for a table picks the keys of it."""
+    merged = dict(base)
+    for key, value in changes.items():
+        old = merged.get(key)
+        if isinstance(old, list) and key in TABLES:
+            old = {name: {} for name in old}
+        if isinstance(old, dict) and isinstance(value, list) and key in TABLES:
+            value = {name: old.get(name, {}) for name in value}
+        elif isinstance(old, dict) and isinstance(value, dict):
+            value = _merged(old, value)
+        merged[key] = value
+    return merged
+
+
+def parse_setting(setting: str) -> tuple[list[str], Any]:
+    """`a.b=value` → (["a", "b"], value); the value is TOML, or else text.
+
+    >>> parse_setting("tasks.digits.budget=10")
+    (['tasks', 'digits', 'budget'], 10)
+    """
+    key, equals, text = setting.partition("=")
+    if not equals or not key.strip():
+        raise AlbenchError(f"--set {setting!r}: write key=value, for example --set tasks.digits.budget=10")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text.strip()
+    return key.strip().split("."), value
+
+
+def change(content: dict[str, Any], setting: str) -> None:
+    """Put a `key.path=value` setting into what a suite file says."""
+    keys, value = parse_setting(setting)
+    for key in TABLES:
+        if keys[0] == key and isinstance(content.get(key), list):
+            content[key] = {name: {} for name in content[key]}
+    table = content
+    for key in keys[:-1]:
+        table = table.setdefault(key, {})
+        if not isinstance(table, dict):
+            raise AlbenchError(f"--set {setting!r}: {key!r} is a value, not a table")
+    table[keys[-1]] = value

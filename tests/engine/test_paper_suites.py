@@ -1,0 +1,53 @@
+"""The suites of the paper say its protocol, to the letter; their short forms say in what they differ."""
+
+import pytest
+
+from albench import registry
+from albench.analysis.published import protocol_differences
+from albench.recipe import Recipe
+from albench.suite import bundled, read, resolve
+
+# task label: seeds, K, M, epochs, batch, optimiser, rate, its milestone, cut, λ: the protocol table of the paper
+PROTOCOL = {
+    "cifar10": (5, 1000, 10_000, 200, 128, "sgd", 0.1, 160, 120, 1.0),
+    "voc": (3, 1000, 0, 300, 32, "sgd", 0.001, 240, 240, 1.0),
+    "mpii": (3, 1000, 5000, 125, 6, "rmsprop", 2.5e-4, 100, 75, 1e-4),
+}
+PUBLISHED = {"cifar10": ("cifar10", "accuracy"), "voc": ("voc0712", "map@11pt"), "mpii": ("mpii", "pckh@0.5")}
+STRATEGIES = [
+    *("random", "entropy", "core-set", "learning-loss", "learning-loss-mse"),
+    *("random-with-module", "learning-loss-replayed", "true-loss"),
+]
+
+
+@pytest.mark.parametrize("label", [label for label in PROTOCOL if f"ll4al-{label}" in bundled()])
+def test_the_protocol_of_the_paper(label):
+    suite = resolve(read(f"ll4al-{label}"))
+    seeds, budget, subset, epochs, batch, optimiser, rate, milestone, cut, weight = PROTOCOL[label]
+    entry = suite.tasks[label]
+    assert (suite.seeds, suite.stages, suite.warm_start, list(suite.strategies)) == (seeds, 10, False, STRATEGIES)
+    assert (entry.initial, entry.budget, entry.subset) == (budget, budget, subset)
+    recipe = Recipe.model_validate(entry.recipe)
+    assert (recipe.epochs, recipe.batch, recipe.optimiser, recipe.learning_rate) == (epochs, batch, optimiser, rate)
+    assert [m * epochs for m in recipe.milestones] == pytest.approx([milestone])
+    assert (recipe.gamma, recipe.momentum) == (0.1, 0.9)
+    assert recipe.weight_decay == (0 if label == "mpii" else 5e-4)
+    for module in entry.companions.values():
+        assert module["cut"] * epochs == pytest.approx(cut)
+        assert module["weight"] == weight
+    module = registry.companions.get("loss-prediction")
+    assert issubclass(registry.companions.get("loss-prediction-mse"), module)
+    published = entry.published
+    assert (published.task, published.measured) == PUBLISHED[label]
+    theirs = suite.model_dump(mode="json")
+    assert protocol_differences(theirs, label, theirs, published.protocol_task) == []
+
+
+@pytest.mark.parametrize("label", [label for label in PROTOCOL if f"ll4al-{label}-short" in bundled()])
+def test_a_short_suite_differs_in_length_alone(label):
+    short = resolve(read(f"ll4al-{label}-short"))
+    full = resolve(read(short.tasks[label].published.protocol))
+    lines = protocol_differences(short.model_dump(mode="json"), label, full.model_dump(mode="json"), label)
+    assert {line.partition(":")[0] for line in lines} <= {"recipe.epochs", "seeds", "stages"}
+    assert list(short.strategies) == STRATEGIES[:4]
+    assert short.tasks[label].recipe["epochs"] < full.tasks[label].recipe["epochs"]
