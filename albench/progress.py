@@ -6,6 +6,7 @@ Files, because a worker may be another process (or machine), and so that a secon
 import contextlib
 import json
 import os
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -21,31 +22,54 @@ from rich.text import Text
 from albench.store import CEILING, Trial
 
 INTERVAL = 0.5  # seconds between two heartbeats of a trial, and between two looks at them
+PULSE = 30.0  # seconds after which a heartbeat is repeated where nothing new is to say
 
 
 class Heartbeat:
-    """Called by the cycle runner with (stage, what, fraction); writes at most twice a second."""
+    """Called by the cycle runner with (stage, what, fraction); writes at most twice a second, and at least each PULSE.
 
-    def __init__(self, folder: Path, trial: Trial) -> None:
+    The file (JSON) says stage, what, fraction; since when that is being done and when the trial was started (seconds
+    of the epoch); host, pid, device; and the time of writing, so that silence tells of a process that is gone.
+    """
+
+    def __init__(self, folder: Path, trial: Trial, device: str = "cpu") -> None:
         self.path, self.trial, self._last = folder / "progress" / f"{trial}.json", trial, (-1, "", 0.0)
+        now = time.time()
+        self._beat = {"stage": 0, "what": "loading", "fraction": 0.0, "since": now, "started": now}
+        self._beat |= {"host": socket.gethostname(), "pid": os.getpid(), "device": device}
+        self._lock, self._ended = threading.Lock(), threading.Event()
         with contextlib.suppress(OSError):
             self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._write()
+        threading.Thread(target=self._pulse, daemon=True).start()
 
     def __call__(self, stage: int, what: str, fraction: float) -> None:
         """Say what the trial is doing; a full disk must not stop it."""
-        now = time.monotonic()
-        if (stage, what) == self._last[:2] and now - self._last[2] < INTERVAL:
+        now, new = time.monotonic(), (stage, what) != self._last[:2]
+        if not new and now - self._last[2] < INTERVAL:
             return
         self._last = (stage, what, now)
-        beat = {"stage": stage, "what": what, "fraction": round(fraction, 3), "pid": os.getpid(), "time": time.time()}
-        with contextlib.suppress(OSError):
-            temporary = self.path.with_suffix(f".{os.getpid()}.tmp")
-            temporary.write_text(json.dumps(beat))
-            os.replace(temporary, self.path)
+        since = {"since": time.time()} if new else {}
+        self._beat |= {"stage": stage, "what": what, "fraction": round(fraction, 3), **since}
+        self._write()
 
     def end(self) -> None:
         """The trial is over."""
-        self.path.unlink(missing_ok=True)
+        with self._lock:
+            self._ended.set()
+            self.path.unlink(missing_ok=True)
+
+    def _pulse(self) -> None:
+        while not self._ended.wait(PULSE):
+            self._write()
+
+    def _write(self) -> None:
+        with self._lock, contextlib.suppress(OSError):
+            if self._ended.is_set():
+                return
+            temporary = self.path.with_name(f".{self.path.name}@{socket.gethostname()}-{os.getpid()}.tmp")
+            temporary.write_text(json.dumps(self._beat | {"time": time.time()}))
+            os.replace(temporary, self.path)
 
 
 @dataclass
@@ -90,13 +114,11 @@ class Display:
         self.state.stages += stages
         self.state.failed += error is not None
         mark = f"[{self.state.done}/{len(self.trials)}] {trial.task} · {trial.strategy} · seed {trial.seed}"
-        left = f"; about {_clock(self._seconds_left())} left" if self.state.done < len(self.trials) else ""
+        left = f"; about {clock(self._seconds_left())} left" if self.state.done < len(self.trials) else ""
         if error is not None:
             self.console.print(Text(f"{mark}: failed: {error}", style="red"), soft_wrap=True)
         elif not self.console.is_terminal:
-            self.console.print(
-                Text(f"{mark}: done after {_clock(time.monotonic() - self.start)}{left}"), soft_wrap=True
-            )
+            self.console.print(Text(f"{mark}: done after {clock(time.monotonic() - self.start)}{left}"), soft_wrap=True)
 
     def _running(self) -> list[tuple[Trial, dict]]:
         found = []
@@ -120,13 +142,13 @@ class Display:
             stages = 1 if trial.strategy == CEILING else self.stages
             where = f"stage {beat['stage'] + 1}/{stages} {beat['what']}"
             table.add_row(f"{trial.task} · {trial.strategy} · seed {trial.seed}", where, bar)
-        elapsed, left = _clock(time.monotonic() - self.start), _clock(self._seconds_left(begun))
+        elapsed, left = clock(time.monotonic() - self.start), clock(self._seconds_left(begun))
         failed = f", {self.state.failed} failed" if self.state.failed else ""
         head = f"{self.state.done}/{len(self.trials)} trials{failed} · {elapsed} so far · about {left} left"
         return Group(Text(head, style="bold"), table)
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
     """'2 min 05 s', '41 s', '3 h 10 min', or '?'."""
     if seconds != seconds:
         return "?"

@@ -92,7 +92,7 @@ def flip(where):
     return damage
 
 
-def record(kind, stage, **changes):
+def record(kind, stage, /, **changes):
     def damage(folder):
         edited(folder, kind, stage, lambda r: r.update({k: v(r[k]) for k, v in changes.items()}))
 
@@ -180,8 +180,16 @@ def assert_healed(whole: Path, hurt: Path) -> None:
     for name in TABLES:
         assert (hurt / f"{name}.csv").read_bytes() == (whole / f"{name}.csv").read_bytes(), name
     for trial in Store(whole).trials():
-        assert Store(hurt).weights(identity(hurt, 2)) is not None
         assert len(Store(hurt).records(trial)) == len(Store(whole).records(trial))
+
+
+def test_a_run_grows_alike_from_damaged_weights(whole, hurt, tmp_path):
+    trained_file(".safetensors", 2, lambda c: c[:-9] + b"\x01" + c[-8:])(hurt)
+    grown = Path(shutil.copytree(whole[1], tmp_path / "grown"))
+    (tmp_path / "more.toml").write_text(SUITE.replace("stages = 3", "stages = 4"))
+    for folder in (hurt, grown):
+        assert run(tmp_path / "more.toml", folder) == []
+    assert (hurt / "results.csv").read_bytes() == (grown / "results.csv").read_bytes()
 
 
 def test_a_sound_run_is_sound(whole):
