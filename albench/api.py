@@ -1,5 +1,6 @@
 """albench from Python: what the command line calls, too."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,8 @@ from rich.console import Console
 from albench import manifest, registry, tables
 from albench.cycle import Limits
 from albench.errors import AlbenchError
+from albench.estimate import Estimate
+from albench.estimate import estimate as estimates
 from albench.execute import Outcome, Run, execute
 from albench.suite import chosen, read
 
@@ -36,6 +39,48 @@ def run(
     Raises:
         AlbenchError: wrong names, settings or data, before anything runs.
     """
+    what = _planned(
+        suite,
+        tasks=tasks,
+        strategies=strategies,
+        seeds=seeds,
+        stages=stages,
+        device=device,
+        out=out,
+        data_root=data_root,
+        plugins=plugins,
+        settings=settings,
+    )
+    what = replace(what, checkpoint_minutes=checkpoint_minutes)
+    failed = execute(what, jobs, manifest.command_line(), console or Console(stderr=True))
+    return what.folder, failed
+
+
+def estimate(suite: str | Path, **options: Any) -> list[Estimate]:
+    """What `run` with the same options would cost on this machine; see `albench run --estimate`.
+
+    Of the options of `run`: tasks, strategies, seeds, stages, device, data_root, plugins, settings.
+
+    Raises:
+        AlbenchError: what would stop the run before anything starts.
+    """
+    return estimates(_planned(suite, **options))
+
+
+def _planned(
+    suite: str | Path,
+    *,
+    tasks: list[str] | None = None,
+    strategies: list[str] | None = None,
+    seeds: int | None = None,
+    stages: int | None = None,
+    device: str = "auto",
+    out: str | Path | None = None,
+    data_root: str | Path | None = None,
+    plugins: list[str | Path] | None = None,
+    settings: list[str] | None = None,
+) -> Run:
+    """What the options ask for, the plug-ins loaded."""
     files = [Path(p) for p in plugins or []]
     for plugin in files:
         registry.load_plugin(plugin)
@@ -51,9 +96,7 @@ def run(
     content = content.model_copy(update=numbers)
     folder = Path(out) if out is not None else Path("results") / content.name
     root = Path(data_root).resolve() if data_root is not None else None
-    what = Run(content, folder, root, device, tuple(p.resolve() for p in files), checkpoint_minutes)
-    failed = execute(what, jobs, manifest.command_line(), console or Console(stderr=True))
-    return folder, failed
+    return Run(content, folder, root, device, tuple(p.resolve() for p in files))
 
 
 def load_results(folder: str | Path) -> Any:

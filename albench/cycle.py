@@ -36,6 +36,10 @@ SCATTER = 200  # pairs of predicted and true loss kept per stage, for the report
 Progress = Callable[[int, str, float], None]  # stage, what is being done, fraction of it
 
 
+def silent(stage: int, what: str, fraction: float) -> None:
+    """Progress that nobody watches."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """How many labels when: `initial` at stage 0, then `budget` per stage, from `subset` candidates (0: the pool)."""
@@ -191,7 +195,7 @@ class TrialRun:
     strategy_name: str  # as registered
     facts: Record
     store: Store
-    progress: Progress = lambda stage, what, fraction: None
+    progress: Progress = silent
     limits: Limits = Limits()
 
     def run(self) -> None:

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.text import Text
 
 from albench import manifest, registry, tables
-from albench.cycle import Limits, Plan, TrialRun
+from albench.cycle import Limits, Plan, Progress, TrialRun, silent
 from albench.errors import AlbenchError
 from albench.memory import out_of_memory
 from albench.progress import Display, Heartbeat
@@ -135,7 +135,7 @@ def _execute(run: Run, jobs: int | None, command: list[str], console: Console) -
     display = Display(run.folder, waiting, run.suite.stages, console, left)
     try:
         with display.live():
-            waves = (_outcomes(run, wave, facts, jobs or _default_jobs(run)) for wave in _waves(run, waiting))
+            waves = (_outcomes(run, wave, facts, jobs or default_jobs(run)) for wave in _waves(run, waiting))
             for outcome in chain.from_iterable(waves):
                 new = _stages_done(store, outcome.trial, run.stages(outcome.trial)) - done[outcome.trial]
                 display.ended(outcome.trial, outcome.error, new)
@@ -212,7 +212,7 @@ def run_trial(run: Run, trial: Trial, fingerprint: str) -> Outcome:
         for plugin in run.plugins:
             registry.load_plugin(plugin)
         torch.set_num_threads(run.suite.numerics.threads)
-        _trial_run(run, trial, fingerprint, heartbeat).run()
+        trial_run(run, trial, fingerprint, heartbeat).run()
         return Outcome(trial)
     except Exception as error:
         return Outcome(trial, _line(error, run), traceback.format_exc())
@@ -235,7 +235,8 @@ def _line(error: Exception, run: Run) -> str:
     return f"{type(error).__name__}: {message}"
 
 
-def _trial_run(run: Run, trial: Trial, fingerprint: str, heartbeat: Heartbeat) -> TrialRun:
+def trial_run(run: Run, trial: Trial, fingerprint: str, progress: Progress = silent) -> TrialRun:
+    """A trial of a resolved suite, its data loaded."""
     entry = run.suite.tasks[trial.task]
     whole = trial.strategy == CEILING
     chosen = StrategyEntry(strategy=CEILING) if whole else run.suite.strategies[trial.strategy]
@@ -267,7 +268,7 @@ def _trial_run(run: Run, trial: Trial, fingerprint: str, heartbeat: Heartbeat) -
         chosen.strategy,
         {"task": entry.task, "params": entry.params, "data": fingerprint},
         Store(run.folder),
-        heartbeat,
+        progress,
         Limits(run.checkpoint_minutes, run.suite.selection_minutes),
     )
 
@@ -279,7 +280,7 @@ def _data_on(task: Any, root: Path | None, device: torch.device) -> Data:
     return Data(data.pool.to(device), data.test.to(device), data.classes, data.notes)
 
 
-def _default_jobs(run: Run) -> int:
+def default_jobs(run: Run) -> int:
     """A worker per core on a CPU, one on a GPU."""
     if run.device != "cpu":
         return 1

@@ -29,6 +29,7 @@ def _names(_context: click.Context, _parameter: click.Parameter, value: str | No
 )
 @click.option("--plugin", "plugins", multiple=True, type=click.Path(path_type=Path), help="A Python file to load.")
 @click.option("--set", "settings", multiple=True, metavar="key=value", help="Change the suite: tasks.digits.budget=10.")
+@click.option("--estimate", is_flag=True, help="Only say what it would cost here: steps, time, memory, disk.")
 @click.option("--report/--no-report", default=True, show_default=True, help="Write the report at the end.")
 @click.pass_context
 def command(
@@ -37,6 +38,7 @@ def command(
     plugins: tuple[Path, ...],
     settings: tuple[str, ...],
     report: bool,
+    estimate: bool,
     **options: Any,
 ) -> None:
     """Run every task × strategy × seed of SUITE (a bundled name or a TOML file), then write the report.
@@ -51,6 +53,9 @@ def command(
     from albench import api
 
     console = Console(stderr=True)
+    if estimate:
+        _estimate(suite, plugins=list(plugins), settings=list(settings), **options)
+        return
     try:
         folder, failed = api.run(suite, plugins=list(plugins), settings=list(settings), console=console, **options)
     except KeyboardInterrupt:
@@ -65,6 +70,18 @@ def command(
             click.echo(f"  {outcome.trial}: {outcome.error}", err=True)
         click.echo(f"Tracebacks: {folder / 'failures'}. The same command tries them again.", err=True)
         context.exit(1)
+
+
+def _estimate(suite: str, jobs: int | None, device: str, **options: Any) -> None:
+    """A table of what the run would cost; nothing is written."""
+    from rich.console import Console
+
+    from albench import api
+    from albench.estimate import table
+
+    known = ("tasks", "strategies", "seeds", "stages", "data_root", "plugins", "settings")
+    parts = api.estimate(suite, device=device, **{name: options[name] for name in known})
+    Console().print(table(parts, jobs or parts[0].jobs))
 
 
 def _summary(folder: Path) -> None:

@@ -1,0 +1,228 @@
+"""What a suite will cost on this machine, from a few measured steps of each network, before anything starts."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from rich.table import Table
+
+from albench import manifest, training
+from albench.cycle import Plan, initial_set
+from albench.execute import Run, default_jobs, pick_device, trial_run
+from albench.memory import peak_memory, reset_peak_memory
+from albench.observing import observe
+from albench.store import CEILING, Trial
+from albench.strategy import Strategy
+from albench.suite import resolve
+from albench.training import Setup
+
+ENOUGH = 3.0  # seconds that one measurement should take; big networks take a few steps whatever they cost
+STEPS = (3, 60)  # fewest and most training steps measured; the first warms up
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """One task's part of a suite. Seconds are those of one worker; selection itself (k-center, say) is not in them.
+
+    trainings counts what strategies share once (a stage 0). step: seconds of a training step, with the costliest
+    companion. memory: bytes, as `memory.peak_memory` has it. disk: bytes of the weights and outcomes that stay.
+    jobs: how many trials run at once here unless one says otherwise.
+    """
+
+    task: str
+    trials: int
+    trainings: int
+    steps: int
+    step: float
+    train: float
+    evaluate: float
+    observe: float
+    memory: int
+    disk: int
+    jobs: int
+
+    @property
+    def seconds(self) -> float:
+        """All of it."""
+        return self.train + self.evaluate + self.observe
+
+
+@dataclass(frozen=True)
+class _Cost:
+    """What was measured of one network with its companion (or none): seconds, and bytes."""
+
+    step: float
+    measure: float  # of a sample
+    weights: int
+    outcomes: float  # of a sample
+
+
+def estimate(run: Run) -> list[Estimate]:
+    """Every task of a suite that is not resolved yet; its data are loaded, and nothing is written.
+
+    Raises:
+        AlbenchError: what would stop the run: wrong names, missing data, a plan that does not fit, too little memory.
+    """
+    run = replace(run, suite=resolve(run.suite), device=pick_device(run.device))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(run.suite.numerics.threads)
+    try:
+        return [_task(run, label) for label in run.suite.tasks]
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _task(run: Run, label: str) -> Estimate:
+    suite, plan = run.suite, run.plan(label)
+    trials = {name: trial_run(run, Trial(label, name, 0), "") for name in suite.strategies}
+    whole = trial_run(run, Trial(label, CEILING, 0), "").setup
+    manifest.task_facts(label, suite.tasks[label], whole.task, whole.data, plan)
+    reset_peak_memory(whole.device)
+    setups = {_kind(trial.setup): trial.setup for trial in trials.values()}
+    setups |= {_kind(whole): whole} if suite.ceiling else {}
+    costs = {kind: _cost(setup, plan) for kind, setup in setups.items()}
+    kinds = [_kind(trial.setup) for trial in trials.values()]
+    begun = [(costs[kind], plan.labelled(0)) for kind in dict.fromkeys(kinds)] * suite.seeds
+    later = [(costs[kind], plan.labelled(stage)) for kind in kinds for stage in range(1, plan.stages)] * suite.seeds
+    ceilings = [(costs[_kind(whole)], len(whole.data.pool)) for _ in range(suite.ceiling)]
+    trainings = [(cost, whole.recipe.length(labelled)) for cost, labelled in begun + later + ceilings]
+    seen = [_observing(t.setup, t.strategy(), plan, costs[_kind(t.setup)]) for t in trials.values()]
+    last = [costs[kind] for kind in kinds] * suite.seeds if plan.stages > 1 else []  # weights stay of a trial's last
+    kept = sum(cost.weights for cost in [cost for cost, _ in begun + ceilings] + last)
+    test = len(whole.data.test)
+    return Estimate(
+        task=label,
+        trials=suite.seeds * len(trials) + suite.ceiling,
+        trainings=len(trainings),
+        steps=sum(steps for _, steps in trainings),
+        step=max(cost.step for cost in costs.values()),
+        train=sum(steps * cost.step for cost, steps in trainings),
+        evaluate=sum(test * cost.measure for cost, _ in trainings),
+        observe=suite.seeds * sum(seen),
+        memory=peak_memory(whole.device),
+        disk=round(kept + sum(test * cost.outcomes for cost, _ in trainings)),
+        jobs=default_jobs(run),
+    )
+
+
+def _kind(setup: Setup) -> str:
+    """Trainings of one kind are shared where they begin."""
+    return repr((setup.companion, sorted(setup.companion_params.items())))
+
+
+def _cost(setup: Setup, plan: Plan) -> _Cost:
+    """Measured on the first labels: training steps, and the evaluation of test samples."""
+    rows = initial_set(setup, plan)
+    step, fitted = _steps(setup, rows, STEPS[0])
+    if step * STEPS[0] < ENOUGH / 2:
+        step, fitted = _steps(setup, rows, min(STEPS[1], int(ENOUGH / step)))
+    state = training.state_dict(fitted)
+    sizes: list[float] = []
+
+    def measure(count: int) -> None:
+        with torch.inference_mode():
+            passes = training.passes(setup, fitted.model, setup.data.test, torch.arange(count))
+            _, outcomes = setup.task.measure(passes, setup.data.classes)
+        sizes.append(sum(values.nbytes for values in outcomes.values()) / count)
+
+    seconds = _per_sample(measure, _most(setup, len(setup.data.test)), setup.device)
+    return _Cost(step, seconds, sum(t.nbytes for t in state.values()), sizes[-1])
+
+
+def _steps(setup: Setup, rows: torch.Tensor, count: int) -> tuple[float, training.Fitted]:
+    """Seconds of a training step, the first of `count` left out, and what it trained."""
+    ticks: list[float] = []
+
+    def tick(update: int, updates: int) -> None:
+        _wait(setup.device)
+        ticks.append(time.perf_counter())
+
+    short = replace(setup, recipe=setup.recipe.merged({"updates": count}))
+    fitted, _ = training.fit(short, 0, rows, on_update=tick)
+    return (ticks[-1] - ticks[0]) / (len(ticks) - 1), fitted
+
+
+def _observing(setup: Setup, strategy: Strategy, plan: Plan, cost: _Cost) -> float:
+    """Seconds of one trial: candidates (and labelled), the test set where scores are diagnosed, the selections."""
+    selections = 2 * plan.budget * (plan.stages - 1) * cost.measure  # as `observing.character` looks at them
+    if not strategy.observes():
+        return selections
+    fitted, scored = training.build(setup, 0), False
+
+    def look(count: int) -> None:
+        nonlocal scored
+        _, diagnosis = observe(setup, strategy, fitted, setup.data.pool, torch.arange(count), 0, diagnose=True)
+        scored = diagnosis is not None
+
+    seconds = _per_sample(look, _most(setup, len(setup.data.pool)), setup.device)
+    samples = 0
+    for stage in range(plan.stages - 1):
+        free = len(setup.data.pool) - plan.labelled(stage)
+        samples += min(free, plan.subset) if plan.subset and not strategy.whole_pool else free
+        samples += plan.labelled(stage) if strategy.sees_labelled else 0
+    return selections + seconds * (samples + plan.stages * len(setup.data.test) * scored)
+
+
+def _most(setup: Setup, there: int) -> int:
+    return min(there, 4 * setup.numerics.scoring_batch)
+
+
+def _per_sample(work: Callable[[int], None], most: int, device: torch.device) -> float:
+    """Seconds a sample, from as few samples as take long enough to be timed."""
+    count = min(4, most)
+    work(count)  # warms up
+    while True:
+        _wait(device)
+        start = time.perf_counter()
+        work(count)
+        _wait(device)
+        took = time.perf_counter() - start
+        if took > ENOUGH / 4 or count == most:
+            return took / count
+        count = min(most, 4 * count)
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def table(estimates: list[Estimate], jobs: int) -> Table:
+    """The estimates side by side, for the terminal; the last row divides by the trials that run at once."""
+    shown = Table(title="Estimate from a few measured steps", title_justify="left")
+    shown.add_column("")
+    for part in estimates:
+        shown.add_column(part.task, justify="right")
+    rows: list[tuple[str, Callable[[Estimate], str]]] = [
+        ("trials", lambda e: f"{e.trials:,}"),
+        ("trainings (shared ones once)", lambda e: f"{e.trainings:,}"),
+        ("training steps", lambda e: f"{e.steps:,}"),
+        ("a training step", lambda e: f"{1000 * e.step:,.3g} ms"),
+        ("training", lambda e: clock(e.train)),
+        ("evaluation", lambda e: clock(e.evaluate)),
+        ("observing and diagnosing", lambda e: clock(e.observe)),
+        ("peak memory of a trial", lambda e: f"{e.memory / 2**30:,.2f} GiB"),
+        ("disk", lambda e: f"{e.disk / 2**20:,.0f} MiB"),
+        ("all, one trial at a time", lambda e: clock(e.seconds)),
+    ]
+    for name, cell in rows:
+        shown.add_row(name, *(cell(part) for part in estimates))
+    total = sum(part.seconds for part in estimates)
+    shown.caption = f"Together {clock(total)}; at best {clock(total / jobs)} with {jobs} trials at once."
+    shown.caption_justify = "left"
+    return shown
+
+
+def clock(seconds: float) -> str:
+    """A duration as people say it.
+
+    >>> [clock(s) for s in (4.2, 90, 4000, 200000)]
+    ['4 s', '1.5 min', '1.1 h', '2.3 days']
+    """
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    for size, unit in ((60, "min"), (3600, "h")):
+        if seconds < size * (60 if unit == "min" else 48):
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds / 86400:.1f} days"

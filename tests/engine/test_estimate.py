@@ -1,0 +1,81 @@
+"""What a suite will cost: counted as the run then does it, and never more than a look."""
+
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+
+from albench import AlbenchError
+from albench.api import estimate
+from albench.cli import main
+from albench.estimate import clock
+
+SUITE = """
+name = "counted"
+seeds = 2
+stages = 3
+budget = 8
+ceiling = 1
+recipe = { updates = 5, batch = 8 }
+
+[tasks.digits]
+params = { samples = 120, width = 4, blocks = [1, 1] }
+
+[strategies.random]
+[strategies.entropy]
+[strategies.learning-loss]
+[strategies.random-with-module]
+strategy = "random"
+companion = "loss-prediction"
+"""
+
+
+@pytest.fixture
+def suite(tmp_path):
+    path = tmp_path / "counted.toml"
+    path.write_text(SUITE)
+    return path
+
+
+def test_counts_are_those_of_the_run(suite, run):
+    (part,) = estimate(suite, device="cpu")
+    folder, failed, _ = run(suite)
+    assert not failed
+    trainings = pd.read_csv(folder / "trainings.csv")
+    done = list((folder / "trained").glob("*.json"))
+    assert part.trials == 2 * 4 + 1
+    # two kinds of stage 0 (with the module and without), then every strategy by itself; and one ceiling
+    assert part.trainings == 2 * (2 + 2 * 4) + 1 == len(done)
+    assert trainings["identity"].nunique() == len(done) - 1
+    assert part.steps == 5 * len(done)
+    weights = sum(file.stat().st_size for file in (folder / "trained").glob("*.safetensors"))
+    assert 0.5 < part.disk / weights < 2
+    assert min(part.step, part.train, part.evaluate, part.observe, part.memory) > 0
+    assert part.seconds == pytest.approx(part.train + part.evaluate + part.observe)
+
+
+def test_epochs_cost_more_as_labels_grow(suite):
+    (part,) = estimate(suite, device="cpu", settings=["recipe={epochs=4,batch=8}"], strategies=["random"], seeds=1)
+    assert part.steps == 4 * (1 + 2 + 3) + 4 * 10  # K = 8 a stage; the pool has 80
+
+
+def test_what_would_stop_the_run_stops_the_estimate(suite):
+    with pytest.raises(AlbenchError, match="40 stages need"):
+        estimate(suite, device="cpu", stages=40)
+    with pytest.raises(AlbenchError, match="Did you mean 'entropy'"):
+        estimate(suite, strategies=["entopy"])
+
+
+def test_the_command_shows_a_table_and_writes_nothing(suite, tmp_path):
+    out = tmp_path / "out"
+    result = CliRunner().invoke(main, ["run", str(suite), "--estimate", "--device", "cpu", "--out", str(out)])
+    assert result.exit_code == 0, result.output
+    for words in ("training steps", "105", "peak memory", "disk", "trials at once"):
+        assert words in " ".join(result.output.split())
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"), [(0.2, "0 s"), (59, "59 s"), (90, "1.5 min"), (4000, "1.1 h"), (2e5, "2.3 days")]
+)
+def test_durations_are_said_as_people_do(seconds, said):
+    assert clock(seconds) == said
