@@ -91,11 +91,18 @@ def difference_chart(table: pd.DataFrame, styles: dict[str, Look], ylabel: str, 
     return Chart("labelled samples", ylabel, series, _ticks(table), [Line(0.0, reference)])
 
 
-def _series(look: Look, x, mean, low, high, text: list[str], published: bool = False) -> Series:
-    numbers = [[float(v) if np.isfinite(v) else None for v in values] for values in (mean, low, high)]
-    return Series(
-        look.name, look.colour, look.dark, look.marker, look.dashes, [float(v) for v in x], *numbers, text, published
-    )
+def _series(
+    look: Look,
+    x: pd.Series,
+    mean: np.ndarray,
+    low: np.ndarray,
+    high: np.ndarray,
+    text: list[str],
+    published: bool = False,
+) -> Series:
+    a, b, c = ([float(v) if np.isfinite(v) else None for v in values] for values in (mean, low, high))
+    at = [float(v) for v in x]
+    return Series(look.name, look.colour, look.dark, look.marker, look.dashes, at, a, b, c, text, published)
 
 
 def _ticks(table: pd.DataFrame) -> list[float]:

@@ -1,5 +1,8 @@
 """Intervals and ranks: forest plot of the primary test, label efficiency, critical-difference diagram."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -46,29 +49,29 @@ def efficiency(table: pd.DataFrame, styles: dict[str, Look], xlabel: str, width:
     table: columns strategy, mean, low, high (±inf where a value was not reached within the budget, NaN where nothing
     can be said); with a column task, a group of lines per task. xlabel: such as "labels saved against random".
     """
-    lines = _lines(table, styles)
+    lines = _lines(table.assign(verdict=[_reached(mean) for mean in table["mean"]]), styles)
     values = table[["mean", "low", "high"]].to_numpy(float).ravel()
     reach = np.abs(values[np.isfinite(values)]).max(initial=0) * 1.18 or 1.0
-    figure, axes = _rows(lines, xlabel, width, verdicts=False)
+    figure, axes = _rows(lines, xlabel, width, verdicts=True)
     axes.axvline(0, color=INK, linewidth=1, zorder=1)
-    axes.set_xlim(-reach, reach)
+    axes.set_xlim(-1.04 * reach, 1.04 * reach)  # arrows end at the border, clear of the names
     for place, (row, look) in enumerate(lines):
-        if look is None:
+        if look is None or np.isnan(row["mean"]):
             continue
-        if np.isnan(row["mean"]):
-            axes.text(0, place, " no estimate", va="center", color=FAINT, fontsize=small())
-            continue
-        mean = row["mean"]
-        _interval(axes, place, mean, *(np.clip(row[end], -reach, reach) for end in ("low", "high")), look)
-        for value in {row["low"], mean, row["high"]}:
+        low, high = (float(np.clip(row[end], -reach, reach)) for end in ("low", "high"))
+        _interval(axes, place, row["mean"], low, high, look)
+        for value in {row["low"], row["mean"], row["high"]}:
             if np.isinf(value):
                 _arrow(axes, place, np.sign(value) * reach, look)
-        if np.isinf(mean):
-            word, side = ("not reached ", "left") if mean < 0 else (" reference: not reached", "right")
-            inward = 0.96 * np.sign(mean) * reach
-            axes.text(inward, place + 0.36, word.strip(), ha=side, va="center", color=FAINT, fontsize=small() - 1)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:+,.4g}".replace("-", "−") if value else "0")
     return figure
+
+
+def _reached(mean: float) -> str:
+    """What stands at the right of a line whose labels saved are not a number."""
+    if np.isfinite(mean):
+        return ""
+    return "no estimate" if np.isnan(mean) else "not reached" if mean < 0 else "reference: not reached"
 
 
 def _lines(table: pd.DataFrame, styles: dict[str, Look]) -> list[tuple[dict, Look | None]]:
@@ -105,7 +108,7 @@ def _rows(lines: list[tuple[dict, Look | None]], xlabel: str, width: float, verd
     axes.set_xlabel(xlabel)
     axes.locator_params(axis="x", nbins=5 if width <= ONE_COLUMN else 9)
     for label, (_, look) in zip(axes.get_yticklabels(), lines, strict=True):
-        label.set_weight("bold" if look is None else "normal")
+        label.set_fontweight("bold" if look is None else "normal")
     for place, (word, (_, look)) in enumerate(zip(words, lines, strict=True)):
         if word and look is not None and verdicts:
             axes.annotate(word, (1, place), (4, 0), xycoords=("axes fraction", "data"), textcoords="offset points",
@@ -122,7 +125,12 @@ def _interval(axes: Axes, place: int, mean: float, low: float, high: float, look
 
 def _arrow(axes: Axes, place: int, border: float, look: Look) -> None:
     marker = ">" if border > 0 else "<"
-    line = {"markerfacecolor": "white", "markeredgecolor": look.colour, "markeredgewidth": 1.2, "markersize": 7}
+    line: dict[str, Any] = {
+        "markerfacecolor": "white",
+        "markeredgecolor": look.colour,
+        "markeredgewidth": 1.2,
+        "markersize": 7,
+    }
     axes.plot([border], [place], marker=marker, linewidth=0, clip_on=False, zorder=4, **line)
 
 
@@ -137,8 +145,9 @@ def critical_difference(
     ranks = np.array([mean_ranks[strategy] for strategy in order])
     count, size, step = len(order), small(), small() * 1.9 / 72
     groups = cliques(ranks, cd)
-    side = min(widest([styles[s].name for s in order], size) + 0.3, 0.36 * width)
-    names = [wrapped(styles[s].name, side - 0.3, size) for s in order]
+    said = [styles[s].name + (f" ({mean_ranks[s]:.2f})" if width > ONE_COLUMN else "") for s in order]
+    side = min(widest(said, size) + 0.3, 0.36 * width)
+    names = [wrapped(name, side - 0.3, size) for name in said]
     top, bars = 0.62, 0.12 + 0.085 * len(groups)
     half = -(-count // 2)
     deep = max(name.count("\n") for name in names)
@@ -164,12 +173,10 @@ def critical_difference(
         axes.plot([at(ranks[i]), at(ranks[i]), end], [top, y, y], color=look.colour, linewidth=1.1, zorder=1)
         axes.plot([at(ranks[i])], [top], **look.line(linewidth=0), zorder=3, clip_on=False)
         axes.text(end + (-0.05 if left else 0.05), y, name, ha="right" if left else "left", va="center", fontsize=size)
-        axes.text(end + (0.05 if left else -0.05), y - 0.02, f"{ranks[i]:.2f}", ha="left" if left else "right",
-                  va="bottom", fontsize=size - 1 if size > 7 else 7, color=FAINT)  # fmt: skip
     return figure
 
 
-def _scale(axes: Axes, at, count: int, top: float, cd: float) -> None:
+def _scale(axes: Axes, at: Callable[[float], float], count: int, top: float, cd: float) -> None:
     """The line of ranks with its ticks, and the critical difference as a measure above it."""
     axes.plot([at(1), at(count)], [top, top], color=INK, linewidth=0.9)
     for rank in range(1, count + 1):

@@ -13,7 +13,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 from albench.report.lettering import breadth, widest, wrapped
 from albench.report.looks import FAINT, INK, TWO_COLUMNS, luminance, small
 
-# colour-blind-safe: blue for more, orange for less; one hue from pale to dark
+# colour-blind-safe: purple for more, orange for less; one hue from pale to dark
 MAPS = {"difference": "PuOr", "amount": "Blues", "ratio": "PuOr"}
 EMPTY = "#F0F0F0"
 BAR, GAP = 0.13, 0.42  # inches: the colour bar's breadth, and what lies between it and the map
@@ -58,7 +58,7 @@ def significance(
     difference, p_adjusted: square, strategies' names on both sides, NaN on the diagonal.
     """
     texts = difference.map(lambda v: f"{v:+.3f}".replace("-", "−") if np.isfinite(v) else "")
-    marks = (p_adjusted < alpha).map(lambda significant: "*" if significant else "")
+    marks = (difference.notna() & (p_adjusted < alpha)).map(lambda significant: "*" if significant else "")
     return heat_map(difference, texts, marks, label=label, rows="row minus column", width=width)
 
 
@@ -104,7 +104,7 @@ def _frame(
     names = [wrapped(str(name), 0.3 * width, size) for name in matrix.index]
     heads = [wrapped(str(name), 1.6, size) for name in matrix.columns]
     left = widest(names, size) + 0.12 + (line if rows else 0)
-    bar = 0.42 + widest(["−0.000"], size) + (line if label else 0)
+    bar = 0.42 + widest(["−0.000"], size) + (2 * line if label else 0)
     wide = min(0.95, (width - left - bar) / len(heads))
     flat = widest(heads, size) + 0.08 < wide  # else the names stand upright
     top = (max(h.count("\n") + 1 for h in heads) * line if flat else widest(heads, size)) + 0.12
@@ -143,11 +143,12 @@ def _bar(figure: Figure, axes: Axes, norm: Normalize, kind: str, label: str) -> 
     tall = min(max(box.height * height, 1.0), 2.4)
     place = (box.x1 + 0.14 / total, box.y1 - tall / height, BAR / total, tall / height)
     bar = figure.colorbar(ScalarMappable(norm, MAPS[kind]), cax=figure.add_axes(place))
-    bar.set_label(label, fontsize=small(), color=FAINT)
+    bar.set_label(wrapped(label, height, small()), fontsize=small(), color=FAINT)
     bar.outline.set_visible(False)
     bar.ax.grid(False)
     if kind == "ratio":
-        steps = [s for s in (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1, 2, 4, 8, 16) if norm.vmin <= s <= norm.vmax]
+        low, high = norm.vmin or 0.0, norm.vmax or np.inf
+        steps = [s for s in (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1, 2, 4, 8, 16) if low <= s <= high]
         bar.ax.yaxis.set_major_locator(FixedLocator(steps))
         bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}" if v >= 1 else f"1/{1 / v:g}"))
         bar.ax.yaxis.set_minor_locator(NullLocator())
@@ -177,5 +178,4 @@ def _write(
     for (row, column), text in np.ndenumerate(whole):
         if text:
             bright = not np.isfinite(values[row, column]) or luminance(tuple(shades[row, column])) > 0.3
-            weight = "bold" if added[row, column] else "normal"
-            axes.text(column, row, text, color=INK if bright else "white", weight=weight, **style)
+            axes.text(column, row, text, color=INK if bright else "white", **style)

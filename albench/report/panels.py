@@ -64,7 +64,7 @@ def scatter(table: pd.DataFrame, styles: dict[str, Look], width: float = TWO_COL
     floor = positive.min() if log else -np.inf
     for axes, strategy in zip(panels, shown, strict=True):
         look, mine = styles[strategy], table[table["strategy"] == strategy]
-        points = {"s": 9, "color": look.colour, "alpha": 0.4, "linewidth": 0, "rasterized": True}
+        points: dict[str, Any] = {"s": 9, "color": look.colour, "alpha": 0.4, "linewidth": 0, "rasterized": True}
         axes.scatter(mine["predicted"], mine["true"].clip(lower=floor), **points)
         axes.set_title(wrapped(look.name, across, small() + 1), loc="left")
         if log:
