@@ -151,7 +151,7 @@ def per_seed(results: pd.DataFrame) -> pd.DataFrame:
     table = ordered[keys].iloc[start].reset_index(drop=True)
     table["first"], table["labelled"], table["final"] = labelled[start], labelled[end], values[end]
     span = table["labelled"] - table["first"]
-    table["aubc"] = (np.add.reduceat(area, start) / span).where(finite & (span > 0))
+    table["aubc"] = pd.Series(np.add.reduceat(area, start)).div(span).where(finite & (span > 0))
     tasks = table.groupby(["task", "metric"])
     table["complete"] = finite & (table["first"] == tasks["first"].transform("min"))
     table["complete"] &= table["labelled"] == tasks["labelled"].transform("max")
