@@ -219,10 +219,10 @@ class TrialRun:
                 previous.release()
             if number + 1 == self.plan.stages:
                 if ("finished", number) not in records and ("selected", number) not in records:
-                    self._append({"kind": "finished", "stage": number, "diagnosis": self._diagnose(stage)})
+                    self._append({"kind": "finished", "stage": number, "diagnosis": self.diagnose(stage)})
                 return
             if ("selected", number) not in records:
-                records["selected", number] = self._select(stage, labelled)
+                records["selected", number] = self.select(stage, labelled)
                 self._append(records["selected", number])
             labelled = torch.cat([labelled, torch.tensor(records["selected", number]["indices"], dtype=torch.long)])
             previous = stage
@@ -230,7 +230,7 @@ class TrialRun:
     def _append(self, record: Record) -> None:
         self.store.append(self.trial, record)
 
-    def _select(self, stage: Stage, labelled: Tensor) -> Record:
+    def select(self, stage: Stage, labelled: Tensor) -> Record:
         """Observe the candidates, select, and say what the selection's predictor was worth."""
         strategy, number, setup = self.strategy(), stage.number, self.setup
         rows = candidates(setup, self.plan, number, labelled, strategy.whole_pool)
@@ -246,7 +246,7 @@ class TrialRun:
         seconds["diagnose"] = time.perf_counter() - clock
         if diagnosis is not None:
             clock = time.perf_counter()
-            record["diagnosis"] = {"candidates": self._worth(diagnosis, number)} | self._diagnose(stage)
+            record["diagnosis"] = {"candidates": self._worth(diagnosis, number)} | self.diagnose(stage)
             seconds["diagnose"] += time.perf_counter() - clock
         return record
 
@@ -305,7 +305,7 @@ class TrialRun:
         )
         return time_limit(60 * minutes, message, self.store.last_words(self.trial))
 
-    def _diagnose(self, stage: Stage) -> Record:
+    def diagnose(self, stage: Stage) -> Record:
         """What the strategy's score is worth as a predictor of the loss on the test set; {} where it has none."""
         strategy, test = self.strategy(), self.setup.data.test
         if not strategy.observes():

@@ -15,6 +15,9 @@ from albench.errors import AlbenchError, did_you_mean
 COMMANDS = {
     "run": ("albench.cli.run", "Run a suite: every task × strategy × seed, stage by stage; resumes what is there."),
     "report": ("albench.cli.report", "Write the page, figures and tables of one or several runs."),
+    "status": ("albench.cli.status", "Show what is done, running, failed and waiting, from any terminal."),
+    "doctor": ("albench.cli.doctor", "Check that a run folder is sound; set bad records aside with --repair."),
+    "verify": ("albench.cli.verify", "Repeat some finished stages and compare them with their records."),
     "list": ("albench.cli.list", "Show the tasks, strategies and suites there are."),
     "data": ("albench.cli.data", "List, check and fetch the data of tasks."),
     "check-strategy": ("albench.cli.check_strategy", "Check that a strategy keeps the contract, on every task."),
