@@ -40,7 +40,7 @@ def test_the_wheel_holds_every_module_suite_and_template(wheel):
     wanted = {
         str(name if name.parts[0] == "albench" else Path("albench") / name)
         for name in (path.relative_to(ROOT) for path in sources)
-        if name.suffix in {".py", ".toml", ".html", ".txt", ".typed"} and "__pycache__" not in name.parts
+        if name.suffix in {".py", ".toml", ".html", ".css", ".js", ".txt", ".typed"} and "__pycache__" not in name.parts
     }
     published = {f"albench/published/{path.name}" for path in (ROOT / "results" / "published").glob("*.csv")}
     assert (wanted | published) - inside == set()

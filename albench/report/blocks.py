@@ -1,9 +1,12 @@
 """What a report is made of: text, pictures, tables, checklists in sections. Page and Markdown show the same blocks."""
 
+import math
+import re
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from io import BytesIO
+from itertools import groupby
 from pathlib import Path
 from typing import Literal
 
@@ -15,6 +18,7 @@ from albench.report.charts import Chart
 from albench.report.looks import ONE_COLUMN, TWO_COLUMNS, style
 
 DPI = 200
+NUMBER = re.compile(r"[+−-]?(\d[\d,]*(\.\d+)?|\.\d+)(e[+-]?\d+)?")
 Drawn = Figure | Callable[[float], Figure]  # a figure, or what draws one of a width in inches
 
 
@@ -73,6 +77,23 @@ class Table:
     values: dict[tuple[int, int], float] = field(default_factory=dict)
     name: str | None = None
     tex: str | None = None  # its address, once `latex.save` has written it
+
+    @property
+    def files(self) -> dict[str, str]:
+        """Links to other forms of it, by what a reader calls them."""
+        return {"LaTeX": self.tex} if self.tex else {}
+
+    def value(self, row: int, column: int) -> float | None:
+        """The number that sorting uses: the one in `values`, or that which the cell begins with; None without one.
+
+        >>> [Table("", ["a", "b"], [["x", text]]).value(0, 1) for text in ("−1,200.5 ± 3", "–", "12 %", "digits", ".5")]
+        [-1200.5, None, 12.0, None, 0.5]
+        """
+        if (row, column) in self.values:
+            value = self.values[row, column]
+            return value if math.isfinite(value) else None
+        found = NUMBER.match(self.rows[row][column])
+        return float(found.group().replace("−", "-").replace(",", "")) if found else None
 
 
 @dataclass(frozen=True)
@@ -134,6 +155,10 @@ class Document:
     closing: str
     sections: list[Section]
     settings: str  # the resolved suites and sessions, JSON
+
+    def contents(self) -> list[tuple[str, list[Section]]]:
+        """Sections in order; neighbours of one group together, with its name."""
+        return [(group, list(sections)) for group, sections in groupby(self.sections, key=lambda s: s.group)]
 
 
 class Folder:

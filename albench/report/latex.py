@@ -1,0 +1,166 @@
+r"""Tables for papers: booktabs, the best in bold, marks explained in a note; compiles with pdfLaTeX as it is.
+
+The preamble needs \usepackage{booktabs}; a table is put in with \input{tables/NAME}.
+"""
+
+import re
+import unicodedata
+from dataclasses import replace
+from itertools import count
+
+from albench.report.blocks import Document, Folder, Section, Table
+
+SPECIAL = {
+    **{character: f"\\{character}" for character in "&%$#_{}"},
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    **{"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", "[": "{[}", "]": "{]}"},
+    **{'"': "''", "`": r"\textasciigrave{}"},  # \textquotedbl needs another font encoding
+    **{"±": r"$\pm$", "−": "$-$", "×": r"$\times$", "÷": r"$\div$", "≤": r"$\leq$", "≥": r"$\geq$", "≠": r"$\neq$"},
+    **{"·": r"$\cdot$", "°": r"$^\circ$", "²": "$^2$", "³": "$^3$", "¹": "$^1$", "→": r"$\to$", "∞": r"$\infty$"},
+    **{"–": "--", "—": "---", "…": r"\dots{}", "“": "``", "”": "''", "‘": "`", "’": "'", "•": r"\textbullet{}"},
+    **{"†": r"\dag{}", "‡": r"\ddag{}", "⚠": r"(!)", "✓": "yes", "ß": r"\ss{}", "ø": r"\o{}", "Ø": r"\O{}"},
+    **{"æ": r"\ae{}", "Æ": r"\AE{}", "œ": r"\oe{}", "Œ": r"\OE{}", "ł": r"\l{}", "Ł": r"\L{}", "ı": r"\i{}"},
+    **{"\u00a0": "~", "\u202f": r"\,", "\u2009": r"\,", "\u200b": "", "\u00ad": r"\-", "µ": r"$\mu$"},
+}
+ACCENTS = {
+    **{"\u0300": "`", "\u0301": "'", "\u0302": "^", "\u0303": "~", "\u0304": "=", "\u0306": "u", "\u0307": "."},
+    **{"\u0308": '"', "\u030a": "r", "\u030b": "H", "\u030c": "v", "\u0327": "c", "\u0323": "d"},
+}
+GREEK = dict(
+    zip(
+        "αβγδεζηθικλμνξπρστυφχψω",
+        [
+            "alpha",
+            "beta",
+            "gamma",
+            "delta",
+            "varepsilon",
+            "zeta",
+            "eta",
+            "theta",
+            "iota",
+            "kappa",
+            "lambda",
+            "mu",
+            "nu",
+            "xi",
+            "pi",
+            "rho",
+            "sigma",
+            "tau",
+            "upsilon",
+            "varphi",
+            "chi",
+            "psi",
+            "omega",
+        ],
+        strict=True,
+    )
+)
+GREEK |= dict(
+    zip("ΓΔΘΛΞΠΣΦΨΩ", ["Gamma", "Delta", "Theta", "Lambda", "Xi", "Pi", "Sigma", "Phi", "Psi", "Omega"], strict=True)
+)
+
+
+def save(document: Document, folder: Folder) -> Document:
+    """Write every table of a document as tables/NAME.tex; returns the document with the tables' addresses.
+
+    NAME is the table's own, that of its CSV, or made from section and title; a number tells those of one name apart.
+    """
+    taken: set[str] = set()
+
+    def written(table: Table, section: Section) -> Table:
+        stem = table.name or (table.data.removeprefix("tables/").removesuffix(".csv") if table.data else "")
+        stem = _slug(stem or f"{section.anchor}-{table.title}")
+        name = next(n for i in count(1) if (n := stem if i == 1 else f"{stem}-{i}") not in taken)
+        taken.add(name)
+        caption = f"{section.title}: {table.title}" if table.title else section.title
+        folder.text(f"tables/{name}.tex", render(table, name, caption))
+        return replace(table, tex=f"tables/{name}.tex")
+
+    sections = [
+        replace(section, blocks=[written(b, section) if isinstance(b, Table) else b for b in section.blocks])
+        for section in document.sections
+    ]
+    return replace(document, sections=sections)
+
+
+def render(table: Table, name: str, caption: str) -> str:
+    """A table environment, labelled tab:NAME; notes stand below the rule."""
+    headed = any(table.columns)
+    wide = max((len(row) for row in table.rows), default=len(table.columns))
+    if table.numeric:
+        layout = "l" + "r" * (wide - 1)
+    else:
+        rest = 0.65 / max(wide - 1, 1)
+        layout = "p{.94\\linewidth}" if wide == 1 else "p{.25\\linewidth}" + f"p{{{rest:.3f}\\linewidth}}" * (wide - 1)
+    body = [_row(row, table, r) for r, row in enumerate(table.rows)]
+    head = [" & ".join(escaped(column) for column in table.columns) + r" \\", r"\midrule"] if headed else []
+    said = " ".join(map(escaped, table.notes))
+    notes = [rf"\par\smallskip\begin{{minipage}}{{\linewidth}}\footnotesize {said}\end{{minipage}}"] if said else []
+    lines = [
+        r"% needs \usepackage{booktabs}",
+        r"\begin{table}[tbp]",
+        r"\centering\small",
+        rf"\caption{{{escaped(caption)}}}",
+        rf"\label{{tab:{name}}}",
+        rf"\begin{{tabular}}{{@{{}}{layout}@{{}}}}",
+        r"\toprule",
+        *head,
+        *body,
+        r"\bottomrule",
+        r"\end{tabular}",
+        *notes,
+        r"\end{table}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _row(row: list[str], table: Table, number: int) -> str:
+    cells = []
+    for column, text in enumerate(row):
+        cell = escaped(text)
+        if (number, column) in table.strong:
+            cell = rf"\textbf{{{_bold_math(cell)}}}"
+        mark = table.marks.get((number, column))
+        cells.append(cell + (rf"\textsuperscript{{{escaped(mark)}}}" if mark else ""))
+    return " & ".join(cells) + r" \\"
+
+
+def _bold_math(text: str) -> str:
+    """Within \\textbf, signs set as mathematics would stay light."""
+    return re.sub(r"\$([^$]*)\$", r"{\\boldmath$\1$}", text)
+
+
+def escaped(text: str) -> str:
+    r"""Text that LaTeX sets as it is.
+
+    >>> print(escaped("50 % of a_b & Müller: −0.1 ± 0.2"))
+    50 \% of a\_b \& M{\"u}ller: $-$0.1 $\pm$ 0.2
+    """
+    return "".join(_character(character) for character in unicodedata.normalize("NFC", " ".join(text.split(" "))))
+
+
+def _character(character: str) -> str:
+    if character in SPECIAL:
+        return SPECIAL[character]
+    if character.isspace():
+        return " "
+    if " " <= character <= "~":
+        return character
+    if character in GREEK:
+        return f"$\\{GREEK[character]}$"
+    base, *accents = unicodedata.normalize("NFD", character)
+    if base.isascii() and base.isalpha() and len(accents) == 1 and accents[0] in ACCENTS:
+        accent = ACCENTS[accents[0]]
+        return f"{{\\{accent}{{{base}}}}}" if accent.isalpha() else f"{{\\{accent}{base}}}"
+    if unicodedata.category(character).startswith("C") or unicodedata.combining(character):
+        return ""
+    # other scripts need XeLaTeX or LuaLaTeX and a font; pdfLaTeX gets the number of the character
+    return f"\\ifdefined\\Umathchar {character}\\else U+{ord(character):04X}\\fi{{}}"
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9.+@-]+", "-", text).strip("-") or "table"
