@@ -6,6 +6,7 @@ apart from the joint training.
 
 import csv
 import json
+import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -17,6 +18,7 @@ from albench.errors import AlbenchError, did_you_mean
 from albench.strategy import PoolView, Strategy
 
 THIS_RUN = "this run"
+_NUMBER = re.compile(r"[0-9]{1,12}")
 COLUMNS = ("task", "strategy", "seed", "stage", "order", "index")
 
 
@@ -51,8 +53,11 @@ class Replay(Strategy):
         manifest = (self.source if self.source.is_dir() else self.source.parent) / "manifest.json"
         if not manifest.is_file():
             return False
-        strategies = json.loads(manifest.read_text(encoding="utf-8")).get("strategies", {})
-        return any(facts["cheats"] for name, facts in strategies.items() if self.strategy in (None, name))
+        try:
+            strategies = json.loads(manifest.read_text(encoding="utf-8"))["strategies"]
+            return any(facts["cheats"] for name, facts in strategies.items() if self.strategy in (None, name))
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise AlbenchError(f"replay: {manifest} is damaged ({error!r}); does its run tell of a cheat?") from error
 
     def select(self, pool: PoolView, k: int, rng: torch.Generator) -> Tensor:
         if pool.followed is not None:
@@ -116,16 +121,18 @@ def _positions(pool: PoolView, picks: list[int], source: object) -> Tensor:
 
 def _read(file: Path) -> list[dict[str, str]]:
     try:
-        with file.open(newline="") as lines:
+        with file.open(newline="", encoding="utf-8") as lines:
             reader = csv.DictReader(lines)
             rows = list(reader)
     except OSError as error:
         raise AlbenchError(f"replay: {file} cannot be read: {error.strerror}") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise AlbenchError(f"replay: {file} is no CSV ({error})") from error
     lacking = [column for column in COLUMNS if column not in (reader.fieldnames or [])]
     if lacking:
         raise AlbenchError(f"replay: {file} has no column {lacking[0]!r}; it needs {', '.join(COLUMNS)}")
     for line, row in enumerate(rows, start=2):
-        if not all((row[c] or "").isdigit() for c in ("stage", "order", "index")):
+        if not all(_NUMBER.fullmatch(row[c] or "") for c in ("stage", "order", "index")):
             raise AlbenchError(f"replay: {file}, line {line}: stage, order and index must be whole numbers")
     if not rows:
         raise AlbenchError(f"replay: {file} holds no selections")

@@ -1,5 +1,6 @@
 """PASCAL VOC annotations: one XML file an image, read strictly and cleaned with a note."""
 
+import re
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import NamedTuple
@@ -10,6 +11,9 @@ VOC_CLASSES = (
     *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
     *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
 )  # the official order
+
+
+_NUMBER = re.compile(r"\s*[0-9]{1,9}\s*")
 
 
 class Thing(NamedTuple):
@@ -35,9 +39,9 @@ def read(file: Path) -> tuple[list[Thing], tuple[int, int] | None]:
     """
     try:
         root = ElementTree.fromstring(file.read_bytes(), ElementTree.XMLParser(target=_NoDocumentType()))
-    except FileNotFoundError as error:
-        raise AlbenchError(f"no annotation {file}") from error
-    except ElementTree.ParseError as error:
+    except OSError as error:
+        raise AlbenchError(f"annotation {file} cannot be read: {error.strerror}") from error
+    except (ElementTree.ParseError, LookupError, ValueError) as error:  # an unknown encoding is one of the others
         raise AlbenchError(f"{file} is not well-formed XML: {error}") from error
     except AlbenchError as error:
         raise AlbenchError(f"{file} {error}") from error
@@ -46,7 +50,7 @@ def read(file: Path) -> tuple[list[Thing], tuple[int, int] | None]:
     except (TypeError, ValueError) as error:
         raise AlbenchError(f"{file}: an object lacks its name or a corner of its box, or it is no number") from error
     stated = [root.findtext(f"size/{side}") or "" for side in ("height", "width")]
-    size = (int(stated[0]), int(stated[1])) if all(s.strip().isdigit() for s in stated) else None
+    size = (int(stated[0]), int(stated[1])) if all(_NUMBER.fullmatch(s) for s in stated) else None
     return things, size
 
 

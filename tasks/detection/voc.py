@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 from torch import nn
 
 from albench.cache import cached, listing
+from albench.datafiles import below, opened_image, require_inside
 from albench.errors import AlbenchError, did_you_mean
 from albench.recipe import Recipe
 from albench.samples import Data, Samples
@@ -112,7 +113,7 @@ class PascalVoc(Detection):
         """Read all images and annotations, or the cache of them; see Data.notes for the dirt that was survived."""
         if root is None:
             raise AlbenchError(f"{self.folder} lies in your data folder: give --data-root")
-        home = Path(root) / self.folder
+        home = below(Path(root), self.folder, "folder")
         if not home.is_dir():
             raise AlbenchError(f"no folder {home}; `albench data prepare` says how to get it, or set `folder`")
         pool, test = self._entries(home, self.pool_split), self._entries(home, self.test_split)
@@ -128,8 +129,8 @@ class PascalVoc(Detection):
         """The images of one or more splits, in order; a missing file of any kind is an AlbenchError."""
         found: dict[Path, Entry] = {}
         for part in splits.split("+"):
-            below, _, split = part.strip().rpartition("/")
-            folder = home / below
+            place, _, split = part.strip().rpartition("/")
+            folder = below(home, place, "split")
             names = _names(folder / "ImageSets" / "Main", split)
             images = {p.stem: p for p in (folder / "JPEGImages").glob("*") if p.suffix.lower() in SUFFIXES}
             for name in names:
@@ -138,6 +139,8 @@ class PascalVoc(Detection):
                 annotation = folder / "Annotations" / f"{name}.xml"
                 if not annotation.is_file():
                     raise AlbenchError(f"no annotation {annotation}, which split {split!r} needs")
+                for file in (images[name], annotation):
+                    require_inside(file, home, file.parent)
                 found[images[name]] = Entry(images[name].name, images[name], annotation)
         return list(found.values())
 
@@ -145,8 +148,8 @@ class PascalVoc(Detection):
         """VOC 2007 and 2012 through torchvision, unless they are there. Anything else is to be put there by hand."""
         for splits in (self.pool_split, self.test_split):
             for part in splits.split("+"):
-                below, _, split = part.strip().rpartition("/")
-                home = root / self.folder / below
+                place, _, split = part.strip().rpartition("/")
+                home = below(below(root, self.folder, "folder"), place, "split")
                 if not _unpacked(home, split):
                     _download(home, split)
 
@@ -160,7 +163,10 @@ def _names(folder: Path, split: str) -> list[str]:
     if not file.is_file():
         there = sorted(p.stem for p in folder.glob("*.txt"))
         raise AlbenchError(f"no split {split!r}: {file} is missing.{did_you_mean(split, there)}")
-    names = [line.split()[0] for line in file.read_text().splitlines() if line.strip()]
+    try:
+        names = [line.split()[0] for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except UnicodeDecodeError as error:
+        raise AlbenchError(f"split {file} is no text ({error.reason} at byte {error.start})") from error
     if not names:
         raise AlbenchError(f"split {file} names no image")
     return names
@@ -222,15 +228,10 @@ class Loaded(NamedTuple):
 
 def _load(entry: Entry, side: int) -> Loaded:
     things, stated = read(entry.annotation)
-    try:
-        with Image.open(entry.image) as file:
-            width, height = file.size
-            file.draft("RGB", (side, side))  # a JPEG is decoded at 1/2, 1/4 … where that is still large enough
-            square = file.convert("RGB").resize((side, side), Image.Resampling.BILINEAR)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise AlbenchError(
-            f"cannot read image {entry.image}: {error}; fetch it again or take it off its split"
-        ) from error
+    with opened_image(entry.image) as file:
+        width, height = file.size
+        file.draft("RGB", (side, side))  # a JPEG is decoded at 1/2, 1/4 … where that is still large enough
+        square = file.convert("RGB").resize((side, side), Image.Resampling.BILINEAR)
     things, notes = clean(things, height, width, entry.name)
     if stated not in (None, (0, 0), (height, width)):
         said = f"{stated[1]} × {stated[0]}" if stated else ""

@@ -14,8 +14,10 @@ import torch
 from PIL import Image
 from pydantic import Field
 from scipy.io import loadmat, savemat
+from scipy.io.matlab import matfile_version
 
 from albench.cache import cached, listing
+from albench.datafiles import below, opened_image, require_inside
 from albench.errors import AlbenchError
 from albench.recipe import Recipe
 from albench.samples import Data, Samples
@@ -56,13 +58,15 @@ class LeedsSports(Pose):
         """
         folder = self._found(root)
         files = sorted(f for f in (folder / "images").iterdir() if f.suffix.lower() in {".jpg", ".jpeg", ".png"})
+        for file in (folder / "joints.mat", *files):
+            require_inside(file, folder, folder / "images")
         key = ("lsp", 1, self.size, self.margin, self.test, listing([folder / "joints.mat", *files]))
         return cached(key, lambda: self._built(folder, files))
 
     def _found(self, root: Path | None) -> Path:
         if root is None:
             raise AlbenchError(f"lsp reads its images from the data root; set one that holds {self.folder}/")
-        for folder in (root / self.folder, root):
+        for folder in (below(root, self.folder, "folder"), root):
             if (folder / "joints.mat").is_file() and (folder / "images").is_dir():
                 return folder
         folder = root / self.folder
@@ -107,11 +111,8 @@ class LeedsSports(Pose):
         self, file: Path, joints: np.ndarray, visible: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]:
         """The stored crop [S, S, 3], joints in its pixels, which of them are annotated, and what was odd."""
-        try:
-            with Image.open(file) as opened:
-                image = opened.convert("RGB")
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise AlbenchError(f"{file} cannot be read ({error}); fetch it again") from error
+        with opened_image(file) as opened:
+            image = opened.convert("RGB")
         visible, notes = checked(joints, visible, image.size)
         if visible.sum() < 2:
             return np.zeros((self.stored, self.stored, 3), np.uint8), np.zeros_like(joints), visible, notes
@@ -159,7 +160,9 @@ def read_joints(file: Path) -> tuple[np.ndarray, np.ndarray, bool]:
         AlbenchError: the file cannot be read or is neither.
     """
     try:
-        table = np.asarray(loadmat(file)["joints"], np.float64)
+        if matfile_version(str(file), appendmat=False)[0] != 1:
+            raise ValueError("it is no MATLAB 5 file")
+        table = np.asarray(loadmat(str(file), appendmat=False, variable_names=["joints"])["joints"], np.float64)
     except KeyError as error:
         raise AlbenchError(f"{file} holds no array named 'joints'") from error
     except Exception as error:  # scipy raises whatever a torn file makes it trip over

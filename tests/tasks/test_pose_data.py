@@ -163,7 +163,7 @@ def test_a_damaged_image_is_named(tmp_path, damage):
     folder = written(tmp_path, lspet())
     file = folder / "images" / "im00005.jpg"
     file.write_bytes(damage(file.read_bytes()))
-    with pytest.raises(AlbenchError, match=r"im00005\.jpg cannot be read"):
+    with pytest.raises(AlbenchError, match=r"cannot read image .*im00005\.jpg"):
         LeedsSports().load(folder)
 
 
