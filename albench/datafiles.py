@@ -10,7 +10,7 @@ from PIL import Image
 from albench.errors import AlbenchError
 
 MOST_PIXELS = 100_000_000  # that an image may declare: some 400 MB decoded, in each of a few threads
-FORMATS = ("JPEG", "MPO", "PNG")  # no others: Pillow would start Ghostscript for a PostScript file named .jpg
+FORMATS = ("JPEG", "PNG")  # no others: Pillow would start Ghostscript for a PostScript file named .jpg
 
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # the limit here is an error
 
