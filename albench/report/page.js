@@ -109,7 +109,7 @@ class Chart {
     const width = Math.max(240, this.svg.clientWidth || this.box.clientWidth), height = Math.round(Math.min(430, Math.max(260, 0.56 * width)));
     this.drawnAt = this.box.clientWidth;
     const range = this.range = this.view || this.extent();
-    const ticks = steps(range.y0, range.y1, height / 60);
+    const ticks = steps(range.y0, range.y1, height / 50);
     const left = 30 + 7 * Math.max(...ticks.map(([, text]) => text.length));
     const area = this.area = { x0: left, x1: width - 12, y0: 8, y1: height - 44 };
     this.x = (v) => area.x0 + (v - range.x0) / (range.x1 - range.x0) * (area.x1 - area.x0);
@@ -121,8 +121,8 @@ class Chart {
     const clip = `plot-${this.number}`;
     make("rect", { x: area.x0, y: area.y0 - 6, width: area.x1 - area.x0 + 6, height: area.y1 - area.y0 + 6 }, make("clipPath", { id: clip }, this.svg));
     const plot = make("g", { "clip-path": `url(#${clip})` }, this.svg);
-    for (const line of this.spec.lines) this.across(line, plot);
     for (const series of this.shown) this.curve(series, plot);
+    for (const line of this.spec.lines) this.across(line, plot);
     this.guide = make("line", { class: "guide", y1: area.y0, y2: area.y1, visibility: "hidden" }, this.svg);
     if (this.at !== null) this.show(this.at);
   }
@@ -153,7 +153,10 @@ class Chart {
   across(line, parent) {
     const { x0, x1, y0 } = this.area, y = this.y(line.value);
     make("line", { class: "across", x1: x0, x2: x1, y1: y, y2: y }, parent);
-    make("text", { x: x0 + 6, y: y - 5 < y0 + 8 ? y + 14 : y - 5 }, parent, line.label);
+    // its label stands at the end where the curves are farther away
+    const away = (end) => Math.min(...this.shown.map((s) => Math.abs(s.mean[end ? s.mean.length - 1 : 0] - line.value)));
+    const right = away(true) > away(false), place = { y: y - 5 < y0 + 8 ? y + 14 : y - 5, class: "said" };
+    make("text", right ? { ...place, x: x1 - 6, "text-anchor": "end" } : { ...place, x: x0 + 6 }, parent, line.label);
   }
 
   curve(series, parent) {
@@ -253,11 +256,13 @@ class Chart {
     }
     this.tip.replaceChildren(table);
     this.tip.hidden = false;
-    const offset = this.svg.offsetLeft + x, room = this.box.clientWidth, wide = this.tip.offsetWidth;
-    const left = offset < room / 2 ? offset + 14 : offset - wide - 14;
+    const svg = this.svg.getBoundingClientRect(), box = this.box.getBoundingClientRect();
+    const across = svg.left - box.left, down = svg.top - box.top, room = this.box.clientWidth, wide = this.tip.offsetWidth;
+    const left = x < room / 2 ? across + x + 14 : across + x - wide - 14;
     this.tip.style.left = `${Math.max(4, Math.min(left, room - wide - 4))}px`;
-    const above = this.svg.offsetTop + this.area.y1 - this.tip.offsetHeight - 8;
-    this.tip.style.top = `${Math.max(this.svg.offsetTop + 8, room < 520 ? above : this.svg.offsetTop + 12)}px`;
+    // on a phone it would cover the curves: as low as the axis allows
+    const low = room < 520 ? this.area.y1 - this.tip.offsetHeight - 8 : 12;
+    this.tip.style.top = `${down + Math.max(8, low)}px`;
   }
 
   hide() {
