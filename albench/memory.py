@@ -1,20 +1,28 @@
 """Memory: the peak of a piece of work, and what to do when it is not enough."""
 
+import contextlib
 import gc
 import resource
 import sys
+from pathlib import Path
 
 import torch
 
 
 def reset_peak_memory(device: torch.device) -> None:
-    """Start counting anew, where the device can."""
+    """Start counting anew, where the device can (CUDA, and the CPU on Linux)."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
+        return
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")  # "reset the peak resident set size", see proc(5)
 
 
 def peak_memory(device: torch.device) -> int:
-    """Bytes: on CUDA the most that was allocated since the reset; on a CPU the process's largest resident size."""
+    """Bytes: on CUDA the most that was allocated since the reset; on a CPU the process's largest resident size.
+
+    That of a process holds everything: libraries, data, and what ran in it before, if the system cannot reset it.
+    """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     unit = 1 if sys.platform == "darwin" else 1024

@@ -14,6 +14,7 @@ from albench.errors import AlbenchError, did_you_mean
 # name → (module, what `albench --help` says). The text lives here because importing a command may import torch.
 COMMANDS = {
     "run": ("albench.cli.run", "Run a suite: every task × strategy × seed, stage by stage; resumes what is there."),
+    "tune": ("albench.cli.tune", "Choose a recipe on random selection's first labels alone."),
     "report": ("albench.cli.report", "Write the page, figures and tables of one or several runs."),
     "status": ("albench.cli.status", "Show what is done, running, failed and waiting, from any terminal."),
     "doctor": ("albench.cli.doctor", "Check that a run folder is sound; set bad records aside with --repair."),

@@ -1,0 +1,97 @@
+"""Tuning that a comparison can bear: on random selection alone, at the start budget, its validation labels counted.
+
+Candidates are compared on the first K labels that random selection gives (those of stage 0): a part of them is held
+out to measure on, so that nothing beyond the start budget is ever looked at, neither the test set nor another label.
+Seeds are the trials' from 100 on, which no suite uses.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import product
+
+import pandas as pd
+import torch
+
+from albench import training
+from albench.cycle import initial_set
+from albench.devices import pick_device
+from albench.errors import AlbenchError
+from albench.seeds import generator
+from albench.store import CEILING, Trial
+from albench.suite import resolve
+from albench.suite_file import parse_setting
+from albench.worker import Run, trial_run
+
+FIRST_SEED = 100
+
+
+def combinations(tries: list[str]) -> Iterator[tuple[str, ...]]:
+    """Every combination of settings from lists of values.
+
+    >>> list(combinations(["recipe.learning_rate=[0.1, 0.3]", "recipe.schedule=['cosine']"]))
+    [('recipe.learning_rate=0.1', 'recipe.schedule="cosine"'), ('recipe.learning_rate=0.3', 'recipe.schedule="cosine"')]
+
+    Raises:
+        AlbenchError: a setting whose value is no list.
+    """
+    choices = []
+    for setting in tries:
+        key, values = parse_setting(setting)
+        if not isinstance(values, list) or not values:
+            raise AlbenchError(f"--try {setting!r}: give a list of values, for example recipe.learning_rate=[0.03,0.1]")
+        choices.append([f"{'.'.join(key)}={json.dumps(value)}" for value in values])
+    return product(*choices)
+
+
+def tune(
+    planned: Callable[[tuple[str, ...]], Run], task: str, tries: list[str], seeds: int = 3, holdout: float = 0.2
+) -> pd.DataFrame:
+    """Train every combination on the first labels less the held-out share, and measure it on that share.
+
+    planned: settings → the run with them (its strategies play no part). Returns one row a combination and seed, in
+    order: settings (text), seed, labels (those that were looked at), value (of the task's metric; higher is better).
+
+    Raises:
+        AlbenchError: a wrong setting, no such task in the suite, or a share that leaves nothing to train or measure on.
+    """
+    rows = []
+    for settings in combinations(tries):
+        run = planned(settings)
+        run = replace(run, suite=resolve(run.suite), device=pick_device(run.device))
+        if task not in run.suite.tasks:
+            raise AlbenchError(f"the suite has no task {task!r}; it has: {', '.join(run.suite.tasks)}")
+        for seed in range(FIRST_SEED, FIRST_SEED + seeds):
+            labels, value = _measured(run, task, seed, holdout)
+            rows.append((", ".join(settings), seed, labels, value))
+    return pd.DataFrame(rows, columns=["settings", "seed", "labels", "value"])
+
+
+def _measured(run: Run, task: str, seed: int, holdout: float) -> tuple[int, float]:
+    setup = trial_run(run, Trial(task, CEILING, seed), "").setup  # plainly trained, without any companion
+    first = initial_set(setup, run.plan(task))
+    first = first[torch.randperm(len(first), generator=generator(*setup.axes, "tuning"))]
+    held = round(holdout * len(first))
+    if not 0 < held < len(first) - 1:
+        raise AlbenchError(f"--holdout {holdout}: of {len(first)} labels it leaves nothing to measure or to train on")
+    torch.set_num_threads(run.suite.numerics.threads)
+    fitted, _ = training.fit(setup, 0, first[held:])
+    with torch.inference_mode():
+        passes = training.passes(setup, fitted.model, setup.data.pool, first[:held])
+        metrics, _ = setup.task.measure(passes, setup.data.classes)
+    return len(first), metrics[setup.task.metric]
+
+
+def ranked(table: pd.DataFrame) -> pd.DataFrame:
+    """Mean and standard deviation over seeds of each combination, best mean first: settings, mean, std, seeds."""
+    grouped = table.groupby("settings", sort=False)["value"].agg(["mean", "std", "count"]).reset_index()
+    return grouped.rename(columns={"count": "seeds"}).sort_values("mean", ascending=False, kind="stable")
+
+
+def sentence(table: pd.DataFrame, holdout: float) -> str:
+    """What a suite's `tuning` key should say of it."""
+    best, seeds, labels = ranked(table).iloc[0], table["seed"], table["labels"].iloc[0]
+    return (
+        f"{best['settings']}: best of {table['settings'].nunique()} combinations on random's first {labels} labels, "
+        f"{holdout:.0%} of them held out to measure on, seeds {seeds.min()}-{seeds.max()}."
+    ).replace('"', "'")  # it stands in a TOML string
