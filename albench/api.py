@@ -7,12 +7,14 @@ from typing import Any
 from rich.console import Console
 
 from albench import manifest, registry, tables
+from albench.backends import Options
 from albench.cycle import Limits
 from albench.errors import AlbenchError
 from albench.estimate import Estimate
 from albench.estimate import estimate as estimates
-from albench.execute import Outcome, Run, execute
+from albench.execute import execute
 from albench.suite import chosen, read
+from albench.worker import Outcome, Run
 
 
 def run(
@@ -29,6 +31,10 @@ def run(
     plugins: list[str | Path] | None = None,
     settings: list[str] | None = None,
     checkpoint_minutes: float = Limits.checkpoint_minutes,
+    backend: str = "loky",
+    scheduler: str | None = None,
+    slurm: dict[str, str] | None = None,
+    trials_per_gpu: int = 1,
     console: Console | None = None,
 ) -> tuple[Path, list[Outcome]]:
     """Run a suite (a bundled name or a TOML file), or carry an interrupted one on; see `albench run --help`.
@@ -39,7 +45,7 @@ def run(
     Raises:
         AlbenchError: wrong names, settings or data, before anything runs.
     """
-    what = _planned(
+    what = planned(
         suite,
         tasks=tasks,
         strategies=strategies,
@@ -52,7 +58,8 @@ def run(
         settings=settings,
     )
     what = replace(what, checkpoint_minutes=checkpoint_minutes)
-    failed = execute(what, jobs, manifest.command_line(), console or Console(stderr=True))
+    options = Options(backend, jobs, scheduler, slurm or {}, trials_per_gpu)
+    failed = execute(what, options, manifest.command_line(), console or Console(stderr=True))
     return what.folder, failed
 
 
@@ -64,10 +71,10 @@ def estimate(suite: str | Path, **options: Any) -> list[Estimate]:
     Raises:
         AlbenchError: what would stop the run before anything starts.
     """
-    return estimates(_planned(suite, **options))
+    return estimates(planned(suite, **options))
 
 
-def _planned(
+def planned(
     suite: str | Path,
     *,
     tasks: list[str] | None = None,
@@ -80,7 +87,7 @@ def _planned(
     plugins: list[str | Path] | None = None,
     settings: list[str] | None = None,
 ) -> Run:
-    """What the options ask for, the plug-ins loaded."""
+    """What the options ask for, the plug-ins loaded; nothing is resolved yet."""
     files = [Path(p) for p in plugins or []]
     for plugin in files:
         registry.load_plugin(plugin)

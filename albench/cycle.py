@@ -198,8 +198,8 @@ class TrialRun:
     progress: Progress = silent
     limits: Limits = Limits()
 
-    def run(self) -> None:
-        """Take the trial through its stages, from wherever its records end.
+    def run(self, one_stage: bool = False) -> None:
+        """Take the trial through its stages, from wherever its records end; `one_stage`: no further than one more.
 
         Raises:
             AlbenchError: training or the strategy failed; what was recorded stays.
@@ -224,6 +224,8 @@ class TrialRun:
             if ("selected", number) not in records:
                 records["selected", number] = self.select(stage, labelled)
                 self._append(records["selected", number])
+                if one_stage:
+                    return
             labelled = torch.cat([labelled, torch.tensor(records["selected", number]["indices"], dtype=torch.long)])
             previous = stage
 

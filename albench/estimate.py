@@ -9,13 +9,14 @@ from rich.table import Table
 
 from albench import manifest, training
 from albench.cycle import Plan, initial_set
-from albench.execute import Run, default_jobs, pick_device, trial_run
+from albench.devices import default_jobs, pick_device
 from albench.memory import peak_memory, reset_peak_memory
 from albench.observing import observe
 from albench.store import CEILING, Trial
 from albench.strategy import Strategy
 from albench.suite import resolve
 from albench.training import Setup
+from albench.worker import Run, trial_run
 
 ENOUGH = 3.0  # seconds that one measurement should take; big networks take a few steps whatever they cost
 STEPS = (3, 60)  # fewest and most training steps measured; the first warms up
@@ -102,7 +103,7 @@ def _task(run: Run, label: str) -> Estimate:
         observe=suite.seeds * sum(seen),
         memory=peak_memory(whole.device),
         disk=round(kept + sum(test * cost.outcomes for cost, _ in trainings)),
-        jobs=default_jobs(run),
+        jobs=default_jobs(run.device, suite.numerics.threads),
     )
 
 
@@ -198,7 +199,7 @@ def table(estimates: list[Estimate], jobs: int) -> Table:
         ("trials", lambda e: f"{e.trials:,}"),
         ("trainings (shared ones once)", lambda e: f"{e.trainings:,}"),
         ("training steps", lambda e: f"{e.steps:,}"),
-        ("a training step", lambda e: f"{1000 * e.step:,.3g} ms"),
+        ("a training step", lambda e: f"{1000 * e.step:.3g} ms" if e.step < 1 else f"{e.step:.3g} s"),
         ("training", lambda e: clock(e.train)),
         ("evaluation", lambda e: clock(e.evaluate)),
         ("observing and diagnosing", lambda e: clock(e.observe)),

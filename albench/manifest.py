@@ -155,8 +155,8 @@ def other_versions(before: Record) -> list[str]:
 
 
 def gpu_name(device: str) -> str | None:
-    """The GPU's model; None on a CPU."""
-    return torch.cuda.get_device_name(device) if device != "cpu" else None
+    """The GPU's model; None on a CPU, and where only the workers have one."""
+    return torch.cuda.get_device_name(device) if device != "cpu" and torch.cuda.is_available() else None
 
 
 def _cpu() -> str:

@@ -110,10 +110,11 @@ register_strategy = strategies.register
 register_companion = companions.register
 
 
-def load_plugin(file: str | Path) -> list[str]:
+def load_plugin(file: str | Path, known_as: Path | None = None) -> list[str]:
     """Run a user's Python file, so that what it registers can be named; returns the names of its strategies.
 
-    A plug-in runs code: it is loaded only when the user names it. Loading the same file twice is harmless.
+    A plug-in runs code: it is loaded only when the user names it. Loading the same file twice is harmless. `known_as`:
+    where it lies on the machine that began the run, since the path is a part of its classes' names.
 
     Raises:
         AlbenchError: the file is not there, or does not run.
@@ -121,7 +122,7 @@ def load_plugin(file: str | Path) -> list[str]:
     path = Path(file).resolve()
     if not path.is_file():
         raise AlbenchError(f"plug-in {str(file)!r}: there is no such file")
-    name = "albench_plugin_" + hashlib.blake2b(str(path).encode(), digest_size=6).hexdigest()
+    name = "albench_plugin_" + hashlib.blake2b(str(known_as or path).encode(), digest_size=6).hexdigest()
     if name not in sys.modules:
         spec = importlib.util.spec_from_file_location(name, path)
         if spec is None or spec.loader is None:

@@ -19,9 +19,9 @@ from albench import manifest, registry
 from albench.cycle import Progress, Stage, TrialRun, initial_set
 from albench.doctor.expected import Expectations
 from albench.errors import AlbenchError
-from albench.execute import Run, trial_run
 from albench.samples import Data
 from albench.store import CEILING, Record, Store, Trial
+from albench.worker import Run, trial_run
 
 # What may change the last bits of a training, and with them all that follows.
 CIRCUMSTANCES = ("cpu", "device", "gpu", "albench", "torch", "torchvision", "numpy", "scipy", "scikit-learn")

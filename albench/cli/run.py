@@ -17,7 +17,17 @@ def _names(_context: click.Context, _parameter: click.Parameter, value: str | No
 @click.option("--seeds", type=click.IntRange(1), help="Trials per task and strategy.")
 @click.option("--stages", type=click.IntRange(1), help="Stages per trial.")
 @click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:i]")
-@click.option("--jobs", type=click.IntRange(1), help="Trials at once. Default: the cores on a CPU, one on a GPU.")
+@click.option("--jobs", type=click.IntRange(1), help="Trials at once. Default: one a core, one a GPU, or the cluster.")
+@click.option(
+    "--backend",
+    type=click.Choice(["loky", "dask", "ray", "slurm"]),
+    default="loky",
+    show_default=True,
+    help="What runs the trials: processes of this machine, Dask, Ray, or Slurm.",
+)
+@click.option("--scheduler", metavar="ADDRESS", help="A Dask or Ray cluster that runs; else one is started here.")
+@click.option("--slurm", multiple=True, metavar="key=value", help="For Slurm: partition=gpu, timeout_min=600 …")
+@click.option("--trials-per-gpu", type=click.IntRange(1), default=1, show_default=True, help="Trials sharing a GPU.")
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder. Default: results/<suite name>.")
 @click.option("--data-root", type=click.Path(path_type=Path), help="The folder that holds your data sets.")
 @click.option(
@@ -37,6 +47,7 @@ def command(
     suite: str,
     plugins: tuple[Path, ...],
     settings: tuple[str, ...],
+    slurm: tuple[str, ...],
     report: bool,
     estimate: bool,
     **options: Any,
@@ -46,16 +57,20 @@ def command(
     An existing run folder is carried on: what is finished is kept, an interrupted stage is trained again. It may grow
     by tasks, strategies, seeds and stages.
 
-    Exit codes: 0 all trials finished, 1 some failed, 2 wrong input, 130 interrupted.
+    Exit codes: 0 all trials finished, 1 some failed, 2 wrong input, 130 interrupted (129 terminal closed,
+    143 killed).
     """
     from rich.console import Console
 
     from albench import api
+    from albench.backends import parameters
 
+    options["slurm"] = parameters(slurm)
     console = Console(stderr=True)
     if estimate:
         _estimate(suite, plugins=list(plugins), settings=list(settings), **options)
         return
+    _stop_when_told()
     try:
         folder, failed = api.run(suite, plugins=list(plugins), settings=list(settings), console=console, **options)
     except KeyboardInterrupt:
@@ -70,6 +85,19 @@ def command(
             click.echo(f"  {outcome.trial}: {outcome.error}", err=True)
         click.echo(f"Tracebacks: {folder / 'failures'}. The same command tries them again.", err=True)
         context.exit(1)
+
+
+def _stop_when_told() -> None:
+    """A closed terminal or a `kill` ends the run as Ctrl-C does: workers ended, tables written."""
+    import signal
+
+    def stop(number: int, frame: object) -> None:
+        signal.signal(number, signal.SIG_IGN)  # once is enough
+        raise SystemExit(128 + number)
+
+    for name in ("SIGHUP", "SIGTERM"):
+        if (number := getattr(signal, name, None)) is not None and signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, stop)  # under nohup it stays ignored
 
 
 def _estimate(suite: str, jobs: int | None, device: str, **options: Any) -> None:

@@ -33,7 +33,7 @@ def command(
     from rich.console import Console
     from rich.progress import Progress
 
-    from albench.execute import pick_device
+    from albench.devices import pick_device
     from albench.registry import load_plugin
     from albench.verify import Verification
 

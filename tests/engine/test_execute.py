@@ -174,12 +174,12 @@ def test_other_data_on_the_same_folder_are_refused(run, tmp_path, monkeypatch):
         return data
 
     monkeypatch.setattr(Digits, "load", changed)
-    from albench.execute import _data_on
+    from albench.worker import data_on
 
-    _data_on.cache_clear()
+    data_on.cache_clear()
     with pytest.raises(AlbenchError, match="the data are not those this run was made with"):
         run(strategies=["random"], seeds=1, stages=2)
-    _data_on.cache_clear()
+    data_on.cache_clear()
 
 
 def test_a_nan_loss_fails_the_trial_in_one_line(run):
