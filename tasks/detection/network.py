@@ -163,11 +163,11 @@ def load_vgg(backbone: Vgg, weights: str) -> None:
     Raises:
         AlbenchError: the file or the download failed, or a convolution is missing or has another shape.
     """
+    from torchvision.models import VGG16_Weights
+
     wanted = backbone.features.state_dict()
     try:
         if weights == "imagenet":
-            from torchvision.models import VGG16_Weights
-
             state = VGG16_Weights.IMAGENET1K_FEATURES.get_state_dict(check_hash=True)
         elif weights.endswith(".safetensors"):
             from safetensors.torch import load_file
@@ -178,4 +178,7 @@ def load_vgg(backbone: Vgg, weights: str) -> None:
         backbone.features.load_state_dict({name: state[f"features.{name}"] for name in wanted})
     except Exception as error:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise AlbenchError(f"cannot read VGG-16 weights {weights!r} ({reason}); give a state dict of vgg16") from error
+        tip = "give a state dict of vgg16"
+        if weights == "imagenet":
+            tip = f"fetch {VGG16_Weights.IMAGENET1K_FEATURES.url} by hand and set params.weights to the file"
+        raise AlbenchError(f"cannot read VGG-16 weights {weights!r} ({reason}); {tip}") from error

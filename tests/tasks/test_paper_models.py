@@ -2,7 +2,9 @@
 
 import pytest
 import torch
+from pydantic import ValidationError
 
+from albench.errors import AlbenchError
 from albench.recipe import Recipe
 from albench.samples import Data, Samples
 from albench.strategies.learning_loss import LossPrediction
@@ -99,6 +101,33 @@ def test_boxes_are_coded_with_the_variances_of_torchvisions_ssd():
     )
     offsets = torch.randn(50, 4, generator=torch.Generator().manual_seed(1)) * 0.5
     torch.testing.assert_close(decode(offsets, defaults), coder.decode_single(offsets, corners(defaults)))
+
+
+def test_weights_that_cannot_be_had_are_said_in_one_line(tmp_path, monkeypatch):
+    from urllib.error import URLError
+
+    def offline(*arguments, **options):
+        raise URLError("no route to host")
+
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", offline)
+    task = PascalVoc(network="ssd300-vgg16", weights="imagenet")
+    with pytest.raises(AlbenchError, match=r"no route to host.*https://download.*\.pth by hand.*params.weights"):
+        task.build(VOC)
+    for content, message in [(b"", "EOFError|cannot read"), (b"not weights", "cannot read VGG-16 weights")]:
+        (tmp_path / "vgg.pt").write_bytes(content)
+        with pytest.raises(AlbenchError, match=message) as raised:
+            task.model_copy(update={"weights": str(tmp_path / "vgg.pt")}).build(VOC)
+        assert "\n" not in str(raised.value)
+    with pytest.raises(ValidationError, match="need network = 'ssd300-vgg16'"):
+        PascalVoc(weights="imagenet")
+    with pytest.raises(ValidationError, match="fit width = 64 alone"):
+        PascalVoc(network="ssd300-vgg16", width=8, weights="imagenet")
+
+
+def test_only_pretrained_weights_change_what_the_network_reads():
+    """They read pixels from 0 to 255 less the mean; from scratch the input has unit variance."""
+    assert PascalVoc(network="ssd300-vgg16", weights="imagenet").deviation == 1 / 255
+    assert PascalVoc(network="ssd300-vgg16").deviation == PascalVoc().deviation > 0.2
 
 
 # Sixteen images by heart: what cannot be learned in full is wired wrongly somewhere.
