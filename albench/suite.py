@@ -4,6 +4,7 @@
 """
 
 import inspect
+import reprlib
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
@@ -17,6 +18,7 @@ from albench.training import Numerics
 
 Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+@]*(-[A-Za-z0-9._+@]+)*$", max_length=60)]
 Count = Annotated[int, Field(gt=0)]
+Few = Annotated[int, Field(gt=0, le=100_000)]  # every trial is enumerated
 
 
 class Part(BaseModel):
@@ -72,13 +74,13 @@ class Suite(Part):
     tuning: str = ""  # how recipes and parameters were chosen, and on which labels: reviewers ask, reports quote it
     demonstration: bool = False  # sized to show the machinery: reports call it no evidence
     seed: int = 0
-    seeds: Count = 3
-    stages: Count = 5
+    seeds: Few = 3
+    stages: Few = 5
     initial: Count | None = None  # labels at stage 0; default: the budget
     budget: Count | None = None  # K
     subset: Annotated[int, Field(ge=0)] = 0  # M candidates drawn per stage; 0 is the whole pool
     warm_start: bool = False  # continue from the stage before instead of training from fresh weights
-    ceiling: Annotated[int, Field(ge=0)] = 0  # seeds for which each task is also trained on its whole pool
+    ceiling: Annotated[int, Field(ge=0, le=100_000)] = 0  # seeds for which each task is also trained on its whole pool
     recipe: dict[str, Any] = {}  # for every task, under the task's own
     numerics: Numerics = Numerics()
     selection_minutes: Annotated[float, Field(ge=0)] = 60.0  # longest for observing and selecting; 0: no limit
@@ -92,8 +94,9 @@ class Suite(Part):
         """`strategies = ["random", "entropy"]` is short for two empty tables."""
         if isinstance(value, dict):
             for key in ("tasks", "strategies"):
-                if isinstance(value.get(key), list):
-                    value = value | {key: {name: {} for name in value[key]}}
+                names = value.get(key)
+                if isinstance(names, list) and all(isinstance(name, str) for name in names):
+                    value = value | {key: {name: {} for name in names}}
         return value
 
     @model_validator(mode="after")
@@ -155,10 +158,14 @@ def validated(model: type[BaseModel], content: Any, where: str) -> Any:
         raise AlbenchError(f"{where}: " + "; ".join(_explained(model, e) for e in error.errors())) from None
 
 
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 80
+
+
 def _explained(model: type[BaseModel], error: Any) -> str:
     path = ".".join(str(part) for part in error["loc"] if part != "[key]")
     if error["type"] != "extra_forbidden":
-        given = "" if error["type"] == "missing" else f" (given: {error['input']!r})"
+        given = "" if error["type"] == "missing" else f" (given: {_SHORT.repr(error['input'])})"
         message = str(error["msg"]).removeprefix("Value error, ")
         return f"{path + ': ' if path else ''}{message}{given if path else ''}"
     allowed = _fields(model, error["loc"][:-1])

@@ -32,6 +32,10 @@ def content_of(name: str, above: tuple[Path, ...] = ()) -> tuple[dict[str, Any],
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise AlbenchError(f"{path}: not valid TOML: {error}") from error
+    except RecursionError as error:
+        raise AlbenchError(f"{path}: not valid TOML: nested without end") from error
+    except OSError as error:
+        raise AlbenchError(f"{path}: cannot be read: {error.strerror}") from error
     content.setdefault("name", path.stem)
     base = content.pop("base", None)
     if base is None:
@@ -46,14 +50,19 @@ def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for key, value in changes.items():
         old = merged.get(key)
-        if isinstance(old, list) and key in TABLES:
+        if key in TABLES and _names(old):
             old = {name: {} for name in old}
-        if isinstance(old, dict) and isinstance(value, list) and key in TABLES:
+        if isinstance(old, dict) and key in TABLES and _names(value):
             value = {name: old.get(name, {}) for name in value}
         elif isinstance(old, dict) and isinstance(value, dict):
             value = _merged(old, value)
         merged[key] = value
     return merged
+
+
+def _names(value: Any) -> bool:
+    """Whether it is a list of names, short for tables; another list is refused when the whole is checked."""
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)
 
 
 def parse_setting(setting: str) -> tuple[list[str], Any]:
@@ -67,7 +76,7 @@ def parse_setting(setting: str) -> tuple[list[str], Any]:
         raise AlbenchError(f"--set {setting!r}: write key=value, for example --set tasks.digits.budget=10")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (tomllib.TOMLDecodeError, RecursionError):
         value = text.strip()
     return key.strip().split("."), value
 
@@ -76,7 +85,7 @@ def change(content: dict[str, Any], setting: str) -> None:
     """Put a `key.path=value` setting into what a suite file says."""
     keys, value = parse_setting(setting)
     for key in TABLES:
-        if keys[0] == key and isinstance(content.get(key), list):
+        if keys[0] == key and _names(content.get(key)):
             content[key] = {name: {} for name in content[key]}
     table = content
     for key in keys[:-1]:

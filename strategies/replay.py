@@ -123,12 +123,12 @@ def _read(file: Path) -> list[dict[str, str]]:
     try:
         with file.open(newline="", encoding="utf-8") as lines:
             reader = csv.DictReader(lines)
-            rows = list(reader)
+            rows, columns = list(reader), reader.fieldnames or []
     except OSError as error:
         raise AlbenchError(f"replay: {file} cannot be read: {error.strerror}") from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise AlbenchError(f"replay: {file} is no CSV ({error})") from error
-    lacking = [column for column in COLUMNS if column not in (reader.fieldnames or [])]
+    lacking = [column for column in COLUMNS if column not in columns]
     if lacking:
         raise AlbenchError(f"replay: {file} has no column {lacking[0]!r}; it needs {', '.join(COLUMNS)}")
     for line, row in enumerate(rows, start=2):
