@@ -44,7 +44,6 @@ params = { pool = 40, test = 12, width = 8, dropout = 0.1 }
 """
 PLUGIN = Path(__file__).with_name("kill_plugin.py")
 WRITES = 150  # more than a process of a whole run makes; a write that does not come lets the run end
-STARTUP = 2.0  # seconds that workers take to import torch; they are no forks
 HOW = {
     "moment": "SIGKILL at a random moment",
     "half": "SIGKILL in the middle of a write",
@@ -54,7 +53,11 @@ VARYING = ("seconds", "peak_memory", "resumed")  # of a record: all else must be
 
 
 def run(folder, workers, seconds=None, write=""):
-    """A run in a process group of its own, killed after so many seconds; whether it came to its end."""
+    """A run in a process group of its own, killed after so many seconds; whether it came to its end.
+
+    With several workers, which are no forks and import torch first, the seconds count from the first update.
+    """
+    before = sum(begun(folder).values()) if workers > 1 else -1
     pid = os.fork()
     if pid == 0:
         code = 1
@@ -76,11 +79,12 @@ def run(folder, workers, seconds=None, write=""):
                 code = 2 if failed else 0
         finally:
             os._exit(code)
-    end = time.monotonic() + (seconds if seconds is not None else 300)
-    status = None
-    while status is None and time.monotonic() < end:
+    status, clock = None, time.monotonic()
+    while status is None and (seconds is None or time.monotonic() < clock + seconds):
         done, status = os.waitpid(pid, os.WNOHANG)
         status = status if done else time.sleep(0.002)
+        if before >= 0:
+            clock, before = time.monotonic(), before if sum(begun(folder).values()) == before else -1
     with contextlib.suppress(ProcessLookupError):  # where it ended: idle workers, which its end did not stop
         os.killpg(pid, signal.SIGKILL)
     if status is None:
@@ -135,8 +139,7 @@ def series(base, how, workers, kills, whole, seconds, rng):
         here, ended = 0, False
         while not ended:
             left = found["killed"] < kills
-            startup = STARTUP if workers > 1 else 0.0
-            moment = startup + rng.uniform(0, 1) * seconds if how == "moment" and left else None
+            moment = rng.uniform(0, 1) * seconds if how == "moment" and left else None
             write = f"{rng.randint(1, WRITES // workers)} {how}" if how != "moment" and left else ""
             ended = run(folder, workers, moment, write)
             here += not ended
