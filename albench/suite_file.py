@@ -8,6 +8,7 @@ from typing import Any
 from albench.errors import AlbenchError, did_you_mean
 
 TABLES = ("tasks", "strategies")  # written as tables, or short as lists of names
+INSTEAD = {"updates": "epochs", "epochs": "updates"}  # a recipe has one of the two: the later one replaces the other
 
 
 def bundled() -> dict[str, Path]:
@@ -57,6 +58,8 @@ def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
         elif isinstance(old, dict) and isinstance(value, dict):
             value = _merged(old, value)
         merged[key] = value
+        if INSTEAD.get(key) not in changes:
+            merged.pop(INSTEAD.get(key, ""), None)
     return merged
 
 
@@ -93,3 +96,4 @@ def change(content: dict[str, Any], setting: str) -> None:
         if not isinstance(table, dict):
             raise AlbenchError(f"--set {setting!r}: {key!r} is a value, not a table")
     table[keys[-1]] = value
+    table.pop(INSTEAD.get(keys[-1], ""), None)

@@ -146,3 +146,15 @@ def test_a_suite_may_be_another_one_with_changes(tmp_path):
     (tmp_path / "short.toml").write_text(f'base = "{tmp_path / "short.toml"}"')
     with pytest.raises(AlbenchError, match="comes back to this file"):
         read(str(tmp_path / "short.toml"))
+
+
+def test_updates_take_the_place_of_epochs(tmp_path):
+    """The paper's suites count epochs; a constant number of steps is one line on top of them."""
+    by_setting = read("ll4al-cifar10", ("tasks.cifar10.recipe.updates=5000",))
+    (tmp_path / "steps.toml").write_text('base = "ll4al-cifar10"\n[tasks.cifar10.recipe]\nupdates = 5000\n')
+    for suite in (by_setting, read(str(tmp_path / "steps.toml"))):
+        recipe = resolve(suite).tasks["cifar10"].recipe
+        assert (recipe["updates"], recipe["epochs"], recipe["batch"]) == (5000, None, 128)
+    (tmp_path / "both.toml").write_text('base = "ll4al-cifar10"\n[tasks.cifar10.recipe]\nupdates = 5\nepochs = 5\n')
+    with pytest.raises(AlbenchError, match="give either epochs or updates"):
+        resolve(read(str(tmp_path / "both.toml")))
