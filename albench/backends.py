@@ -1,8 +1,8 @@
 """Many trials on workers: processes of this machine, Dask, Ray, or Slurm through submitit.
 
 A pool takes calls and gives replies. Where a worker dies, its trial is lost and no other: it is tried again, from its
-records. (joblib's own adapters for Dask and Ray lose that: tried, a killed worker took trials that had not even begun
-with it, and Ray's hands nothing out before the end.)
+records. (joblib's adapters lose that: tried, with Dask's a killed worker took a trial along that had not even begun and
+the rest was given up, and Ray's hands nothing out before the end. The processes here are joblib's loky.)
 """
 
 import importlib
@@ -108,7 +108,7 @@ def start(options: Options, threads: int, gpu: bool, folder: Any, default_jobs: 
     if options.backend == "loky":
         return pools.Processes(jobs or default_jobs, threads)
     if options.backend == "dask":
-        return pools.Dask(options.scheduler, jobs, default_jobs)
+        return pools.Dask(options.scheduler, jobs, default_jobs, threads)
     if options.backend == "ray":
         return pools.Ray(options.scheduler, jobs, default_jobs, threads, 1 / options.per_gpu if gpu else 0.0)
     return pools.Slurm(folder, dict(options.slurm), jobs or default_jobs, threads, gpu)

@@ -2,6 +2,11 @@
 
 import concurrent.futures
 import contextlib
+import logging
+import multiprocessing
+import os
+import pickle
+import threading
 import time
 import uuid
 import warnings
@@ -17,6 +22,7 @@ Call = Callable[[], Any]
 Replies = list[tuple[Trial, Any]]
 WAIT = 2.0  # seconds that `wait` waits at most
 PATIENCE = 120.0  # seconds for a scheduler that was there to come back
+KILLED = Lost("its worker process was killed (out of memory?)")
 
 
 class Here:
@@ -43,9 +49,7 @@ class Processes:
     """Processes of this machine, each with an executor of its own: one that is killed takes no other with it."""
 
     def __init__(self, jobs: int, threads: int) -> None:
-        # loky renews a worker whose memory has grown (each holds its tasks' data), and warns: nothing is lost by it
-        warnings.filterwarnings("ignore", "A worker stopped while some jobs", UserWarning)
-        self._jobs, self._env = jobs, {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+        self._jobs, self._threads = jobs, threads
         self._idle: list[Any] = []
         self._out: dict[concurrent.futures.Future, tuple[Trial, Any]] = {}
 
@@ -53,10 +57,8 @@ class Processes:
         return self._jobs
 
     def submit(self, trial: Trial, call: Call) -> None:
-        from joblib.externals.loky import ProcessPoolExecutor
-
         while True:
-            executor = self._idle.pop() if self._idle else ProcessPoolExecutor(1, env=self._env)
+            executor = self._idle.pop() if self._idle else _process(self._threads)
             try:
                 self._out[executor.submit(call)] = trial, executor
                 return
@@ -71,7 +73,7 @@ class Processes:
                 replies.append((trial, future.result()))
                 self._idle.append(executor)
             except concurrent.futures.BrokenExecutor:
-                replies.append((trial, Lost("its worker process was killed (out of memory?)")))
+                replies.append((trial, KILLED))
                 executor.shutdown(wait=False)
         return replies
 
@@ -80,19 +82,43 @@ class Processes:
             executor.shutdown(wait=False, kill_workers=True)
 
 
+def _process(threads: int) -> Any:
+    """An executor of one process, which ends with this one."""
+    from joblib.externals.loky import ProcessPoolExecutor
+
+    # loky renews a worker whose memory has grown (each holds its tasks' data), and warns: nothing is lost by it
+    warnings.filterwarnings("ignore", "A worker stopped while some jobs", UserWarning)
+    env = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+    return ProcessPoolExecutor(1, env=env, initializer=_end_with, initargs=(os.getpid(),))
+
+
+def _end_with(parent: int) -> None:
+    """A worker whose session was killed must not hold its GPU and its trial until that is finished."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1.0)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 class Dask:
     """A Dask cluster: one that runs, or workers of this machine."""
 
-    def __init__(self, address: str | None, jobs: int | None, default_jobs: int) -> None:
+    def __init__(self, address: str | None, jobs: int | None, default_jobs: int, threads: int) -> None:
         import dask
         from distributed import LocalCluster
 
-        self._address, self._jobs, self._cluster = address, jobs, None
+        self._address, self._jobs, self._threads, self._cluster = address, jobs, threads, None
         if address is None:
-            # with us, not Dask, counting a trial's lost workers; and no worker paused for the memory of its data
-            with dask.config.set({"distributed.scheduler.allowed-failures": 0, "distributed.logging.distributed": 50}):
+            with dask.config.set({"distributed.scheduler.allowed-failures": 0}):  # who counts them is `Dispatch`
                 self._cluster = LocalCluster(
-                    n_workers=jobs or default_jobs, threads_per_worker=1, memory_limit=0, dashboard_address=None
+                    n_workers=jobs or default_jobs,
+                    threads_per_worker=1,
+                    memory_limit=0,  # no worker paused for the memory of its data
+                    dashboard_address=None,
+                    silence_logs=logging.CRITICAL,
                 )
         self._client = self._connect(10.0)
         self._out: dict[Any, Trial] = {}
@@ -112,12 +138,19 @@ class Dask:
         if self._jobs is not None:
             return self._jobs
         with contextlib.suppress(OSError, TimeoutError, ValueError):  # away for a moment
-            return max(1, len(self._client.nthreads()))
+            return max(1, sum(self._client.nthreads().values()))
         return 1
 
     def submit(self, trial: Trial, call: Call) -> None:
         # not pure: the same call may be sent out twice, and must then run twice
-        future = self._client.submit(call, key=f"{trial}-{uuid.uuid4().hex[:8]}", pure=False, retries=0)
+        future = self._client.submit(
+            _in_own_process,
+            self._threads,
+            pickle.dumps(call),
+            key=f"{trial}-{uuid.uuid4().hex[:8]}",
+            pure=False,
+            retries=0,
+        )
         self._out[future] = trial
 
     def wait(self) -> Replies:
@@ -150,6 +183,33 @@ class Dask:
                 self._cluster.close(timeout=10)
 
 
+_IDLE: list[Any] = []  # executors of a Dask worker
+
+
+def _in_own_process(threads: int, call: bytes) -> Any:
+    """Have a process of its own make the call: Dask's threads draw from Python's global generator, and it has several.
+
+    The call is bytes so that the Dask worker itself stays small.
+    """
+    # Dask marks its workers as daemons, which may have no children; ours end by themselves (`_end_with`)
+    multiprocessing.current_process()._config["daemon"] = False  # type: ignore[attr-defined]
+    try:
+        executor = _IDLE.pop()
+    except IndexError:
+        executor = _process(threads)
+    try:
+        reply = executor.submit(_unpickled, call).result()
+    except concurrent.futures.BrokenExecutor:
+        executor.shutdown(wait=False)
+        return KILLED
+    _IDLE.append(executor)
+    return reply
+
+
+def _unpickled(call: bytes) -> Any:
+    return pickle.loads(call)()
+
+
 def _dask_reply(future: Any) -> Any:
     from distributed import KilledWorker
 
@@ -169,10 +229,12 @@ class Ray:
 
         self._ray, self._jobs, self._out = ray, jobs, dict[Any, Trial]()
         self._started = not ray.is_initialized()
-        local = {} if address else {"num_cpus": (jobs or default_jobs) * threads, "include_dashboard": False}
+        local: dict[str, Any] = (
+            {} if address else {"num_cpus": (jobs or default_jobs) * threads, "include_dashboard": False}
+        )
         try:
             if self._started:
-                ray.init(address=address, log_to_driver=False, logging_level="ERROR", **local)
+                ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **local)
         except (ConnectionError, OSError, RuntimeError, ValueError, TimeoutError) as error:
             raise AlbenchError(
                 f"--scheduler {address}: no Ray cluster answers there ({_first_line(error)}); start one with "

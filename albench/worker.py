@@ -8,7 +8,6 @@ machine that is lost takes one stage with it.
 import functools
 import socket
 import tempfile
-import threading
 import traceback
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,8 +29,6 @@ from albench.strategy import Strategy
 from albench.suite import StrategyEntry, Suite
 from albench.task import Task
 from albench.training import Setup
-
-ONE_AT_A_TIME = threading.Lock()  # trials of a process share torch's global generator: a worker's threads take turns
 
 
 @dataclass(frozen=True)
@@ -102,11 +99,10 @@ TOKEN = Path(".locks") / "token"
 
 def work(job: Job) -> Reply:
     """Do what a job asks for; errors come back as the trial's outcome."""
-    with ONE_AT_A_TIME:
-        try:
-            return _work(job)
-        except Exception as error:
-            return Reply(Outcome(job.trial, _line(error, job.run), traceback.format_exc()))
+    try:
+        return _work(job)
+    except Exception as error:
+        return Reply(Outcome(job.trial, _line(error, job.run), traceback.format_exc()))
 
 
 def _work(job: Job) -> Reply:
