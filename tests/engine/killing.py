@@ -139,7 +139,7 @@ def series(base, how, workers, kills, whole, seconds, rng):
         here, ended = 0, False
         while not ended:
             left = found["killed"] < kills
-            moment = rng.uniform(0, 1) * seconds if how == "moment" and left else None
+            moment = rng.uniform(0, 1) * seconds / workers if how == "moment" and left else None
             write = f"{rng.randint(1, WRITES // workers)} {how}" if how != "moment" and left else ""
             ended = run(folder, workers, moment, write)
             here += not ended
