@@ -13,8 +13,7 @@ import numpy as np
 import torch
 from PIL import Image
 from pydantic import Field
-from scipy.io import loadmat, savemat
-from scipy.io.matlab import matfile_version
+from scipy.io import savemat
 
 from albench.cache import cached, listing
 from albench.datafiles import below, opened_image, require_inside
@@ -22,6 +21,7 @@ from albench.errors import AlbenchError
 from albench.recipe import Recipe
 from albench.samples import Data, Samples
 from albench.seeds import generator
+from albench.tasks.pose.matlab import read_array
 from albench.tasks.pose.painting import generate
 from albench.tasks.pose.task import Pose
 
@@ -160,13 +160,11 @@ def read_joints(file: Path) -> tuple[np.ndarray, np.ndarray, bool]:
         AlbenchError: the file cannot be read or is neither.
     """
     try:
-        if matfile_version(str(file), appendmat=False)[0] != 1:
-            raise ValueError("it is no MATLAB 5 file")
-        table = np.asarray(loadmat(str(file), appendmat=False, variable_names=["joints"])["joints"], np.float64)
-    except KeyError as error:
-        raise AlbenchError(f"{file} holds no array named 'joints'") from error
-    except Exception as error:  # scipy raises whatever a torn file makes it trip over
-        raise AlbenchError(f"{file} cannot be read ({type(error).__name__}: {error}); fetch it again") from error
+        table = read_array(file, "joints")
+    except (OSError, ValueError) as error:
+        raise AlbenchError(f"{file} cannot be read ({error}); fetch it again") from error
+    if table is None:
+        raise AlbenchError(f"{file} holds no array named 'joints'")
     if table.ndim == 2:  # MATLAB drops the last axis of a single image
         table = table[..., None]
     if table.ndim == 3 and table.shape[:2] == (3, 14):
