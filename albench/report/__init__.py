@@ -3,8 +3,10 @@
 from pathlib import Path
 
 
-def write(run_dirs: list[Path], out: Path | None = None, data_root: Path | None = None) -> Path:
-    """Write index.html, report.md, figures/*.png and *.pdf, tables/*.csv; returns the path of index.html.
+def write(
+    run_dirs: list[Path], out: Path | None = None, data_root: Path | None = None, mixed_devices: bool = False
+) -> Path:
+    """Write index.html, report.md, figures/* (PNG, PDF, SVG), tables/* (CSV, LaTeX); returns the path of index.html.
 
     Args:
         run_dirs: run folders; several are shown side by side.
@@ -14,13 +16,14 @@ def write(run_dirs: list[Path], out: Path | None = None, data_root: Path | None 
     Raises:
         AlbenchError: a folder holds no run, a table is damaged, or `out` cannot be written.
     """
-    from albench.report import content, looks, markdown, page
+    from albench.report import content, latex, looks, markdown, page
     from albench.report.blocks import Folder
     from albench.report.runs import gather
 
-    runs = gather([Path(folder) for folder in run_dirs])
+    runs = gather([Path(folder) for folder in run_dirs], mixed_devices)
     folder = Folder(Path(out) if out is not None else runs[0].folder / "report")
     with looks.style():
         document = content.document(runs, folder, Path(data_root) if data_root is not None else None)
+    document = latex.save(document, folder)
     folder.text("report.md", markdown.render(document))
     return folder.text("index.html", page.render(document))

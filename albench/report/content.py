@@ -1,15 +1,27 @@
 """From runs to a document: which figures, tables and sentences a report holds, in which order."""
 
 import json
+import math
 import re
-from functools import partial
 from pathlib import Path
 
 import pandas as pd
 
 from albench.analysis.curves import curves
 from albench.errors import AlbenchError
-from albench.report import charts, figures, gallery, looks, panels, tables, words
+from albench.report import (
+    across,
+    character,
+    charts,
+    evidence,
+    figures,
+    gallery,
+    looks,
+    methods,
+    panels,
+    tables,
+    words,
+)
 from albench.report.blocks import Block, Document, Finding, Folder, Section, Text
 from albench.report.looks import Look
 from albench.report.runs import Run
@@ -21,15 +33,29 @@ def document(runs: list[Run], folder: Folder, data_root: Path | None) -> Documen
     """Draw every figure and table into `folder` and say what they show."""
     styles = looks.looks(runs)
     labels = list(dict.fromkeys(task for run in runs for task in run.tasks))
-    findings, sections = [], []
+    findings, sections, all_rows = [], [], []
     missing = {run.name: run.shortfall() for run in runs}
     for task in labels:
         having = [run for run in runs if task in run.tasks]
         rows = tables.summaries(having, task)
-        metric = having[0].tasks[task]["metric"]
-        findings.append(Finding(task, words.finding(rows, metric), f"task-{slug(task)}"))
+        all_rows.append(rows)
+        findings.append(_finding(having, task, rows))
         sections.append(_task_section(having, task, rows, styles, folder, data_root))
-    sections = [*_gaps(runs, missing), *sections, _how_to_read(runs), *(_facts(run, len(runs) > 1) for run in runs)]
+    several = len(runs) > 1
+    summaries = pd.concat(all_rows)
+    over_all = [
+        across.section(run, styles, folder, summaries[summaries["run"] == run.name], slug(run.name), several)
+        for run in runs
+    ]
+    review = [_review(run, missing[run.name], several) for run in runs]
+    sections = [
+        *review,
+        *_gaps(runs, missing),
+        *sections,
+        *(section for section in over_all if section is not None),
+        _how_to_read(runs),
+        *(_facts(run, several) for run in runs),
+    ]
     names = words.listed([run.name for run in runs])
     return Document(
         title=f"Active learning: {names}",
@@ -42,6 +68,30 @@ def document(runs: list[Run], folder: Folder, data_root: Path | None) -> Documen
         settings=json.dumps(
             {run.name: {"suite": run.suite, "sessions": run.sessions} for run in runs}, indent=2, ensure_ascii=False
         ),
+    )
+
+
+def _finding(runs: list[Run], task: str, rows: pd.DataFrame) -> Finding:
+    """Who leads on a task, what the primary test says of the others, and what they cost."""
+    metric = runs[0].tasks[task]["metric"]
+    details = [words.verdicts(rows, runs[0].alpha), words.cost(_of(task, [run.costs for run in runs]), rows)]
+    details += [text for run in runs for text in methods.saturation(run, task)]
+    return Finding(
+        task,
+        words.finding(rows, metric),
+        f"task-{slug(task)}",
+        verdict=words.leading_verdict(rows),
+        details=[text for text in details if text],
+    )
+
+
+def _review(run: Run, missing: list[str], several: bool) -> Section:
+    """The methods paragraph and the reviewer's checklist."""
+    saturated = [text for task in run.tasks for text in methods.saturation(run, task)]
+    return Section(
+        "Methods and checklist" + (f": {run.name}" if several else ""),
+        f"methods-{slug(run.name)}",
+        [Text(methods.methods(run)), methods.checklist(run, missing, saturated)],
     )
 
 
@@ -65,9 +115,13 @@ def _task_section(
     if rows.empty:
         return Section(task, f"task-{name}", [Text("Nothing was measured on this task yet.")])
     primary = curves(results[results["metric"] == metric])
-    blocks.append(_curve(primary, styles, metric, task, folder))
+    blocks.append(_curve(primary, styles, runs, task, folder))
     saved = folder.csv(rows, f"summary-{name}")
-    blocks.append(tables.summary_table(rows, styles, metric, saved))
+    blocks.append(tables.summary_table(rows, styles, metric, runs[0].alpha, saved))
+    blocks += evidence.comparison(runs, task, rows, styles, folder, name)
+    blocks += evidence.label_efficiency(runs, task, styles, folder, name)
+    blocks += character.companion_effect(runs, task, styles, folder, name)
+    blocks += character.selected(runs, task, styles, folder, name)
     blocks += _diagnoses(results, _of(task, [run.diagnostics for run in runs]), styles, task, folder)
     blocks += _galleries(runs, task, styles, folder, data_root)
     costs = tables.costs_table(_of(task, [run.costs for run in runs]), styles, folder, f"costs-{name}")
@@ -83,7 +137,9 @@ def _of(task: str, frames: list[pd.DataFrame]) -> pd.DataFrame:
     return pd.concat([frame[frame["task"] == task] for frame in frames], ignore_index=True)
 
 
-def _curve(table: pd.DataFrame, styles: dict[str, Look], metric: str, task: str, folder: Folder) -> Block:
+def _curve(table: pd.DataFrame, styles: dict[str, Look], runs: list[Run], task: str, folder: Folder) -> Block:
+    metric, top = runs[0].tasks[task]["metric"], runs[0].ceiling_of(task)
+    ceiling = (top, "whole pool") if math.isfinite(top) else None
     written, fewest, most = tables.metric_name(metric), int(table["n"].min()), int(table["n"].max())
     finals = table.loc[table.groupby("strategy", sort=False)["labelled"].idxmax()]
     ends = "; ".join(f"{row['strategy']} {tables.number(row['mean'])}" for row in finals.to_dict("records"))
@@ -91,13 +147,14 @@ def _curve(table: pd.DataFrame, styles: dict[str, Look], metric: str, task: str,
     seeds = f"{most}" if fewest == most else f"{fewest} to {most}"  # a point with fewer shifts for that alone
     band = f"Mean over {seeds} seeds; the band is ± one standard deviation over seeds." if most > 1 else "One seed."
     return folder.picture(
-        partial(figures.learning_curve, table, styles, written),
+        evidence.wide(figures.learning_curve, table, styles, written, ceiling),
         f"curve-{slug(task)}",
         "Learning curves",
         alt=f"Learning curves on {task}: {written} from {span}. At the last stage: {ends}.",
-        caption=f"Performance ({written}) on the test set against the number of labels. {band}",
+        caption=f"Performance ({written}) on the test set against the number of labels. {band}"
+        + (f" The line across is training on the whole pool ({tables.number(top)})." if ceiling else ""),
         data=folder.csv(table, f"curve-{slug(task)}"),
-        chart=charts.learning_chart(table, styles, written),
+        chart=charts.learning_chart(table, styles, written, ceiling),
         column=True,
     )
 
@@ -116,7 +173,7 @@ def _diagnoses(
         ends = "; ".join(f"{row[0]} {row[1]}" for row in last.rows)
         blocks.append(
             folder.picture(
-                partial(panels.ranking, ranking, styles),
+                evidence.wide(panels.ranking, ranking, styles),
                 f"ranking-{slug(task)}",
                 "Does the score rank losses?",
                 alt=f"Ranking accuracy per stage on {task}; score on the test set at the last stage: {ends}.",
@@ -132,7 +189,7 @@ def _diagnoses(
         pairs = pairs[pairs["stage"] == pairs.groupby("strategy")["stage"].transform("max")]
         blocks.append(
             folder.picture(
-                partial(panels.scatter, pairs, styles),
+                evidence.wide(panels.scatter, pairs, styles),
                 f"scatter-{slug(task)}",
                 "Score and true loss",
                 alt=f"Scatter of score against true loss on {task} at the last stage, a panel per strategy.",

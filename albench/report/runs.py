@@ -14,6 +14,7 @@ from albench.errors import AlbenchError
 from albench.store import failures
 
 COSTS = ("seconds/", "peak-memory/")
+TRAININGS = ("task", "strategy", "seed", "stage", "labelled", "identity", "device")
 SELECTIONS = ("task", "strategy", "seed", "stage", "order", "index")
 DIAGNOSTICS = ("task", "strategy", "seed", "stage", "where", "predicted", "true")
 
@@ -23,7 +24,8 @@ class Run:
     """One run folder. Tables and facts use the same task and strategy labels.
 
     tasks: label → the manifest's facts with the suite's entry under "entry". strategies: label → facts.
-    results, costs: tidy (see albench.analysis.curves). failures: [{"trial", "error"}].
+    results, costs, labels, ceiling: tidy (see albench.analysis.curves); trainings: see albench.tables; those that an
+    older run has not got are empty. failures: [{"trial", "error"}].
     """
 
     folder: Path
@@ -39,7 +41,35 @@ class Run:
     costs: pd.DataFrame
     selections: pd.DataFrame
     diagnostics: pd.DataFrame
+    labels: pd.DataFrame
+    trainings: pd.DataFrame
+    ceiling: pd.DataFrame
     failures: list[dict[str, str]]
+
+    @property
+    def effect(self) -> float:
+        """The smallest effect of interest, in a metric's unit."""
+        return self.suite.get("primary", {}).get("effect", 0.005)
+
+    @property
+    def alpha(self) -> float:
+        """The family-wise error rate of a task's comparisons."""
+        return self.suite.get("primary", {}).get("alpha", 0.05)  # runs of before the key was there
+
+    @property
+    def cheats(self) -> list[str]:
+        """Strategies that see hidden labels: outside every corrected test."""
+        return [label for label, facts in self.strategies.items() if facts.get("cheats")]
+
+    def devices(self) -> list[str]:
+        """The kinds of device that its trainings ran on; what the sessions say where the trainings do not."""
+        found = [str(device) for device in self.trainings["device"].dropna().unique() if device]
+        return found or list(dict.fromkeys(str(s.get("gpu") or s.get("device")) for s in self.sessions))
+
+    def ceiling_of(self, task: str) -> float:
+        """What training on a task's whole pool reaches, mean over its seeds; NaN where that was not run."""
+        rows = self.ceiling
+        return rows.loc[(rows["task"] == task) & (rows["metric"] == self.tasks[task]["metric"]), "value"].mean()
 
     def primary(self, task: str) -> pd.DataFrame:
         """The rows of a task's own metric."""
@@ -71,19 +101,28 @@ class Run:
         self.tasks = {tasks.get(label, label): facts for label, facts in self.tasks.items()}
         self.strategies = {strategies.get(label, label): facts for label, facts in self.strategies.items()}
         self.reference = strategies.get(self.reference, self.reference)
-        for table in (self.results, self.costs, self.selections, self.diagnostics):
+        tables = (
+            self.results,
+            self.costs,
+            self.selections,
+            self.diagnostics,
+            self.labels,
+            self.trainings,
+            self.ceiling,
+        )
+        for table in tables:
             table["task"] = table["task"].replace(tasks)
             table["strategy"] = table["strategy"].replace(strategies)
 
 
-def gather(folders: list[Path]) -> list[Run]:
-    """Read run folders. Of several runs, a task or strategy that would be taken for another gets its run's name.
+def gather(folders: list[Path], mixed: bool = False) -> list[Run]:
+    """Read run folders; mixed: allow that a run's trials come from different devices. Of several runs, a task or strategy that would be taken for another gets its run's name.
 
     A task in two runs is one section of the report where data and metric are the same; its strategies then need
     labels of their own.
 
     Raises:
-        AlbenchError: a folder holds no run, or is given twice.
+        AlbenchError: a folder holds no run, is given twice, or would average over different GPU models.
     """
     resolved = [Path(folder).resolve() for folder in folders]
     if not resolved:
@@ -93,6 +132,12 @@ def gather(folders: list[Path]) -> list[Run]:
     names = Counter(folder.name for folder in resolved)
     unique = [f.name if names[f.name] == 1 else f"{f.parent.name}/{f.name}" for f in resolved]
     runs = [read(folder, name) for folder, name in zip(resolved, unique, strict=True)]
+    for run in runs:
+        if len(devices := run.devices()) > 1 and not mixed:
+            raise AlbenchError(
+                f"{run.folder}: trials ran on {' and '.join(devices)}; the device alone can change a ranking, so their "
+                "seeds are not averaged unless you say so with --mixed-devices"
+            )
     _separate(runs)
     return runs
 
@@ -163,8 +208,17 @@ def read(folder: Path, name: str) -> Run:
         diagnostics=_table(folder, "diagnostics", DIAGNOSTICS, optional=True).astype(
             {"predicted": float, "true": float}
         ),
+        labels=_tidy(folder, "labels"),
+        trainings=_table(folder, "trainings", TRAININGS, optional=True),
+        ceiling=_tidy(folder, "ceiling"),
         failures=failures(folder),
     )
+
+
+def _tidy(folder: Path, name: str) -> pd.DataFrame:
+    """A table with the columns of results.csv that older runs have not got."""
+    table = _table(folder, name, COLUMNS, optional=True)
+    return validated(table, f"{folder / f'{name}.csv'}") if len(table) else table.astype({"value": float})
 
 
 def _refresh(folder: Path) -> None:

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from albench.analysis.curves import curves, summary
+from albench.analysis.comparison import against_reference
+from albench.analysis.curves import curves, per_seed, summary
 from albench.report.blocks import Folder, Table
-from albench.report.figures import Look
+from albench.report.looks import Look
 from albench.report.runs import Run
 
 DIAGNOSES = ("ranking-accuracy", "spearman")
@@ -44,21 +45,57 @@ def interval(low: float, high: float, digits: int = 4) -> str:
     return f" [{number(low, digits, True)}, {number(high, digits, True)}]" if np.isfinite(low) else ""
 
 
-def summaries(runs: list[Run], task: str) -> pd.DataFrame:
-    """The summary of a task over all runs that have it; differences are to each run's own reference.
+def p_value(p: float) -> str:
+    """A p-value as papers print it.
 
-    Columns: those of `analysis.curves.summary`, reference, cheats.
+    >>> p_value(0.0123), p_value(0.00004), p_value(float("nan"))
+    ('.012', '< .001', '–')
+    """
+    if not np.isfinite(p):
+        return "–"
+    return "< .001" if p < 0.0005 else "> .999" if p > 0.9995 else f"{p:.3f}"[1:]
+
+
+def summaries(runs: list[Run], task: str) -> pd.DataFrame:
+    """The summary of a task over all runs that have it, with the primary test against each run's own reference.
+
+    Columns: those of `analysis.curves.summary` and `analysis.comparison.against_reference` (difference for its mean),
+    reference, cheats, run. NaN where there is nothing to compare with.
     """
     parts = []
     for run in runs:
         if task in run.tasks:
-            rows = summary(run.primary(task), run.tasks[task]["metric"], run.reference)
+            metric, results = run.tasks[task]["metric"], run.primary(task)
+            rows = summary(results, metric, run.reference)
             rows = rows.set_index("strategy").reindex([s for s in run.strategies if s in set(rows["strategy"])])
-            rows = rows.reset_index()
-            rows["reference"] = run.reference
+            tests = pd.DataFrame(columns=["strategy"])
+            if (results["strategy"] == run.reference).any():
+                tests = against_reference(
+                    results, metric, run.reference, run.effect, run.alpha, leave_out=set(run.cheats)
+                )
+            rows = rows.drop(columns=["difference", "difference_low", "difference_high", "pairs", "dropped"])
+            rows["dropped"] = [_dropped(results, name) for name in rows.index]
+            tests = tests.rename(columns={"mean": "difference", "dropped": "unmatched"})
+            tests = tests.drop(columns="reference", errors="ignore").set_index("strategy")
+            rows = rows.join(tests.reindex(columns=[*TESTS])).reset_index()
+            rows["reference"], rows["run"] = run.reference, run.name
             rows["cheats"] = [bool(run.strategies.get(s, {}).get("cheats")) for s in rows["strategy"]]
             parts.append(rows)
     return pd.concat(parts, ignore_index=True)
+
+
+TESTS = (
+    *("pairs", "unmatched", "difference", "low", "high", "sd", "t", "p", "p_holm", "verdict", "effect_size"),
+    *("p_equivalence", "p_equivalence_holm", "wilcoxon", "sign_flip", "attainable", "variance_ratio"),
+)
+
+
+def _dropped(results: pd.DataFrame, strategy: str) -> str:
+    """Seeds of a strategy that no mean counts, in words."""
+    seeds = per_seed(results)
+    short = seeds.loc[(seeds["strategy"] == strategy) & ~seeds["complete"], "seed"]
+    named = ", ".join(str(seed) for seed in sorted(short))
+    return f"seed {named} not counted: the curve is shorter or not finite" if named else ""
 
 
 def leader(rows: pd.DataFrame) -> int | None:
@@ -67,39 +104,52 @@ def leader(rows: pd.DataFrame) -> int | None:
     return None if fair.empty else fair.index[int(fair["aubc_mean"].to_numpy().argmax())]
 
 
-def summary_table(rows: pd.DataFrame, styles: dict[str, Look], metric: str, data: str) -> Table:
-    """Final value, AUBC and the paired difference to the reference, a row per strategy."""
-    written, best = metric_name(metric), leader(rows)
+def against(rows: pd.DataFrame) -> str:
+    """The reference's name where all rows have the same."""
     references = rows["reference"].unique()
-    against = references[0] if len(references) == 1 else "its reference"
+    return str(references[0]) if len(references) == 1 else "its reference"
+
+
+def summary_table(rows: pd.DataFrame, styles: dict[str, Look], metric: str, alpha: float, data: str) -> Table:
+    """Final value, AUBC, and the primary test of its paired difference to the reference; a row per strategy."""
+    best, reference = leader(rows), against(rows)
     labelled = f" at {rows['labelled'].max():,} labels" if len(rows) else ""
-    columns = ["strategy", "seeds", f"{written}{labelled}", "AUBC", f"AUBC − {against} [95\u202f% interval]"]
-    body, notes = [], ["Mean ± standard deviation over seeds. Bold: the highest mean AUBC; a description, not a test."]
-    for row in rows.to_dict("records"):
-        name = styles[row["strategy"]].name
-        difference = number(row["difference"], 4, True) + interval(row["difference_low"], row["difference_high"])
-        body.append(
-            [
-                name,
-                str(row["seeds"]),
-                mean_std(row["final_mean"], row["final_std"]),
-                mean_std(row["aubc_mean"], row["aubc_std"]),
-                "reference" if row["strategy"] == row["reference"] else difference,
-            ]
-        )
-        if row["dropped"]:
-            notes.append(f"{name}: {row['dropped']}.")
-    if len(references) > 1:
-        notes.append("Differences are paired within a run; rows of different runs share no seeds and are not paired.")
+    columns = ["strategy", "seeds", f"{metric_name(metric)}{labelled}", "AUBC"]
+    columns += [f"AUBC − {reference} [{1 - alpha:.0%} interval]".replace("%", "\u202f%"), "p (Holm)", "verdict"]
+    body, marks = [], {}
+    notes = [
+        f"Mean ± standard deviation over seeds; bold: the highest mean AUBC. The primary test is a two-sided paired t of "
+        f"the AUBC, p by Holm's method over the comparisons with {reference}; * marks p below {alpha:g}. Intervals are "
+        "of single differences, not adjusted."
+    ]
+    for place, row in enumerate(rows.to_dict("records")):
+        is_reference = row["strategy"] == row["reference"]
+        tested = ["reference", "", ""] if is_reference else [
+            number(row["difference"], 4, True) + interval(row["low"], row["high"]),
+            p_value(row["p_holm"]),
+            "⚠ not judged" if row["cheats"] else row["verdict"] if isinstance(row["verdict"], str) else "–",
+        ]  # fmt: skip
+        if not is_reference and row["p_holm"] < alpha:
+            marks[place, 5] = "*"
+        measured = mean_std(row["final_mean"], row["final_std"]), mean_std(row["aubc_mean"], row["aubc_std"])
+        body.append([styles[row["strategy"]].name, str(row["seeds"]), *measured, *tested])
+        notes += [f"{row['strategy']}: {row[why]}." for why in ("dropped", "unmatched") if _said(row[why])]
+    if len(rows["run"].unique()) > 1:
+        notes.append("Tests are within a run; rows of different runs share no seeds and are not compared.")
     return Table(
-        title="Summary",
+        title="Comparison with the reference",
         columns=columns,
         rows=body,
-        notes=notes,
+        notes=list(dict.fromkeys(notes)),
         data=data,
         swatches=[(styles[s].colour, styles[s].glyph) for s in rows["strategy"]],
         strong=frozenset() if best is None else frozenset({(best, 0), (best, 3)}),
+        marks=marks,
     )
+
+
+def _said(text: object) -> bool:
+    return isinstance(text, str) and bool(text)
 
 
 def last_stage(results: pd.DataFrame) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""What a report says in sentences. Descriptions only: nothing here calls a difference significant."""
+"""What a report says in sentences; verdicts are those of the primary test and of nothing else."""
 
 import json
 from typing import Any
@@ -6,16 +6,16 @@ from typing import Any
 import pandas as pd
 
 from albench.report.runs import Run
-from albench.report.tables import leader, metric_name, number
+from albench.report.tables import leader, metric_name, number, p_value
 
 CHEATS = (
     "⚠ sees hidden labels: it selects by annotations that nobody would have before labelling. It shows what such "
     "knowledge would bring, is left out when a leader is named, and is not an upper bound."
 )
 CLOSING = (
-    "AUBC is the mean height of a learning curve over its range of labels (see How to read this). These sentences "
-    "describe what was measured: no significance test was made, and an interval of a difference that contains 0 fits "
-    "either order."
+    "AUBC is the mean height of a learning curve over its range of labels (see How to read this). Verdicts are those of "
+    "the primary test, set before the run: better or worse than the reference; equivalent, where the difference is "
+    "certainly smaller than what is of interest; undecided, where these seeds cannot tell, which does not mean equal."
 )
 HOW_TO_READ = (
     (
@@ -75,18 +75,64 @@ def finding(rows: pd.DataFrame, metric: str) -> str:
     if top["strategy"] != top["reference"]:
         if not pd.notna(top["difference"]):
             return f"{start}; there is no reference with the same seeds to compare it with."
-        with_interval = f" ({count(int(top['pairs']), 'paired seed')}, so there is no interval)"
-        if pd.notna(top["difference_low"]):
-            low, high = (number(top[side], 4, True) for side in ("difference_low", "difference_high"))
-            with_interval = f" (95\u202f% interval {low} to {high}, {count(int(top['pairs']), 'paired seed')})"
+        seeds = count(int(top["pairs"]), "paired seed")
+        certainty = f" ({seeds}, so there is no interval)"
+        if pd.notna(top["low"]):
+            low, high = (number(top[side], 4, True) for side in ("low", "high"))
+            certainty = f" (95\u202f% interval {low} to {high}, {seeds}, p {p_value(top['p_holm'])} after Holm)"
         side = "above" if top["difference"] >= 0 else "below"  # fewer pairs than seeds may turn the order round
-        return f"{start}, which is {number(abs(top['difference']))} {side} {top['reference']}{with_interval}."
+        return f"{start}, which is {number(abs(top['difference']))} {side} {top['reference']}{certainty}."
     others = rows[~rows["cheats"] & rows["aubc_mean"].notna() & (rows.index != best)]
     if others.empty:
         return f"{start}; nothing else has a complete curve."
     second = others.sort_values("aubc_mean").to_dict("records")[-1]
     behind = number(top["aubc_mean"] - second["aubc_mean"])
     return f"{start}; no other strategy exceeds this reference, the nearest is {second['strategy']}, {behind} below."
+
+
+def leading_verdict(rows: pd.DataFrame) -> str:
+    """The primary test's word on the strategy with the highest mean AUBC; '' where there is none."""
+    best = leader(rows)
+    top = {} if best is None else rows.loc[best]
+    if best is None or top["strategy"] == top["reference"]:
+        others = rows["verdict"].dropna()
+        return "none better" if (others != "").any() and not (others == "better").any() else ""
+    return top["verdict"] if isinstance(top["verdict"], str) else ""
+
+
+def verdicts(rows: pd.DataFrame, alpha: float) -> str:
+    """What the primary test says of every strategy, in a sentence; '' where nothing was tested."""
+    judged = rows[rows["verdict"].isin(("better", "worse", "equivalent", "undecided"))]
+    if judged.empty:
+        return ""
+    parts = []
+    for word in ("better", "worse", "equivalent", "undecided"):
+        names = list(judged.loc[judged["verdict"] == word, "strategy"])
+        if names:
+            parts.append(f"{word}: {listed(names)}")
+    references = " and ".join(dict.fromkeys(judged["reference"]))
+    return f"Against {references}, paired t on AUBC with Holm at {alpha:g}: {'; '.join(parts)}."
+
+
+def cost(costs: pd.DataFrame, rows: pd.DataFrame) -> str:
+    """What a trial of each strategy took beyond one of the cheapest; '' where nothing was recorded."""
+    seconds = costs[costs["metric"].str.startswith("seconds/") & (costs["metric"] != "seconds/diagnose")]
+    if seconds.empty:
+        return ""
+    per_trial = seconds.groupby(["strategy", "seed"])["value"].sum().groupby("strategy").mean()
+    per_trial = per_trial.reindex([s for s in rows["strategy"] if s in per_trial.index]).sort_values()
+    said = [f"{name} {_seconds(value)}" for name, value in per_trial.items()]
+    return f"A trial took (mean, training included): {', '.join(said)}."
+
+
+def _seconds(value: float) -> str:
+    return (
+        f"{value:.1f}\u202fs"
+        if value < 60
+        else f"{value / 60:.1f}\u202fmin"
+        if value < 3600
+        else f"{value / 3600:.1f}\u202fh"
+    )
 
 
 def banner(runs: list[Run]) -> str | None:

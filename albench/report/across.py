@@ -1,0 +1,144 @@
+"""What a run says over its tasks: penalties, verdicts counted, chances of improvement, and mean ranks."""
+
+import numpy as np
+import pandas as pd
+
+from albench.analysis.curves import seed_scores
+from albench.analysis.ranks import (
+    blocks_of_seeds,
+    blocks_of_tasks,
+    friedman,
+    interquartile_mean,
+    penalty_matrix,
+    probability_of_improvement,
+    win_tie_loss,
+)
+from albench.report import diagrams, matrices
+from albench.report.blocks import Block, Folder, Section, Table, Text
+from albench.report.evidence import Styles, wide
+from albench.report.runs import Run
+from albench.report.tables import number, p_value
+from albench.report.words import count
+
+
+def section(run: Run, styles: Styles, folder: Folder, rows: pd.DataFrame, name: str, several: bool) -> Section | None:
+    """The section of a run; rows: `tables.summaries` of its tasks put together. None where nothing can be compared."""
+    fair = run.results[~run.results["strategy"].isin(run.cheats)]
+    metrics = {task: facts["metric"] for task, facts in run.tasks.items() if (fair["task"] == task).any()}
+    fair = fair[fair["metric"] == fair["task"].map(metrics)]
+    tasks = [task for task in metrics if (fair[fair["task"] == task]["strategy"] == run.reference).any()]
+    if not tasks or fair["strategy"].nunique() < 2 or fair["labelled"].nunique() < 2:
+        return None
+    metrics, fair = {task: metrics[task] for task in tasks}, fair[fair["task"].isin(tasks)]
+    blocks: list[Block] = [
+        _totals(run, fair, metrics, rows, styles, folder, name),
+        *_penalties(run, fair, metrics, styles, folder, name),
+        *_ranks(run, fair, metrics, styles, folder, name),
+    ]
+    return Section("Over all tasks" + (f": {run.name}" if several else ""), f"across-{name}", blocks)
+
+
+def _totals(
+    run: Run, fair: pd.DataFrame, metrics: dict[str, str], rows: pd.DataFrame, styles: Styles, folder: Folder, name: str
+) -> Table:
+    """Verdicts counted, probability of improvement, interquartile mean."""
+    scores = {task: seed_scores(fair[fair["task"] == task], metric) for task, metric in metrics.items()}
+    verdicts = rows[rows["strategy"] != rows["reference"]].dropna(subset=["verdict"])
+    counted = (
+        win_tie_loss(verdicts[["strategy", "reference", "verdict"]]).set_index("strategy") if len(verdicts) else None
+    )
+    table, found = [], []
+    for strategy in [s for s in styles if (fair["strategy"] == s).any()]:
+        own = {task: s[strategy].to_numpy(float) for task, s in scores.items() if strategy in s}
+        base = {task: s[run.reference].to_numpy(float) for task, s in scores.items() if run.reference in s}
+        improved = np.nan if strategy == run.reference else probability_of_improvement(own, base)
+        middle = interquartile_mean(np.concatenate(list(own.values()))) if own else np.nan
+        words = (
+            {w: int(counted.loc[strategy, w]) for w in VERDICTS}
+            if counted is not None and strategy in counted.index
+            else {}
+        )
+        found.append(
+            {"strategy": strategy, **words, "probability_of_improvement": improved, "interquartile_mean": middle}
+        )
+        cells = (
+            [str(words[w]) for w in VERDICTS]
+            if words
+            else ["reference" if strategy == run.reference else "–", "", "", ""]
+        )
+        table.append([styles[strategy].name, *cells, number(improved, 2), number(middle)])
+    return Table(
+        title=f"Verdicts over {count(len(metrics), 'task')}",
+        columns=["strategy", *VERDICTS, f"P(above {run.reference})", "interquartile mean of AUBC"],
+        rows=table,
+        notes=[
+            f"Tasks on which the primary test calls a strategy better than, worse than or equivalent to {run.reference}. "
+            "The probability of improvement is the share of pairs of one of its seeds and one of the reference's in which "
+            "its AUBC is higher, mean over tasks (.5 is no difference); descriptive. The interquartile mean is of all "
+            "tasks and seeds, so tasks with higher metrics weigh in it."
+        ],
+        data=folder.csv(pd.DataFrame(found), f"verdicts-{name}"),
+        swatches=[(styles[f["strategy"]].colour, styles[f["strategy"]].glyph) for f in found],
+    )
+
+
+VERDICTS = ("better", "equivalent", "undecided", "worse")
+
+
+def _penalties(
+    run: Run, fair: pd.DataFrame, metrics: dict[str, str], styles: Styles, folder: Folder, name: str
+) -> list[Block]:
+    matrix = penalty_matrix(fair, metrics, run.reference, run.alpha)
+    if len(matrix) < 3 or run.suite["seeds"] < 2:
+        return []
+    order = [s for s in styles if s in matrix.index]
+    means = matrix.mean()[order]
+    matrix = matrix.loc[order, order]
+    said = "; ".join(f"{s} {number(means[s], 2)}" for s in means.sort_values().index)
+    return [
+        folder.picture(
+            wide(matrices.penalties, matrix, means),
+            f"penalties-{name}",
+            "Pairwise penalty matrix, exploratory",
+            alt=f"Penalty matrix; column means (how often a strategy is beaten): {said}.",
+            caption=f"How often the row beats the column by a two-sided paired t-test at {run.alpha:g}, in shares of a task's "
+            f"budgets, summed over {count(len(metrics), 'task')} (Ash et al. 2020). The last row is the column mean: how "
+            "often a strategy is beaten; lower is better. No correction for many tests.",
+            data=folder.csv(matrix.assign(beats=matrix.index), f"penalties-{name}"),
+        )
+    ]
+
+
+def _ranks(
+    run: Run, fair: pd.DataFrame, metrics: dict[str, str], styles: Styles, folder: Folder, name: str
+) -> list[Block]:
+    """Friedman and Nemenyi over tasks, and over the seeds of each task; a sentence where they cannot decide."""
+    blocks: list[Block] = []
+    settings = [("over tasks", f"ranks-{name}", blocks_of_tasks(fair, metrics))] if len(metrics) > 1 else []
+    for number_, (task, metric) in enumerate(metrics.items()):
+        scores = blocks_of_seeds(fair[fair["task"] == task], metric)
+        settings.append((f"over the seeds of {task}", f"ranks-{name}-{number_}", scores))
+    unable = []
+    for where, stem, scores in settings:
+        scores = scores.dropna(axis=1, how="all")
+        test = friedman(scores, run.alpha)
+        if not test.decides:
+            unable.append(f"{where[0].upper()}{where[1:]}: {test.words}.")
+            continue
+        order = test.ranks.sort_values()
+        said = "; ".join(f"{s} {number(r, 2)}" for s, r in order.items())
+        blocks.append(
+            folder.picture(
+                wide(diagrams.critical_difference, dict(test.ranks), styles, test.critical_difference),
+                stem,
+                f"Mean ranks {where}, exploratory",
+                alt=f"Critical-difference diagram {where}; mean ranks: {said}.",
+                caption=f"Mean rank of the AUBC {where} (1 is best). Friedman p {p_value(test.p)}; strategies joined by a bar "
+                f"differ by less than Nemenyi's critical difference {test.critical_difference:.2f} at {run.alpha:g}.",
+                data=folder.csv(order.rename("mean_rank").rename_axis("strategy").reset_index(), stem),
+                column=True,
+            )
+        )
+    if unable:
+        blocks.append(Text(" ".join(["Mean ranks are not drawn where they cannot decide.", *unable])))
+    return blocks

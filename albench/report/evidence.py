@@ -1,0 +1,309 @@
+"""What a task's results allow to conclude: the primary test, exploratory tests beside it, and label efficiency."""
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from albench.analysis.comparison import all_pairs, budgets
+from albench.analysis.curves import difference_curve
+from albench.analysis.efficiency import costs_from, efficiency
+from albench.analysis.ranks import worse_than_reference
+from albench.report import charts, diagrams, figures, matrices
+from albench.report.blocks import Block, Folder, Table
+from albench.report.looks import Look
+from albench.report.runs import Run
+from albench.report.tables import against, interval, metric_name, number, p_value
+
+MANY = 40  # rows of a folded table that the page shows; the CSV has all
+Styles = dict[str, Look]
+
+
+def comparison(
+    runs: list[Run], task: str, rows: pd.DataFrame, styles: Styles, folder: Folder, name: str
+) -> list[Block]:
+    """Differences to the reference: along the labels, of the AUBC with its primary test, and all pairs.
+
+    rows: `tables.summaries`.
+    """
+    written, reference = metric_name(runs[0].tasks[task]["metric"]), against(rows)
+    blocks: list[Block] = []
+    tested = rows[rows["difference"].notna()].rename(columns={"difference": "mean"})
+    if tested.empty:
+        return blocks
+    along = pd.concat(
+        [difference_curve(r.primary(task), r.tasks[task]["metric"], r.reference) for r in _tested(runs, task)]
+    )
+    ylabel = f"{written} − {reference}"
+    blocks.append(
+        folder.picture(
+            wide(figures.difference_curve, along, styles, ylabel, reference),
+            f"difference-{name}",
+            f"Difference to {reference}",
+            alt=f"Paired difference of {written} to {reference} on {task} against labels, a curve per strategy.",
+            caption=f"Mean over seeds of the difference to {reference} with the same seed; the band is its 95\u202f% t "
+            "interval at each number of labels, not adjusted for looking at many.",
+            data=folder.csv(along, f"difference-{name}"),
+            chart=charts.difference_chart(along, styles, ylabel, reference),
+            column=True,
+        )
+    )
+    effect = runs[0].effect
+    said = "; ".join(f"{r['strategy']} {number(r['mean'], 4, True)} {r['verdict']}" for r in tested.to_dict("records"))
+    blocks.append(
+        folder.picture(
+            wide(diagrams.forest, tested, styles, f"AUBC − {reference}", effect),
+            f"forest-{name}",
+            "The primary test",
+            alt=f"AUBC minus that of {reference} on {task}, with intervals: {said}.",
+            caption=f"Mean paired difference of the AUBC with its {1 - runs[0].alpha:.0%} t interval. Shaded: differences "
+            f"smaller than ±{effect:g}, the smallest that is of interest here.".replace("%", "\u202f%"),
+            data=folder.csv(tested, f"forest-{name}"),
+            column=True,
+        )
+    )
+    blocks += _all_pairs(runs, task, styles, folder, name)
+    blocks.append(_exploratory(runs, task, tested, styles, folder, name))
+    return blocks
+
+
+def wide(draw: Callable[..., Figure], *args: object) -> Callable[[float], Figure]:
+    """What `Folder.picture` takes: a function of the width alone."""
+    return lambda width: partial(draw, *args)(width=width)
+
+
+def _tested(runs: list[Run], task: str) -> list[Run]:
+    return [run for run in runs if (run.primary(task)["strategy"] == run.reference).any()]
+
+
+def _all_pairs(runs: list[Run], task: str, styles: Styles, folder: Folder, name: str) -> list[Block]:
+    """The heat map of every two strategies, and a folded table of single budgets; of each run with three or more."""
+    blocks: list[Block] = []
+    for run in runs:
+        results, metric = run.primary(task), run.tasks[task]["metric"]
+        fair = results[~results["strategy"].isin(run.cheats)]
+        if fair["strategy"].nunique() < 3 or fair["seed"].nunique() < 2:
+            continue
+        suffix = f"{name}-{run.name}".replace("/", "-") if len(runs) > 1 else name
+        pairs = all_pairs(fair, metric, run.effect, run.alpha)
+        order = [s for s in styles if s in set(pairs["a"]) | set(pairs["b"])]
+        difference, p = (square(pairs, column, order, sign) for column, sign in (("mean", -1), ("p_holm", 1)))
+        of_run = f" ({run.name})" if len(runs) > 1 else ""
+        blocks.append(
+            folder.picture(
+                wide(matrices.significance, difference, p, run.alpha, "difference of AUBC"),
+                f"pairs-{suffix}",
+                f"All pairs{of_run}, exploratory",
+                alt=f"Heat map of the differences of AUBC between every two strategies on {task}.",
+                caption=f"Mean paired difference of the AUBC, row minus column. * p below {run.alpha:g} after Holm's "
+                f"method over all {len(pairs)} pairs. Exploratory: the primary test is the one above.",
+                data=folder.csv(pairs, f"pairs-{suffix}"),
+            )
+        )
+        blocks.append(_budgets(fair, metric, run, styles, folder, suffix, of_run))
+    return blocks
+
+
+def square(pairs: pd.DataFrame, column: str, order: list[str], sign: int) -> pd.DataFrame:
+    """A column of pairs (a, b) as a matrix with a in the rows; `sign` times it below the diagonal, NaN on it."""
+    matrix = pd.DataFrame(np.nan, index=order, columns=order)
+    for a, b, value in zip(pairs["a"], pairs["b"], pairs[column], strict=True):
+        matrix.loc[a, b], matrix.loc[b, a] = value, sign * value
+    return matrix
+
+
+def _budgets(
+    results: pd.DataFrame, metric: str, run: Run, styles: Styles, folder: Folder, name: str, of_run: str
+) -> Table:
+    tests = budgets(results, metric, run.alpha)
+    saved = folder.csv(tests, f"budgets-{name}")
+    shown = tests.assign(certain=tests["p_holm"] < run.alpha)
+    shown = shown[shown["certain"] | shown["a"].eq(run.reference) | shown["b"].eq(run.reference)]
+    shown = shown.sort_values("p_holm", kind="stable").head(MANY)
+    rest = len(tests) - len(shown)
+    notes = [
+        "Sign-flip max-T over the budgets of a pair, then Holm over pairs. Exploratory."
+        + (f" {rest:,} more rows are in the CSV." if rest else "")
+    ]
+    return Table(
+        title=f"Single budgets{of_run}, exploratory",
+        columns=["pair", "labels", "difference [interval]", "p (max-T)", "p (Holm over pairs)"],
+        rows=[
+            [
+                f"{styles[r['a']].name} − {styles[r['b']].name}",
+                f"{r['labelled']:,}",
+                number(r["mean"], 4, True) + interval(r["low"], r["high"]),
+                p_value(r["p"]),
+                p_value(r["p_holm"]),
+            ]
+            for r in shown.to_dict("records")
+        ],
+        notes=notes,
+        data=saved,
+        folded=True,
+    )
+
+
+def _exploratory(runs: list[Run], task: str, tested: pd.DataFrame, styles: Styles, folder: Folder, name: str) -> Table:
+    """Other tests and what pairing bought: for the careful reader."""
+    below = pd.concat(
+        [worse_than_reference(r.primary(task), r.tasks[task]["metric"], r.reference) for r in _tested(runs, task)]
+    ).set_index("strategy")
+    columns = [
+        *("strategy", "d_z", "p (t)", "p (Wilcoxon)", "p (sign-flip)", "least attainable p", "p (equivalent, Holm)"),
+        *("paired / unpaired variance", "seeds below at the end"),
+    ]
+    rows = []
+    for r in tested.to_dict("records"):
+        low = below.loc[r["strategy"]]
+        rows.append(
+            [
+                styles[r["strategy"]].name,
+                number(r["effect_size"], 2, True),
+                *(p_value(r[p]) for p in ("p", "wilcoxon", "sign_flip", "attainable", "p_equivalence_holm")),
+                number(r["variance_ratio"], 2),
+                f"{low['worse']:.0f} of {low['pairs']:.0f} [{number(low['low'], 2)}, {number(low['high'], 2)}]",
+            ]
+        )
+    return Table(
+        title="Other tests of the same comparisons, exploratory",
+        columns=columns,
+        rows=rows,
+        notes=[
+            "One test decides, the others are shown: taking whichever is significant gives about twice the nominal rate "
+            "of false positives. Wilcoxon and sign-flip are exact and cannot fall below the least attainable p. A ratio "
+            "of variances below 1 says that pairing by seed made the comparison sharper. The last column counts seeds in "
+            "which the strategy ended below the reference, with the exact 95\u202f% interval of that share."
+        ],
+        data=folder.csv(tested.merge(below, on="strategy", suffixes=("", "_below")), f"exploratory-{name}"),
+        swatches=[(styles[s].colour, styles[s].glyph) for s in tested["strategy"]],
+        folded=True,
+    )
+
+
+def label_efficiency(runs: list[Run], task: str, styles: Styles, folder: Folder, name: str) -> list[Block]:
+    """What a strategy needs to reach the reference's final value: in labels, annotations and the suite's own price."""
+    found: dict[str, list[pd.DataFrame]] = {}
+    for run in _tested(runs, task):
+        results, metric = run.primary(task), run.tasks[task]["metric"]
+        if results["strategy"].nunique() < 2 or results["labelled"].nunique() < 2:
+            continue
+        for unit, cost in _costs(run, task).items():
+            table = efficiency(results, metric, run.reference, cost=cost)
+            found.setdefault(unit, []).append(table.assign(reference=run.reference))
+    blocks: list[Block] = []
+    for unit, parts in found.items():
+        table = pd.concat(parts)
+        saved = folder.csv(table, f"efficiency-{slugged(unit)}-{name}")
+        if unit == "labels":
+            drawn = table.rename(columns={"saved": "mean", "saved_low": "low", "saved_high": "high"})
+            reference = against(table)
+            blocks.append(
+                folder.picture(
+                    wide(diagrams.efficiency, drawn, styles, f"labels saved against {reference}"),
+                    f"efficiency-{name}",
+                    "Labels saved",
+                    alt=f"Labels saved by each strategy on {task} in reaching the final value of {reference}.",
+                    caption=f"Labels that a strategy needs less (right) or more (left) than {reference} for the mean "
+                    f"final value of {reference}, on monotone curves, paired by seed. An open arrow: not reached within "
+                    "the budget, so the true value lies beyond.",
+                    data=saved,
+                    column=True,
+                )
+            )
+        blocks.append(_efficiency_table(table, styles, unit, saved))
+    return blocks
+
+
+def _costs(run: Run, task: str) -> dict[str, pd.DataFrame | None]:
+    """Unit → cumulative costs per stage; None for plain labels. Annotations only where a sample may hold several."""
+    units: dict[str, pd.DataFrame | None] = {"labels": None}
+    labels = run.labels[run.labels["task"] == task]
+    if labels.empty:
+        return units
+    counted = costs_from(labels)
+    if not np.allclose(counted["value"], counted["labelled"]):
+        units["annotations"] = counted
+    price = run.tasks[task]["entry"].get("price")
+    if price:
+        units[price["unit"]] = costs_from(labels, price)
+    return units
+
+
+def slugged(unit: str) -> str:
+    """A unit as part of a file name."""
+    return "".join(c if c.isalnum() else "-" for c in unit).strip("-") or "cost"
+
+
+def _efficiency_table(table: pd.DataFrame, styles: Styles, unit: str, data: str) -> Table:
+    reference = against(table)
+    rows = []
+    for r in table.to_dict("records"):
+        unreached = f"{r['not_reached']} of {r['pairs']}" + (
+            f" ({reference}: {r['not_reached_reference']})" if r["not_reached_reference"] else ""
+        )
+        rows.append(
+            [
+                styles[r["strategy"]].name,
+                amount(r["labels"], beyond="not reached"),
+                amount(r["labels_reference"], beyond="not reached"),
+                amount(r["saved"], sign=True) + between(r["saved_low"], r["saved_high"]),
+                ratio(r["speed_up"]),
+                unreached,
+            ]
+        )
+    notes = [
+        f"To reach {number(table['target'].iloc[0])}, the mean final value of {reference}. Means over seeds, or medians "
+        "as soon as a seed did not reach it (“more than was tried” is no number); intervals are 95\u202f%, of a median "
+        "by order statistics. About half of the reference's own seeds end below their mean."
+    ]
+    if unit == "annotations":
+        notes.append(
+            "Counted in annotated objects or joints: a strategy that picks crowded samples pays for them here."
+        )
+    return Table(
+        title=f"Label efficiency in {unit}",
+        columns=[
+            "strategy",
+            f"{unit} needed",
+            f"{reference} needs",
+            "saved [interval]",
+            "speed-up",
+            "seeds not reaching",
+        ],
+        rows=rows,
+        notes=notes,
+        data=data,
+        swatches=[(styles[s].colour, styles[s].glyph) for s in table["strategy"]],
+        folded=unit != "labels",
+    )
+
+
+def amount(value: float, sign: bool = False, beyond: str = "more") -> str:
+    """Labels or money: whole numbers, or words where there is no number.
+
+    >>> amount(1234.4), amount(float("inf")), amount(float("-inf"), sign=True), amount(float("nan"))
+    ('1,234', 'more', '< −all', '–')
+    """
+    if np.isnan(value):
+        return "–"
+    if np.isinf(value):
+        return (beyond if value > 0 else "< −all") if not sign else ("> all" if value > 0 else "< −all")
+    return f"{value:{'+' if sign else ''},.0f}".replace("-", "−")
+
+
+def between(low: float, high: float) -> str:
+    """' [low, high]', with ∞ for what is not bounded; '' where both are unknown."""
+    if np.isnan(low) or np.isnan(high) or (np.isinf(low) and np.isinf(high)):
+        return ""
+    ends = [("−∞" if end < 0 else "∞") if np.isinf(end) else amount(end, sign=True) for end in (low, high)]
+    return f" [{ends[0]}, {ends[1]}]"
+
+
+def ratio(value: float) -> str:
+    """'1.35×'; a dash for nothing, words for what was not reached."""
+    if np.isnan(value):
+        return "–"
+    return "none" if value == 0 else "∞" if np.isinf(value) else f"{value:.2f}×"

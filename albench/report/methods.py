@@ -1,0 +1,232 @@
+"""What a run did, as an author would write it and as a reviewer would ask: the methods paragraph and the checklist."""
+
+import numpy as np
+import pandas as pd
+
+from albench.analysis.curves import not_finite
+from albench.analysis.selections import companion_pairs
+from albench.report.blocks import Checklist, Item
+from albench.report.runs import Run
+from albench.report.words import count, listed, metric_name
+
+FEW = 5  # seeds below which a paired test decides only what is very large
+LISTED = 4
+
+
+def methods(run: Run) -> str:
+    """The methods paragraph of a run, from its manifest."""
+    suite, last = run.suite, run.sessions[-1] if run.sessions else {}
+    start = "continuing from the stage before" if suite.get("warm_start") else "from fresh weights at each stage"
+    tasks = "; ".join(f"{label}: {_protocol(run, label)}" for label in run.tasks)
+    primary = suite.get("primary", {})
+    device = last.get("gpu") or last.get("cpu") or "an unknown processor"
+    return (
+        f"Strategies ({listed(list(run.strategies))}) were compared with albench {last.get('albench', '?')} (torch "
+        f"{last.get('torch', '?')}, {device}) over {count(suite['seeds'], 'seed')} and {count(suite['stages'], 'stage')}"
+        f", training {start}. {tasks}. For one task and seed all strategies share the first labelled set, the initial "
+        "weights, the order of batches and the candidates. The confirmatory comparison is the area under the budget "
+        f"curve (AUBC, trapezoids with the true label spacing) of each strategy against {run.reference}, by two-sided "
+        f"paired t-tests over seeds, corrected by Holm's method at α = {primary.get('alpha', 0.05):g} within a task; "
+        f"differences are called equivalent where two one-sided tests place them within ±{primary.get('effect', 0.005):g}"
+        ". All other tests are exploratory."
+    )
+
+
+def _protocol(run: Run, label: str) -> str:
+    facts = run.tasks[label]
+    entry, recipe = facts["entry"], facts["entry"].get("recipe") or {}
+    budget, initial, subset = entry.get("budget"), entry.get("initial"), entry.get("subset")
+    parts = [f"{metric_name(facts['metric'])} on {facts['test']:,} test samples, a pool of {facts['pool']:,}"]
+    if budget:
+        chosen = f" from {subset:,} random candidates" if subset else " from the whole unlabelled pool"
+        parts.append(f"{initial or budget:,} random labels at first, then {budget:,} per stage{chosen}")
+    length = f"{recipe['updates']:,} updates" if recipe.get("updates") else None
+    length = length or (f"{recipe['epochs']:g} epochs" if recipe.get("epochs") else None)
+    if length:
+        rate = recipe.get("learning_rate")
+        optimiser = f" of {recipe['optimiser']}" if recipe.get("optimiser") else ""
+        batch = f", batch {recipe['batch']}" if recipe.get("batch") else ""
+        parts.append(f"{length} per stage{optimiser}{batch}" + (f", learning rate {rate:g}" if rate else ""))
+    return ", ".join(parts)
+
+
+def checklist(run: Run, missing: list[str], saturated: list[str], title: str = "Reviewer's checklist") -> Checklist:
+    """What a reviewer asks of a comparison, answered from the manifest and the results.
+
+    missing: `run.shortfall()`; saturated: one sentence per curve that has reached its task's ceiling.
+    """
+    items = [
+        _kind(run),
+        _primary(run),
+        _seeds(run),
+        _complete(run, missing),
+        _pairing(run),
+        Item("ok", "Test set", "Used for measuring alone: no epoch, stop or parameter is chosen by it within a run."),
+        _tuning(run),
+        _controls(run),
+        _cheats(run),
+        _ceiling(run, saturated),
+        _finite(run),
+        _data(run),
+        _devices(run),
+        _code(run),
+    ]
+    return Checklist(title, [item for item in items if item is not None])
+
+
+def _kind(run: Run) -> Item | None:
+    if not run.suite.get("demonstration"):
+        return None
+    return Item("attention", "Purpose", "A demonstration of the machinery: too small to be evidence for a strategy.")
+
+
+def _primary(run: Run) -> Item:
+    primary = run.suite.get("primary", {})
+    text = (
+        f"AUBC against {run.reference}, paired t, Holm over {count(len(run.strategies) - 1, 'comparison')} a task, "
+        f"α = {primary.get('alpha', 0.05):g}, smallest effect of interest {primary.get('effect', 0.005):g}: set in the "
+        "suite before the run, and a changed setting is refused afterwards."
+    )
+    if run.reference not in run.strategies:
+        return Item("missing", "Primary test", f"The reference {run.reference} is not among the strategies. {text}")
+    return Item("ok", "Primary test", text)
+
+
+def _seeds(run: Run) -> Item:
+    seeds, planned = run.suite["seeds"], run.suite.get("planned_seeds", run.suite["seeds"])
+    text = f"{count(planned, 'seed')} planned"
+    if seeds > planned:
+        return Item(
+            "attention",
+            "Seeds",
+            f"{text}, {seeds - planned} added later: looking before adding raises the rate of false positives, so "
+            "p-values over all seeds are not at their nominal level.",
+        )
+    if seeds < FEW:
+        return Item("attention", "Seeds", f"{text}: few. Only very large differences can be told from chance.")
+    return Item("ok", "Seeds", f"{text} and run.")
+
+
+def _complete(run: Run, missing: list[str]) -> Item:
+    failed = f"{count(len(run.failures), 'trial')} failed" if run.failures else ""
+    open_ = f"{count(len(missing), 'trial')} not finished" if missing else ""
+    if failed or open_:
+        return Item("attention", "Trials", f"{listed([x for x in (failed, open_) if x])} of {run.trials:,}: see below.")
+    return Item("ok", "Trials", f"All {run.trials:,} finished, none failed.")
+
+
+def _pairing(run: Run) -> Item:
+    """Strategies that train alike must have equal first stages: read off the results, not taken on trust."""
+    first = run.results[run.results["stage"] == 0]
+    metric = first["task"].map({task: facts["metric"] for task, facts in run.tasks.items()})
+    first = first[first["metric"] == metric]
+    trained = first["strategy"].map({label: str(facts.get("companion")) for label, facts in run.strategies.items()})
+    spread = first.groupby([first["task"], trained, first["seed"]])["value"].nunique()
+    if (spread > 1).any():
+        return Item("attention", "Pairing", "Strategies that train alike differ at stage 0: seeds are not paired.")
+    return Item(
+        "ok", "Pairing", "For each task and seed, strategies that train alike have equal results at stage 0 (checked)."
+    )
+
+
+def _tuning(run: Run) -> Item:
+    text = run.suite.get("tuning")
+    if text:
+        return Item("ok", "Tuning", text)
+    return Item("missing", "Tuning", "The suite does not say how its settings were chosen (key `tuning`).")
+
+
+def _controls(run: Run) -> Item | None:
+    helped = {facts["companion"] for facts in run.strategies.values() if facts.get("companion")}
+    if not helped:
+        return None
+    pairs = companion_pairs(run.strategies)
+    controlled = {run.strategies[ours]["companion"] for ours, _ in pairs}
+    if helped - controlled:
+        return Item(
+            "missing",
+            "Controls",
+            f"Trained with a companion ({listed(sorted(helped - controlled))}), but no selection was run with and "
+            "without it: what training it costs or brings cannot be told from what the selection does. "
+            f'Add a strategy such as {{ strategy = "random", companion = "{min(helped - controlled)}" }}.',
+        )
+    named = listed([f"{ours} against {plain}" for ours, plain in pairs])
+    return Item("ok", "Controls", f"The same selection with and without a companion: {named}.")
+
+
+def _cheats(run: Run) -> Item | None:
+    cheats = [label for label, facts in run.strategies.items() if facts.get("cheats")]
+    if not cheats:
+        return None
+    return Item(
+        "attention",
+        "Hidden labels",
+        f"{listed(cheats)} ⚠ select by labels that nobody has; outside all corrected tests.",
+    )
+
+
+def _ceiling(run: Run, saturated: list[str]) -> Item:
+    if run.ceiling.empty:
+        return Item(
+            "missing", "Ceiling", "The tasks were not trained on their whole pools (suite key `ceiling`), so it cannot "
+            "be seen whether curves have saturated."
+        )  # fmt: skip
+    if saturated:
+        return Item("attention", "Ceiling", " ".join(saturated))
+    return Item("ok", "Ceiling", "No mean curve has reached what training on the whole pool reaches.")
+
+
+def _finite(run: Run) -> Item | None:
+    broken = pd.concat([not_finite(run.primary(task)) for task in run.tasks])
+    if broken.empty:
+        return None
+    rows = [f"{r.task}, {r.strategy}, seed {r.seed}, stage {r.stage}" for r in broken.head(LISTED).itertuples()]
+    more = f" and {len(broken) - LISTED} more" if len(broken) > LISTED else ""
+    return Item("attention", "Finite", f"Not a number: {'; '.join(rows)}{more}; these curves are not counted.")
+
+
+def _data(run: Run) -> Item:
+    notes = sum(len(facts.get("notes", [])) for facts in run.tasks.values())
+    small = [f"{label} ({facts['test']:,})" for label, facts in run.tasks.items() if facts["test"] < 200]
+    text = "Fingerprints of all pixels and annotations are in the manifest."
+    if notes:
+        text += f" {count(notes, 'note')} on flaws of the data: see the tasks."
+    if small:
+        return Item("attention", "Data", f"{text} Small test sets: {listed(small)}; another one could turn the order.")
+    return Item("ok", "Data", text)
+
+
+def _devices(run: Run) -> Item:
+    devices = run.devices()
+    versions = {(s.get("torch"), s.get("torchvision")) for s in run.sessions}
+    if len(devices) > 1:
+        return Item("attention", "Device", f"Trained on {listed(devices)}: the model alone can change a ranking.")
+    if len(versions) > 1:
+        return Item("attention", "Device", f"One device, but several versions of torch: {sorted(versions, key=str)}.")
+    return Item("ok", "Device", f"Trained on one kind of device ({listed(devices)}) with one version of torch.")
+
+
+def _code(run: Run) -> Item:
+    commits = {
+        (g["commit"][:12], bool(g.get("changed"))) for s in run.sessions if (g := s.get("git") or {}).get("commit")
+    }
+    plugins = f" Plug-ins: {listed(run.plugins)}." if run.plugins else ""
+    if not commits:
+        released = dict.fromkeys(str(s.get("albench")) for s in run.sessions)
+        return Item("ok", "Code", f"albench {listed(list(released))} as installed.{plugins}")
+    named = listed([f"{commit}{' with local changes' if changed else ''}" for commit, changed in sorted(commits)])
+    state = "attention" if len(commits) > 1 or any(changed for _, changed in commits) else "ok"
+    return Item(state, "Code", f"albench at commit {named}.{plugins}")
+
+
+def saturation(run: Run, task: str) -> list[str]:
+    """A sentence for each strategy whose mean final value is at the ceiling or within the effect of interest of it."""
+    top = run.ceiling_of(task)
+    if not np.isfinite(top):
+        return []
+    rows = run.primary(task)
+    last = rows[rows["labelled"] == rows["labelled"].max()].groupby("strategy", sort=False)["value"].mean()
+    near = [name for name, value in last.items() if value >= top - run.effect]
+    if not near:
+        return []
+    return [f"On {task}, {listed([str(n) for n in near])} end at the full-data ceiling: labels beyond cannot help."]
