@@ -3,7 +3,7 @@
 import tomllib
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from albench.errors import AlbenchError, did_you_mean
 
@@ -63,7 +63,7 @@ def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _names(value: Any) -> bool:
+def _names(value: Any) -> TypeGuard[list[str]]:
     """Whether it is a list of names, short for tables; another list is refused when the whole is checked."""
     return isinstance(value, list) and all(isinstance(name, str) for name in value)
 

@@ -11,7 +11,7 @@ ceiling.csv     the tidy columns: what training on the whole pool reached; its `
 
 import csv
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +36,9 @@ def write(store: Store) -> None:
         write_whole(store.folder / f"{name}.csv", content)
 
 
-def contents(store: Store) -> dict[str, bytes]:
-    """What each table holds, by its name."""
-    rows: dict[str, list[tuple]] = {name: [] for name in TABLES}
+def contents(store: Store, names: Iterable[str] = tuple(TABLES)) -> dict[str, bytes]:
+    """What each of the named tables holds."""
+    rows: dict[str, list[tuple]] = {name: [] for name in names}
     manifest = store.manifest() or {"tasks": {}}
     classes = {label: facts.get("classes", []) for label, facts in manifest["tasks"].items()}
     for trial in store.trials():
@@ -47,15 +47,17 @@ def contents(store: Store) -> dict[str, bytes]:
         except AlbenchError:  # damaged: the run says so for this trial; the others' numbers stand
             continue
         head = (trial.task, trial.strategy, trial.seed)
-        if trial.strategy == CEILING:
-            rows["ceiling"] += [(*head, *row) for row in _results(records)]
-            continue
-        rows["trainings"] += [(*head, *row) for row in _trainings(records)]
-        rows["labels"] += [(*head, *row) for row in _labels(records, classes.get(trial.task, []))]
-        for name, add in (("results", _results), ("costs", _costs), ("diagnostics", _diagnostics)):
-            rows[name] += [(*head, *row) for row in add(records)]
-        rows["selections"] += [(*head, *row) for row in _selections(records)]
-    return {name: _csv(columns, rows[name]) for name, columns in TABLES.items()}
+        for name in rows:
+            if (name == "ceiling") == (trial.strategy == CEILING):
+                rows[name] += [(*head, *row) for row in _rows(name, records, classes.get(trial.task, []))]
+    return {name: _csv(TABLES[name], found) for name, found in rows.items()}
+
+
+def _rows(name: str, records: list[Record], classes: list[str]) -> Iterator[tuple]:
+    """A trial's rows of one table, without its name."""
+    if name == "labels":
+        return _labels(records, classes)
+    return _ROWS[name](records)
 
 
 def _csv(columns: Iterable[str], rows: Iterable[tuple]) -> bytes:
@@ -126,15 +128,33 @@ def _diagnostics(records: list[Record]) -> Iterator[tuple[int, str, float, float
             yield from ((record["stage"], where, predicted, true) for predicted, true in worth["scatter"])
 
 
+_ROWS: dict[str, Callable[[list[Record]], Iterator[tuple]]] = {
+    "results": _results,
+    "costs": _costs,
+    "selections": _selections,
+    "diagnostics": _diagnostics,
+    "trainings": _trainings,
+    "ceiling": _results,
+}
+
+
 def table(folder: Path, name: str) -> Any:
-    """One of the tables as a DataFrame.
+    """One of the tables as a DataFrame: from the records where they are there, which have checksums, else the file.
 
     Raises:
-        AlbenchError: the folder holds no run.
+        AlbenchError: the folder holds no run, or the file is no such table.
     """
     import pandas as pd
 
-    path = folder / f"{name}.csv"
-    if not path.is_file():
-        raise AlbenchError(f"{folder}: no {name}.csv; is it a folder that `albench run` wrote?")
-    return pd.read_csv(path)
+    store, path = Store(folder), folder / f"{name}.csv"
+    if store.trials():
+        return pd.read_csv(io.BytesIO(contents(store, [name])[name]))
+    try:
+        found = pd.read_csv(path)
+    except FileNotFoundError as error:
+        raise AlbenchError(f"{folder}: no {name}.csv; is it a folder that `albench run` wrote?") from error
+    except (OSError, ValueError) as error:
+        raise AlbenchError(f"{path}: cannot be read as CSV: {error}") from error
+    if tuple(found.columns) != TABLES[name]:
+        raise AlbenchError(f"{path}: its columns are not {', '.join(TABLES[name])}")
+    return found

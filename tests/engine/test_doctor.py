@@ -286,3 +286,13 @@ def test_the_command_says_it_line_by_line(hurt):
     nothing = command(hurt / "nowhere")
     assert nothing.exit_code == 2
     assert "neither manifest.json nor trials/" in nothing.stderr
+
+
+def test_results_are_read_from_the_records(whole, hurt):
+    right = albench.load_results(whole[1])
+    of_file("results.csv", in_last_digit)(hurt)
+    assert albench.load_results(hurt).equals(right)
+    shutil.rmtree(hurt / "trials")  # a folder that keeps its tables alone
+    (hurt / "results.csv").write_text("task,strategy\n")
+    with pytest.raises(AlbenchError, match="its columns are not task, strategy, seed"):
+        albench.load_results(hurt)
