@@ -54,8 +54,8 @@ def command(
 ) -> None:
     """Run every task × strategy × seed of SUITE (a bundled name or a TOML file), then write the report.
 
-    An existing run folder is carried on: what is finished is kept, an interrupted stage is trained again. It may grow
-    by tasks, strategies, seeds and stages.
+    An existing run folder is carried on: what is finished is kept, an interrupted training goes on from its
+    checkpoint. It may grow by tasks, strategies, seeds and stages.
 
     Exit codes: 0 all trials finished, 1 some failed, 2 wrong input, 130 interrupted (129 terminal closed,
     143 killed).

@@ -1,6 +1,7 @@
 """A training that is killed goes on from its checkpoint, to the same bits; a bad one costs nothing but itself."""
 
 import errno
+from dataclasses import replace
 
 import pytest
 import torch
@@ -41,7 +42,7 @@ class Adversary(Companion):
 
     def step(self, labelled, unlabelled, rng):
         image = unlabelled["image"].flatten(1)[:, :64]
-        noise = torch.rand(image.shape, generator=rng) + torch.rand(())
+        noise = torch.rand(image.shape, generator=rng, device=image.device) + torch.rand(())
         self.optimiser.zero_grad()
         self.other(image + noise).square().mean().backward()
         self.optimiser.step()
@@ -269,3 +270,16 @@ def test_an_optimiser_keeps_its_buffers_and_their_memory_format(kind):
             if isinstance(old[name], torch.Tensor):
                 assert old[name].stride() == new[name].stride()
     step(fresh_layer, fresh)  # and it works
+
+
+@pytest.mark.gpu
+def test_going_on_on_the_gpu(tmp_path):
+    base, device = setup(companion=Adversary, task=DROPOUT), torch.device("cuda")
+    data = type(DATA)(DATA.pool.to(device), DATA.test.to(device), DATA.classes)
+    chosen = replace(base, data=data, device=device)
+    whole, objective = fit(chosen, 0, ROWS)
+    killed(chosen, tmp_path / "x.checkpoint", 5)
+    resumed, again = fit(chosen, 0, ROWS, checkpoint=at(tmp_path / "x.checkpoint"))
+    assert again == pytest.approx(objective, rel=1e-3)
+    for name, tensor in bits(whole).items():
+        assert torch.allclose(tensor.float(), bits(resumed)[name].float(), rtol=1e-2, atol=1e-3)
