@@ -125,7 +125,7 @@ def _character(character: str) -> str:
         return character
     if character in GREEK:
         return f"$\\{GREEK[character]}$"
-    base, *accents = unicodedata.normalize("NFD", character)
+    base, *accents = list(unicodedata.normalize("NFD", character))
     if base.isascii() and base.isalpha() and len(accents) == 1 and accents[0] in ACCENTS:
         accent = ACCENTS[accents[0]]
         return f"{{\\{accent}{{{base}}}}}" if accent.isalpha() else f"{{\\{accent}{base}}}"

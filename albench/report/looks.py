@@ -17,6 +17,7 @@ import matplotlib
 from matplotlib.colors import to_hex, to_rgb
 
 from albench.report.runs import Run
+from albench.report.typeface import family
 
 TWO_COLUMNS, ONE_COLUMN = 6.9, 3.3  # inches: the text and the column of the usual two-column paper
 GREYS = ("#6E6E6E", "#3C3C3C", "#A8A8A8")
@@ -29,6 +30,7 @@ READABLE = 4.0  # contrast that a mark keeps on a dark page (3 is WCAG's least f
 STYLE: dict[Any, Any] = {
     "axes.labelcolor": INK,
     "text.color": INK,
+    "text.parse_math": False,  # a name may hold a dollar
     "axes.edgecolor": "#9A9A9A",
     "axes.linewidth": 0.8,
     "axes.spines.top": False,
@@ -133,10 +135,9 @@ def style(width: float = TWO_COLUMNS) -> Iterator[None]:
     Fonts are 9 and 8 points, and 7.5 and 7 in a figure that stands in one column.
     """
     font, ticks = (9, 8) if width > ONE_COLUMN else (7.5, 7)
-    large = dict.fromkeys(("font.size", "axes.titlesize", "axes.labelsize"), font)
-    with matplotlib.rc_context(
-        STYLE | large | dict.fromkeys(("xtick.labelsize", "ytick.labelsize", "legend.fontsize"), ticks)
-    ):
+    sizes = dict.fromkeys(("font.size", "axes.titlesize", "axes.labelsize"), font)
+    sizes |= dict.fromkeys(("xtick.labelsize", "ytick.labelsize", "legend.fontsize"), ticks)
+    with matplotlib.rc_context(STYLE | {"font.family": family()} | sizes):
         yield
 
 

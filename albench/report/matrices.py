@@ -143,7 +143,9 @@ def _bar(figure: Figure, axes: Axes, norm: Normalize, kind: str, label: str) -> 
     tall = min(max(box.height * height, 1.0), 2.4)
     place = (box.x1 + 0.14 / total, box.y1 - tall / height, BAR / total, tall / height)
     bar = figure.colorbar(ScalarMappable(norm, MAPS[kind]), cax=figure.add_axes(place))
-    bar.set_label(wrapped(label, height, small()), fontsize=small(), color=FAINT)
+    middle = box.y1 * height - tall / 2
+    label = wrapped(label, 2 * min(middle, height - middle) - 0.05, small())
+    bar.set_label(label, fontsize=small(), color=FAINT)
     bar.outline.set_visible(False)
     bar.ax.grid(False)
     if kind == "ratio":

@@ -31,7 +31,8 @@ def ranking(table: pd.DataFrame, styles: dict[str, Look], width: float = TWO_COL
         ],
         width,
     )
-    figure, panels, across = _panels(len(shown), "ranking accuracy", "labelled samples", width, True, legend)
+    titles = [styles[s].name for s in shown]
+    figure, panels, across = _panels(titles, "ranking accuracy", "labelled samples", width, True, legend)
     for axes, strategy in zip(panels, shown, strict=True):
         look, mine = styles[strategy], table[table["strategy"] == strategy]
         kinds = {f"test/{name}": kind for name, kind in baselines.items()}
@@ -40,7 +41,6 @@ def ranking(table: pd.DataFrame, styles: dict[str, Look], width: float = TWO_COL
         for metric, kind in kinds.items():
             rows = mine[mine["metric"] == f"ranking-accuracy/{metric}"].sort_values("labelled")
             axes.plot(rows["labelled"], rows["mean"], **kind)
-        axes.set_title(wrapped(look.name, across, small() + 1), loc="left")
         label_ticks(axes, mine["labelled"].unique(), across)
         axes.set_ylim(min(0.4, table["mean"].min() - 0.02), max(0.8, table["mean"].max() + 0.02))
     return figure
@@ -57,7 +57,7 @@ def scatter(table: pd.DataFrame, styles: dict[str, Look], width: float = TWO_COL
     losses of 0 are drawn at the smallest positive one. Points are pixels within the PDF and SVG: there are thousands.
     """
     shown = [s for s in styles if (table["strategy"] == s).any()]
-    figure, panels, across = _panels(len(shown), "true loss", "score", width, share=True)
+    figure, panels, _ = _panels([styles[s].name for s in shown], "true loss", "score", width, share=True)
     true = table.loc[np.isfinite(table["true"]), "true"]
     positive = true[true > 0]
     log = true.min() >= 0 and len(positive) > 0 and positive.quantile(0.95) > 30 * positive.quantile(0.05)
@@ -66,7 +66,6 @@ def scatter(table: pd.DataFrame, styles: dict[str, Look], width: float = TWO_COL
         look, mine = styles[strategy], table[table["strategy"] == strategy]
         points: dict[str, Any] = {"s": 9, "color": look.colour, "alpha": 0.4, "linewidth": 0, "rasterized": True}
         axes.scatter(mine["predicted"], mine["true"].clip(lower=floor), **points)
-        axes.set_title(wrapped(look.name, across, small() + 1), loc="left")
         if log:
             axes.set_yscale("log")
             axes.set_ylim(floor / 2, true.max() * 2)
@@ -86,25 +85,27 @@ def _columns(count: int, width: float) -> int:
 
 
 def _panels(
-    count: int, ylabel: str, xlabel: str, width: float, share: bool, legend: Legend | None = None
+    titles: list[str], ylabel: str, xlabel: str, width: float, share: bool, legend: Legend | None = None
 ) -> tuple[Figure, list[Axes], float]:
-    """A figure of `count` panels, two or three a row, and the inches that each is wide.
+    """A figure with a panel for each title, two or three a row, and the inches that each is wide.
 
     share: one scale for all, so that only the first of a row has numbers.
     """
-    columns = _columns(count, width)
-    rows = -(-count // columns)
-    left, right, gap, top, below = 0.6, 0.1, 0.2 if share else 0.62, 0.32, 0.5
-    foot = legend.height if legend else 0.0
+    columns = _columns(len(titles), width)
+    rows = -(-len(titles) // columns)
+    left, right, gap, below = 0.6, 0.1, 0.2 if share else 0.62, 0.5
     panel = min(3.5, (width - left - right - gap * (columns - 1)) / columns)
+    titles = [wrapped(title, panel, small() + 1) for title in titles]
+    top = 0.16 + max(title.count("\n") + 1 for title in titles) * 1.3 * (small() + 1) / 72
     tall = min(2.1, 0.9 * panel)
-    height = rows * (top + tall + below) + foot
+    height = rows * (top + tall + below) + (legend.height if legend else 0.0)
     figure, axes = Figure(figsize=(width, height)), []
-    for i in range(count):
+    for i, title in enumerate(titles):
         row, column = divmod(i, columns)
         x = left + column * (panel + gap)
         y = height - (row + 1) * (top + tall) - row * below
         axes.append(figure.add_axes((x / width, y / height, panel / width, tall / height)))
+        axes[-1].set_title(title, loc="left")
         axes[-1].set_xlabel(xlabel)
         if column == 0:
             axes[-1].set_ylabel(ylabel)

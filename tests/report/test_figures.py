@@ -1,13 +1,19 @@
 """What figures promise: one look per strategy, names that do not overlap, panels for any count."""
 
+import re
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from matplotlib.text import Text
 
 from albench.analysis.curves import curves
-from albench.report import figures, lettering, looks, panels, words
+from albench.report import diagrams, figures, lettering, looks, matrices, panels, words
+from albench.report.blocks import Folder
 from albench.report.runs import gather
 from albench.report.tables import metric_name, number, summaries
 
@@ -44,7 +50,7 @@ def test_names_keep_their_order_and_distance(count):
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 7])
 def test_panels_lie_within_the_figure_apart(count):
     legend = lettering.Legend([("a", {}), ("b", {})], 6.9)
-    figure, axes, _ = panels._panels(count, "y", "x", 6.9, True, legend)
+    figure, axes, _ = panels._panels(["t"] * count, "y", "x", 6.9, True, legend)
     boxes = [a.get_position() for a in axes]
     assert all(0 < b.x0 < b.x1 < 1 and 0 < b.y0 < b.y1 < 1 for b in boxes)
     assert len(figure.axes) == count
@@ -82,5 +88,104 @@ def test_findings_describe_every_situation(make_run):
     assert "nothing else has a complete curve" in words.finding(alone, "accuracy")
     other = rows[rows["strategy"] == "entropy"].reset_index(drop=True).assign(difference=np.nan)
     assert "there is no reference" in words.finding(other, "accuracy")
-    single = rows.assign(difference_low=np.nan, pairs=1)
+    single = rows.assign(low=np.nan, high=np.nan, pairs=1)
     assert "so there is no interval" in words.finding(single, "accuracy")
+
+
+NAMES = ["random", "entropy", "a strategy whose name_is_long+with-parts/of-its-own", "core-set", "true-loss"]
+WIDTHS = (looks.TWO_COLUMNS, looks.ONE_COLUMN)
+
+
+def drawings():
+    """Every kind of figure, with a long name, as functions of the width."""
+    rng = np.random.default_rng(0)
+    styles = {n: looks.Look(n, looks.COLOURS[i], looks.MARKERS[i]) for i, n in enumerate(NAMES)}
+    at = pd.MultiIndex.from_product([NAMES, range(100, 600, 100)], names=["strategy", "labelled"])
+    at = at.to_frame(index=False)
+    curve = at.assign(mean=rng.uniform(0.4, 0.9, len(at)), std=0.02, n=3, low=0.3, high=0.95)
+    published = at.assign(value=0.7, uncertainty=0.003)
+    square = pd.DataFrame(rng.normal(0, 0.02, (5, 5)), NAMES, NAMES)
+    tests = pd.DataFrame({"strategy": NAMES[1:], "mean": [0.01, -0.02, 0.0, np.nan]})
+    tests = tests.assign(low=tests["mean"] - 0.01, high=tests["mean"] + 0.01, verdict="undecided")
+    both = pd.concat([tests.assign(task="digits"), tests.assign(task="figures")])
+    low, high = [-40, -np.inf, 20, np.nan], [300, -5, np.inf, np.nan]
+    saved = tests.assign(mean=[120, -np.inf, np.inf, np.nan], low=low, high=high)
+    ranking = pd.concat([curve.assign(metric=f"ranking-accuracy/test/{k}") for k in ("score", "entropy")])
+    scores = pd.DataFrame({"strategy": NAMES * 20, "predicted": rng.normal(size=100), "true": rng.exponential(1, 100)})
+    ranks = dict(zip(NAMES, [5, 3, 2.5, 1, 3.5], strict=True))
+    return {
+        "curve": partial(figures.learning_curve, curve, styles, "accuracy", (0.9, "whole pool"), published, "a paper"),
+        "difference": partial(figures.difference_curve, curve, styles, "accuracy − random", "random"),
+        "ranking": partial(panels.ranking, ranking, styles),
+        "scatter": partial(panels.scatter, scores, styles),
+        "significance": partial(matrices.significance, square, square.abs(), 0.01, "difference of AUBC"),
+        "penalties": partial(matrices.penalties, square.abs(), square.abs().mean()),
+        "balance": partial(matrices.balance, np.exp(20 * square)),
+        "overlap": partial(matrices.overlap, square.abs()),
+        "forest": partial(diagrams.forest, both, styles, "AUBC − random", 0.005),
+        "efficiency": partial(diagrams.efficiency, saved, styles, "labels saved against random"),
+        "ranks": partial(diagrams.critical_difference, ranks, styles, 1.2),
+    }
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("kind", list(drawings()))
+def test_no_text_is_clipped_or_too_small(kind, width):
+    with looks.style(width):
+        figure = drawings()[kind](width=width)
+        figure.draw_without_rendering()
+        box = figure.get_tightbbox()  # inches, of all that is drawn
+        texts = [text for text in figure.findobj(Text) if text.get_text().strip()]
+    assert figure.get_figwidth() <= width + 1e-9
+    assert min(box.x0, box.y0) > -0.02
+    assert box.x1 < figure.get_figwidth() + 0.02
+    assert box.y1 < figure.get_figheight() + 0.02
+    assert min(text.get_fontsize() for text in texts) >= 7
+    said = {re.sub(r"\s|\(\d.*\)", "", text.get_text()) for text in texts}
+    assert re.sub(r"\s", "", NAMES[2]) in said  # in several lines, perhaps, but whole
+
+
+def test_files_are_the_same_every_time_and_hold_text(tmp_path):
+    folders = [Folder(tmp_path / name) for name in "ab"]
+    for folder in folders:
+        folder.picture(drawings()["forest"], "forest", "", "", "", None, column=True)
+    names = sorted(path.name for path in (tmp_path / "a" / "figures").iterdir())
+    assert names == [f"forest{part}.{kind}" for part in ("-column", "") for kind in ("pdf", "png", "svg")]
+    for name in names:
+        assert len({(folder.path / "figures" / name).read_bytes() for folder in folders}) == 1, name
+    svg = (tmp_path / "a" / "figures" / "forest.svg").read_text()
+    assert ">entropy<" in svg
+    assert b"/FontFile2" in (tmp_path / "a" / "figures" / "forest.pdf").read_bytes()  # TrueType: text stays text
+
+
+def test_a_dollar_is_no_formula():
+    table = drawings()["curve"].args[0].replace({"strategy": {"entropy": "$x_1$"}})
+    with looks.style():
+        figure = figures.learning_curve(table, {"$x_1$": looks.Look("$x_1$", "#0072B2", "o")}, "accuracy")
+        texts = [text for text in figure.findobj(Text) if text.get_text() == "$x_1$"]
+        assert texts
+        assert not any(text.get_parse_math() for text in texts)
+
+
+@given(st.lists(st.integers(10, 60), min_size=1, max_size=8), st.integers(0, 30))
+def test_bars_join_what_differs_by_no_more_than_the_critical_difference(tenths, cd):
+    ranks = np.sort(np.array(tenths, float))
+    joined = {(i, j) for i in range(len(ranks)) for j in range(i + 1, len(ranks)) if ranks[j] - ranks[i] <= cd}
+    bars = diagrams.cliques(ranks, cd)
+    assert {(i, j) for a, b in bars for i in range(a, b + 1) for j in range(i + 1, b + 1)} == joined
+    assert not any(c <= a and b <= d for (a, b) in bars for (c, d) in bars if (a, b) != (c, d))
+
+
+@given(st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=60), st.floats(0.3, 3))
+def test_wrapped_names_lose_nothing(name, inches):
+    lines = lettering.wrapped(name, inches, 8).split("\n")
+    assert "".join(lines) == name
+    assert all(lettering.breadth(line, 8) <= inches or len(line) <= 1 for line in lines)
+
+
+def test_marks_stand_where_numbers_do_not_fit():
+    many = [f"s{i}" for i in range(30)]
+    square = pd.DataFrame(np.ones((30, 30)), many, many)
+    with looks.style():
+        figure = matrices.significance(square, square * 0.001)
+        assert {text.get_text() for text in figure.axes[0].texts} == {"*"}
