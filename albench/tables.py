@@ -38,7 +38,11 @@ def write(store: Store) -> None:
 
 def contents(store: Store, names: Iterable[str] = tuple(TABLES)) -> dict[str, bytes]:
     """What each of the named tables holds."""
-    rows: dict[str, list[tuple]] = {name: [] for name in names}
+    found = {name: io.BytesIO() for name in names}
+    texts = {name: io.TextIOWrapper(buffer, encoding="utf-8", newline="") for name, buffer in found.items()}
+    writers = {name: csv.writer(text, lineterminator="\n") for name, text in texts.items()}
+    for name, writer in writers.items():
+        writer.writerow(TABLES[name])
     manifest = store.manifest() or {"tasks": {}}
     classes = {label: facts.get("classes", []) for label, facts in manifest["tasks"].items()}
     for trial in store.trials():
@@ -47,10 +51,12 @@ def contents(store: Store, names: Iterable[str] = tuple(TABLES)) -> dict[str, by
         except AlbenchError:  # damaged: the run says so for this trial; the others' numbers stand
             continue
         head = (trial.task, trial.strategy, trial.seed)
-        for name in rows:
+        for name, writer in writers.items():
             if (name == "ceiling") == (trial.strategy == CEILING):
-                rows[name] += [(*head, *row) for row in _rows(name, records, classes.get(trial.task, []))]
-    return {name: _csv(TABLES[name], found) for name, found in rows.items()}
+                writer.writerows((*head, *row) for row in _rows(name, records, classes.get(trial.task, [])))
+    for text in texts.values():
+        text.flush()
+    return {name: buffer.getvalue() for name, buffer in found.items()}
 
 
 def _rows(name: str, records: list[Record], classes: list[str]) -> Iterator[tuple]:
@@ -58,14 +64,6 @@ def _rows(name: str, records: list[Record], classes: list[str]) -> Iterator[tupl
     if name == "labels":
         return _labels(records, classes)
     return _ROWS[name](records)
-
-
-def _csv(columns: Iterable[str], rows: Iterable[tuple]) -> bytes:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(rows)
-    return text.getvalue().encode()
 
 
 def _of_kind(records: list[Record], *kinds: str) -> list[Record]:
