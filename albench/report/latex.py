@@ -4,9 +4,10 @@ The preamble needs \usepackage{booktabs}; a table is put in with \input{tables/N
 """
 
 import re
+import textwrap
 import unicodedata
 from dataclasses import replace
-from itertools import count
+from itertools import count, zip_longest
 
 from albench.report.blocks import Document, Folder, Section, Table
 
@@ -22,7 +23,7 @@ SPECIAL = {
     **{"–": "--", "—": "---", "…": r"\dots{}", "“": "``", "”": "''", "‘": "`", "’": "'", "•": r"\textbullet{}"},
     **{"†": r"\dag{}", "‡": r"\ddag{}", "⚠": r"(!)", "✓": "yes", "ß": r"\ss{}", "ø": r"\o{}", "Ø": r"\O{}"},
     **{"æ": r"\ae{}", "Æ": r"\AE{}", "œ": r"\oe{}", "Œ": r"\OE{}", "ł": r"\l{}", "Ł": r"\L{}", "ı": r"\i{}"},
-    **{"\u00a0": "~", "\u202f": r"\,", "\u2009": r"\,", "\u200b": "", "\u00ad": r"\-", "µ": r"$\mu$"},
+    **{"\u00a0": "~", "\u202f": r"\,", "\u2009": r"\,", "\u200b": "{}", "\u00ad": r"\-", "µ": r"$\mu$"},
 }
 ACCENTS = {
     **{"\u0300": "`", "\u0301": "'", "\u0302": "^", "\u0303": "~", "\u0304": "=", "\u0306": "u", "\u0307": "."},
@@ -35,6 +36,14 @@ GREEK = {
     **{"ψ": "psi", "ω": "omega", "Γ": "Gamma", "Δ": "Delta", "Θ": "Theta", "Λ": "Lambda", "Ξ": "Xi"},
     **{"Π": "Pi", "Σ": "Sigma", "Φ": "Phi", "Ψ": "Psi", "Ω": "Omega"},
 }
+
+
+ONE_COLUMN = 48  # letters of a 3.3 inch column in \small
+SIZES = (
+    (100, r"\small"),
+    (118, r"\footnotesize\setlength{\tabcolsep}{4pt}"),
+    (float("inf"), r"\scriptsize\setlength{\tabcolsep}{3pt}"),
+)
 
 
 def save(document: Document, folder: Folder) -> Document:
@@ -61,34 +70,60 @@ def save(document: Document, folder: Folder) -> Document:
 
 
 def render(table: Table, name: str, caption: str) -> str:
-    """A table environment, labelled tab:NAME; notes stand below the rule."""
-    headed = any(table.columns)
-    wide = max((len(row) for row in table.rows), default=len(table.columns))
+    """A table environment, labelled tab:NAME; notes below the rule; across both columns where one is too narrow."""
+    columns = max((len(row) for row in table.rows), default=len(table.columns))
     if table.numeric:
-        layout = "l" + "r" * (wide - 1)
+        layout = "l" + "r" * (columns - 1)
     else:
-        rest = 0.65 / max(wide - 1, 1)
-        layout = "p{.94\\linewidth}" if wide == 1 else "p{.25\\linewidth}" + f"p{{{rest:.3f}\\linewidth}}" * (wide - 1)
-    body = [_row(row, table, r) for r, row in enumerate(table.rows)]
-    head = [" & ".join(escaped(column) for column in table.columns) + r" \\", r"\midrule"] if headed else []
+        rest = 0.65 / max(columns - 1, 1)
+        parts = (
+            [r"p{.94\linewidth}"]
+            if columns == 1
+            else [r"p{.25\linewidth}", *[f"p{{{rest:.3f}\\linewidth}}"] * (columns - 1)]
+        )
+        layout = "".join(parts)
+    heads = [_lines(heading, table, column) for column, heading in enumerate(table.columns)]
+    letters = _letters(table, heads)
+    environment = "table*" if letters > ONE_COLUMN else "table"
+    size = next(size for limit, size in SIZES if letters <= limit)
     said = " ".join(map(escaped, table.notes))
-    notes = [rf"\par\smallskip\begin{{minipage}}{{\linewidth}}\footnotesize {said}\end{{minipage}}"] if said else []
     lines = [
         r"% needs \usepackage{booktabs}",
-        r"\begin{table}[tbp]",
-        r"\centering\small",
+        rf"\begin{{{environment}}}[tbp]",
+        rf"\centering{size}",
         rf"\caption{{{escaped(caption)}}}",
         rf"\label{{tab:{name}}}",
         rf"\begin{{tabular}}{{@{{}}{layout}@{{}}}}",
         r"\toprule",
-        *head,
-        *body,
+        *([" & ".join(map(_heading, heads, layout)) + r" \\", r"\midrule"] if any(table.columns) else []),
+        *(_row(row, table, r) for r, row in enumerate(table.rows)),
         r"\bottomrule",
         r"\end{tabular}",
-        *notes,
-        r"\end{table}",
+        *([rf"\par\smallskip\parbox{{\linewidth}}{{\footnotesize {said}}}"] if said else []),
+        rf"\end{{{environment}}}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _lines(heading: str, table: Table, column: int) -> list[str]:
+    """A heading in lines about as long as what stands below it."""
+    longest = max((len(row[column]) for row in table.rows if column < len(row)), default=0)
+    return textwrap.wrap(heading, max(longest, 12), break_long_words=False) or [""]
+
+
+def _heading(lines: list[str], side: str) -> str:
+    if len(lines) == 1:
+        return escaped(lines[0])
+    inside = r" \\ ".join(map(escaped, lines))
+    return rf"\begin{{tabular}}[b]{{@{{}}{side}@{{}}}}{inside}\end{{tabular}}"
+
+
+def _letters(table: Table, heads: list[list[str]]) -> int:
+    """How wide a table is, in letters; one of paragraphs fits any column."""
+    if not table.numeric:
+        return 0
+    cells = [[max(map(len, lines)) for lines in heads], *([len(cell) for cell in row] for row in table.rows)]
+    return sum(max(column, default=0) + 2 for column in zip_longest(*cells, fillvalue=0))
 
 
 def _row(row: list[str], table: Table, number: int) -> str:
@@ -113,7 +148,8 @@ def escaped(text: str) -> str:
     >>> print(escaped("50 % of a_b & Müller: −0.1 ± 0.2"))
     50 \% of a\_b \& M{\"u}ller: $-$0.1 $\pm$ 0.2
     """
-    return "".join(_character(character) for character in unicodedata.normalize("NFC", " ".join(text.split(" "))))
+    apart = unicodedata.normalize("NFC", text).replace("--", "-\u200b-")  # two hyphens would be set as a dash
+    return "".join(map(_character, apart))
 
 
 def _character(character: str) -> str:

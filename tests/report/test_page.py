@@ -100,6 +100,7 @@ def test_latex_escapes_what_it_must():
     assert latex.escaped("a_b & 5% #1 {x} ~^\\$") == (
         r"a\_b \& 5\% \#1 \{x\} \textasciitilde{}\textasciicircum{}\textbackslash{}\$"
     )
+    assert latex.escaped("run --jobs 2") == "run -{}-jobs 2"
     assert latex.escaped("−1 ± 2 ⚠ ρ") == r"$-$1 $\pm$ 2 (!) $\rho$"
     assert latex.escaped("Ünal, Žižek, naïve") == r"{\"U}nal, {\v{Z}}i{\v{z}}ek, na{\"i}ve"
     assert "\x00" not in latex.escaped("a\x00b\u0301")
