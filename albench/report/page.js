@@ -260,9 +260,8 @@ class Chart {
     const across = svg.left - box.left, down = svg.top - box.top, room = this.box.clientWidth, wide = this.tip.offsetWidth;
     const left = x < room / 2 ? across + x + 14 : across + x - wide - 14;
     this.tip.style.left = `${Math.max(4, Math.min(left, room - wide - 4))}px`;
-    // on a phone it would cover the curves: as low as the axis allows
-    const low = room < 520 ? this.area.y1 - this.tip.offsetHeight - 8 : 12;
-    this.tip.style.top = `${down + Math.max(8, low)}px`;
+    // on a phone it would cover the curves: below the axis
+    this.tip.style.top = `${down + (room < 520 ? this.area.y1 + 24 : 12)}px`;
   }
 
   hide() {
