@@ -165,6 +165,8 @@ class Verification:
         metric = again.setup.task.metric
         if exact:
             _compare_exactly(recorded, new, ("metrics", "objective", "updates"), found)
+            if lost := sorted(recorded["metrics"].keys() - new["metrics"].keys()):
+                found.remarks.append(f"{', '.join(lost)}: recorded, and not measured by this albench")
             self._compare_outcomes(recorded["identity"], store.outcomes(current.identity), found)
         else:
             self._compare_metric(trial.task, recorded["metrics"][metric], new["metrics"][metric], found)
@@ -247,7 +249,7 @@ def _compare_exactly(old: Record, new: Record, names: tuple[str, ...], found: Re
 
 def _leaves(old: Any, new: Any, path: str) -> Iterator[tuple[str, tuple[Any, Any]]]:
     if isinstance(old, dict) and isinstance(new, dict):
-        for key in sorted(old):
+        for key in sorted(old.keys() & new.keys()):
             yield from _leaves(old[key], new.get(key), f"{path}.{key}")
     elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
         for number, pair in enumerate(zip(old, new, strict=True)):

@@ -136,3 +136,11 @@ def test_a_session_says_every_circumstance_that_is_compared():
     from albench.verify import CIRCUMSTANCES
 
     assert set(CIRCUMSTANCES) <= set(manifest.session("cpu", []))
+
+
+def test_a_metric_that_is_measured_no_longer_is_said(run):
+    folder, _, _ = run(strategies=["random"], seeds=1)
+    edited(folder, Trial("digits", "random", 0), "trained", 1, lambda r: r["metrics"].update(old=0.5))
+    done = verify(folder, "--stages", 9)
+    assert done.exit_code == 0
+    assert "old: recorded, and not measured by this albench" in done.stdout
