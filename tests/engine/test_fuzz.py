@@ -27,7 +27,8 @@ from .conftest import TINY
 
 few = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 many = settings(max_examples=1500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-PLACE = Path(tempfile.mkdtemp(prefix="albench-fuzz-"))
+FOLDER = tempfile.TemporaryDirectory(prefix="albench-fuzz-")  # goes with the process
+PLACE = Path(FOLDER.name)
 
 
 def both(strategy):
