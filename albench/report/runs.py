@@ -186,7 +186,7 @@ def read(folder: Path, name: str) -> Run:
     costs = [results[is_cost]]
     if (folder / "costs.csv").is_file():
         costs.append(validated(_table(folder, "costs", COLUMNS), f"{folder / 'costs.csv'}"))
-    suite = manifest["suite"]
+    suite = {"planned_seeds": manifest.get("planned_seeds", manifest["suite"]["seeds"])} | manifest["suite"]
     tasks = {
         label: facts | {"entry": suite.get("tasks", {}).get(label, {})} for label, facts in manifest["tasks"].items()
     }

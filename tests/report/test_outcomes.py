@@ -1,0 +1,80 @@
+"""Outcomes of a real, tiny run, measured again on resampled test sets."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+import albench
+from albench.report.outcomes import other_test_sets, remeasured
+from albench.report.runs import read
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("outcomes") / "tiny"
+    settings = ["tasks.digits.recipe.updates=5", "tasks.digits.budget=10"]
+    names = ["random", "entropy"]
+    albench.run("quick", tasks=["digits"], strategies=names, seeds=2, stages=2, settings=settings, jobs=1, out=folder)
+    return folder
+
+
+@pytest.fixture
+def folder(finished, tmp_path):
+    return shutil.copytree(finished, tmp_path / "tiny")
+
+
+def test_every_trial_is_measured_again_and_the_first_row_is_what_was_recorded(folder):
+    run = read(folder, "tiny")
+    found = remeasured(run, "digits", replicates=20)
+    assert found.notes == []
+    assert found.labelled.tolist() == [10, 20]
+    recorded = run.primary("digits").set_index(["strategy", "seed", "labelled"])["value"]
+    assert set(found.values) == {(name, seed) for name in ("random", "entropy") for seed in (0, 1)}
+    for (strategy, seed), values in found.values.items():
+        assert values.shape == (21, 2)
+        assert values[0].tolist() == [recorded[strategy, seed, labelled] for labelled in (10, 20)]
+        assert len(np.unique(values[1:, 1])) > 5
+    assert np.array_equal(found.values["random", 0][:, 0], found.values["entropy", 0][:, 0])  # stage 0 is shared
+    table, notes = other_test_sets(run, "digits", replicates=20)
+    assert notes == []
+    assert table[["strategy", "of", "pairs"]].to_numpy().tolist() == [["entropy", "aubc", 2], ["entropy", "final", 2]]
+    assert (table["sd_samples"] >= 0).all()
+
+
+def test_missing_outcomes_are_said_and_the_others_are_used(folder):
+    trainings = read(folder, "tiny").trainings.set_index(["strategy", "seed", "stage"])["identity"]
+    (folder / "trained" / f"{trainings['entropy', 1, 1]}.npz").unlink()
+    found = remeasured(read(folder, "tiny"), "digits", replicates=5)
+    assert ("entropy", 1) not in found.values
+    assert ("entropy", 0) in found.values
+    (note,) = found.notes
+    assert "1 of 6 trainings left out" in note
+    assert "\n" not in note
+
+
+def test_outcomes_of_something_else_are_not_used(folder):
+    trainings = read(folder, "tiny").trainings.set_index(["strategy", "seed", "stage"])["identity"]
+    source, target = (folder / "trained" / f"{trainings['random', 0, stage]}.npz" for stage in (0, 1))
+    shutil.copy(source, target)
+    found = remeasured(read(folder, "tiny"), "digits", replicates=5)
+    assert ("random", 0) not in found.values
+    assert found.notes == ["digits: 1 trials left out, as their outcomes are not those of the results"]
+
+
+def test_runs_of_an_older_version_or_with_names_from_elsewhere_are_left_out_with_a_sentence(folder, make_run):
+    table, notes = other_test_sets(read(make_run(), "old"), "digits")
+    assert table.empty
+    assert "older albench" in notes[0]
+    run = read(folder, "tiny")
+    run.trainings["identity"] = "../../etc/passwd"
+    table, notes = other_test_sets(run, "digits")
+    assert table.empty
+    assert "is no identity" in notes[0]
+    run.tasks["digits"]["task"] = "nowhere"
+    assert "nowhere" in other_test_sets(run, "digits")[1][0]
+
+
+def test_seeds_added_after_looking_are_known_to_the_report(folder):
+    run = read(folder, "tiny")
+    assert run.suite["planned_seeds"] == run.suite["seeds"] == 2
