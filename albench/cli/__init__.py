@@ -16,6 +16,8 @@ COMMANDS = {
     "run": ("albench.cli.run", "Run a suite: every task × strategy × seed, stage by stage; resumes what is there."),
     "tune": ("albench.cli.tune", "Choose a recipe on random selection's first labels alone."),
     "report": ("albench.cli.report", "Write the page, figures and tables of one or several runs."),
+    "compare": ("albench.cli.compare", "Say what changed between two runs, and whether it is more than seed noise."),
+    "power": ("albench.cli.power", "Say how many seeds the primary test needs for an effect."),
     "status": ("albench.cli.status", "Show what is done, running, failed and waiting, from any terminal."),
     "doctor": ("albench.cli.doctor", "Check that a run folder is sound; set bad records aside with --repair."),
     "verify": ("albench.cli.verify", "Repeat some finished stages and compare them with their records."),

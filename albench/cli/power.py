@@ -1,0 +1,114 @@
+"""`albench power RUN_DIR`: how many seeds a comparison needs."""
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from albench.report.runs import Run
+
+
+def _names(_context: click.Context, _parameter: click.Parameter, value: str | None) -> list[str] | None:
+    return None if value is None else [name.strip() for name in value.split(",") if name.strip()]
+
+
+@click.command("power")
+@click.argument("run_dir", type=click.Path(path_type=Path))
+@click.option("--effect", type=float, help="Smallest effect of interest, in the metric's unit. Default: the suite's.")
+@click.option("--power", type=float, default=0.8, show_default=True, help="Chance of finding that effect.")
+@click.option("--alpha", type=float, help="Family-wise error rate. Default: the suite's.")
+@click.option("--tasks", callback=_names, metavar="A,B", help="Only these tasks.")
+def command(run_dir: Path, effect: float | None, power: float, alpha: float | None, tasks: list[str] | None) -> None:
+    """Say how many seeds the primary test needs to find the smallest effect of interest.
+
+    From a run that serves as the pilot: the spread of its paired differences in AUBC, taken at its upper 80 %
+    confidence bound, and the strictest of Holm's levels. The differences that were observed play no part.
+    """
+    from rich.console import Console
+
+    from albench.analysis.power import plan
+    from albench.errors import AlbenchError, did_you_mean
+    from albench.report.runs import read
+
+    run = read(run_dir, run_dir.resolve().name)
+    for name in tasks or []:
+        if name not in run.tasks:
+            hint = did_you_mean(name, list(run.tasks))
+            raise AlbenchError(f"{run_dir} has no task {name!r}.{hint} It has: {', '.join(run.tasks)}")
+    effect, alpha = run.effect if effect is None else effect, run.alpha if alpha is None else alpha
+    plans: dict[str, pd.DataFrame] = {}
+    for task in tasks or run.tasks:
+        metric = run.tasks[task]["metric"]
+        plans[task] = plan(run.primary(task), metric, run.reference, effect, alpha, power, run.cheats)
+    if not any((table["pairs"] > 1).any() for table in plans.values()):
+        raise AlbenchError(f"{run_dir}: no comparison has two complete seeds, so there is no spread to plan from")
+    console = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 120)
+    for task, table in plans.items():
+        console.print(_table(f"{task}: AUBC of {run.tasks[task]['metric']} against {run.reference}", table))
+    for line in _advice(run, plans, effect, power):
+        console.print(line, markup=False, highlight=False)
+
+
+def _table(title: str, plans: "pd.DataFrame") -> object:
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left")
+    for heading in ("strategy", "pairs", "sd", "its upper bound", "level", "seeds needed", "detectable now"):
+        first = heading == "strategy"
+        table.add_column(heading, justify="left" if first else "right", no_wrap=first)
+    for row in plans.to_dict("records"):
+        numbers = (f"{row['sd']:.4f}", f"{row['sd_upper']:.4f}", f"{row['alpha']:.4g}", _seeds(row["seeds_needed"]))
+        shown = ("–" if text == "nan" else text for text in (*numbers, f"{row['detectable']:.4f}"))
+        table.add_row(row["strategy"], str(row["pairs"]), *shown)
+    return table
+
+
+def _seeds(needed: float) -> str:
+    if needed != needed:
+        return "–"
+    return "over 1000" if needed == float("inf") else f"{needed:.0f}"
+
+
+def _advice(run: "Run", plans: "dict[str, pd.DataFrame]", effect: float, power: float) -> list[str]:
+    """What to do, in a sentence or two."""
+    import pandas as pd
+
+    table = pd.concat(plans.values())
+    table = table[table["pairs"] > 1]
+    needed, there = table["seeds_needed"].max(), int(table["pairs"].min())
+    aim = f"a difference of {effect:g} is found in {power:.0%} of cases"
+    if needed == float("inf"):
+        found = table["detectable"].max()
+        lines = [f"More than 1,000 seeds are needed before {aim}; with {there} seeds one of {found:.3g} is."]
+    elif needed <= there:
+        lines = [f"{there} seeds are enough: {aim}."]
+    else:
+        lines = [
+            f"Plan {needed:.0f} seeds, so that {aim}: `{_carry_on(run, int(needed))}` carries this run on. "
+            "Seeds added after looking at results are flagged; a new run with another suite seed is clean."
+        ]
+    planned, seeds = run.suite["planned_seeds"], run.suite["seeds"]
+    if seeds > planned:
+        lines.append(
+            f"{planned} seeds were planned and {seeds - planned} added later: looking before adding raises the rate "
+            "of false positives above the nominal one."
+        )
+    return lines
+
+
+def _carry_on(run: "Run", seeds: int) -> str:
+    """The command that the run was made with, with that many seeds."""
+    command = [str(part) for part in run.sessions[-1].get("command", [])] if run.sessions else []
+    if command[:2] != ["albench", "run"]:
+        command = ["albench", "run", str(run.suite["name"]), "--out", str(run.folder)]
+    kept, skip = [], False
+    for part in command:
+        if not skip and part != "--seeds" and not part.startswith("--seeds="):
+            kept.append(part)
+        skip = part == "--seeds"
+    return shlex.join([*kept, "--seeds", str(seeds)])

@@ -1,0 +1,91 @@
+"""`albench power` on run folders."""
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from albench.analysis.power import plan
+from albench.cli import main
+from albench.report.runs import read
+
+
+def call(*args):
+    return CliRunner().invoke(main, ["power", *map(str, args)])
+
+
+def needed(folder, effect):
+    run = read(folder, "x")
+    plans = [plan(run.primary(t), run.tasks[t]["metric"], "random", effect, leave_out=run.cheats) for t in run.tasks]
+    return max(int(table["seeds_needed"].max()) for table in plans)
+
+
+def test_the_seeds_to_plan_and_the_command_that_runs_them(make_run):
+    folder = make_run(tasks=("digits", "figures"), seeds=4)
+    result = call(folder, "--effect", 0.02)
+    assert result.exit_code == 0, result.output
+    assert "digits: AUBC of accuracy against random" in result.output
+    assert "figures: AUBC of pck@0.2 against random" in result.output
+    assert f"`albench run quick --seeds {needed(folder, 0.02)}` carries this run on" in result.output
+    assert "true-loss" not in result.output  # it cheats, so it is no comparison of the family
+
+
+def test_the_command_keeps_the_runs_own_options(make_run):
+    folder = make_run(seeds=3)
+    path = folder / "manifest.json"
+    manifest = json.loads(path.read_text())
+    command = ["albench", "run", "my suite.toml", "--seeds", "3", "--data-root", "d", "--seeds=4"]
+    manifest["sessions"][-1]["command"] = command
+    path.write_text(json.dumps(manifest))
+    assert "`albench run 'my suite.toml' --data-root d --seeds " in call(folder, "--effect", 0.02).output
+
+
+def test_enough_is_said_to_be_enough_and_too_little_too_little(make_run):
+    folder = make_run(seeds=4)
+    assert "4 seeds are enough" in call(folder, "--effect", 0.5).output
+    assert "More than 1,000 seeds" in call(folder, "--effect", 0.00001).output
+
+
+def test_the_suites_effect_is_the_default_and_tasks_can_be_chosen(make_run):
+    folder = make_run(tasks=("digits", "figures"), primary={"reference": "random", "effect": 0.25})
+    result = call(folder, "--tasks", "figures")
+    assert "difference of 0.25" in result.output
+    assert "digits" not in result.output
+
+
+def test_seeds_added_later_are_flagged(make_run):
+    folder = make_run(seeds=5)
+    path = folder / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"planned_seeds": 3}))
+    assert "3 seeds were planned and 2 added later" in call(folder).output
+    assert "added later" not in call(make_run("other", seeds=5)).output
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--effect", "0"), "effect = 0"),
+        (("--effect", "-1"), "effect = -1"),
+        (("--power", "1.5"), "power = 1.5"),
+        (("--alpha", "0"), "alpha = 0"),
+        (("--tasks", "digit"), "Did you mean 'digits'?"),
+    ],
+)
+def test_wrong_options_are_one_line(make_run, options, said):
+    result = call(make_run(), *options)
+    assert result.exit_code == 2
+    assert said in result.output
+    assert len(result.output.strip().splitlines()) == 1
+
+
+def test_one_seed_no_reference_or_no_run_is_one_line(make_run, tmp_path):
+    alone = make_run("alone", strategies=("entropy", "core-set"))
+    for folder, said in (
+        (make_run("one", seeds=1), "no spread to plan from"),
+        (alone, "'random'"),
+        (tmp_path / "none", "no manifest.json"),
+    ):
+        result = call(folder)
+        assert result.exit_code == 2
+        assert said in result.output
+        assert len(result.output.strip().splitlines()) == 1
