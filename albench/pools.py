@@ -21,6 +21,7 @@ from albench.store import Trial
 Call = Callable[[], Any]
 Replies = list[tuple[Trial, Any]]
 WAIT = 2.0  # seconds that `wait` waits at most
+ANSWER = 10.0  # seconds for a scheduler to answer at first
 PATIENCE = 120.0  # seconds for a scheduler that was there to come back
 KILLED = Lost("its worker process was killed (out of memory?)")
 
@@ -120,7 +121,7 @@ class Dask:
                     dashboard_address=None,
                     silence_logs=logging.CRITICAL,
                 )
-        self._client = self._connect(10.0)
+        self._client = self._connect(ANSWER)
         self._out: dict[Any, Trial] = {}
 
     def _connect(self, seconds: float) -> Any:

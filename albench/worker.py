@@ -109,17 +109,17 @@ def _work(job: Job) -> Reply:
     here = _sees(job.run.folder, job.token)
     if not here and job.parcel is None:
         return Reply()
+    for path, content in job.plugins.items():
+        _load(path, content)
+    device = device_of_worker(job.run.device, job.per_gpu, job.run.folder)
+    run = replace(job.run, device=device, plugins=())
+    if not here or job.host != socket.gethostname():
+        _same_data(run, job.trial, job.fingerprint)
+    if here:
+        return Reply(run_trial(run, job.trial, job.fingerprint))
+    assert job.parcel is not None
     with tempfile.TemporaryDirectory(prefix="albench-") as temporary:
-        for path, content in job.plugins.items():
-            _load(path, content, Path(temporary))
-        device = device_of_worker(job.run.device, job.per_gpu, job.run.folder)
-        run = replace(job.run, device=device, plugins=())
-        if not here or job.host != socket.gethostname():
-            _same_data(run, job.trial, job.fingerprint)
-        if here:
-            return Reply(run_trial(run, job.trial, job.fingerprint))
-        assert job.parcel is not None
-        return _away(replace(run, folder=Path(temporary) / "run"), job, job.parcel)
+        return _away(replace(run, folder=Path(temporary)), job, job.parcel)
 
 
 def _sees(folder: Path, token: str) -> bool:
@@ -129,15 +129,19 @@ def _sees(folder: Path, token: str) -> bool:
         return False
 
 
-def _load(path: Path, content: bytes, folder: Path) -> None:
+def _load(path: Path, content: bytes) -> None:
     """A plug-in that the user named, under the same name everywhere, whether the machine has the file or not."""
     try:
         same = path.read_bytes() == content
     except OSError:
         same = False
-    if not same:
-        (folder / path.name).write_bytes(content)
-    registry.load_plugin(path if same else folder / path.name, known_as=path)
+    if same:
+        registry.load_plugin(path)
+        return
+    with tempfile.TemporaryDirectory(prefix="albench-") as folder:
+        file = Path(folder) / path.name
+        file.write_bytes(content)
+        registry.load_plugin(file, known_as=path)
 
 
 def _same_data(run: Run, trial: Trial, fingerprint: str) -> None:

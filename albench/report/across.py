@@ -54,7 +54,7 @@ def _totals(
         improved = np.nan if strategy == run.reference else probability_of_improvement(own, base)
         middle = interquartile_mean(np.concatenate(list(own.values()))) if own else np.nan
         words = (
-            {w: int(counted.loc[strategy, w]) for w in VERDICTS}
+            {w: int(str(counted.at[strategy, w])) for w in VERDICTS}
             if counted is not None and strategy in counted.index
             else {}
         )
@@ -72,13 +72,13 @@ def _totals(
         columns=["strategy", *VERDICTS, f"P(above {run.reference})", "interquartile mean of AUBC"],
         rows=table,
         notes=[
-            f"Tasks on which the primary test calls a strategy better than, worse than or equivalent to {run.reference}. "
-            "The probability of improvement is the share of pairs of one of its seeds and one of the reference's in which "
-            "its AUBC is higher, mean over tasks (.5 is no difference); descriptive. The interquartile mean is of all "
-            "tasks and seeds, so tasks with higher metrics weigh in it."
+            f"Tasks on which the primary test calls a strategy better than, worse than or equivalent to "
+            f"{run.reference}. The probability of improvement is the share of pairs of one of its seeds and one of the "
+            "reference's in which its AUBC is higher, mean over tasks (.5 is no difference); descriptive. The "
+            "interquartile mean is of all tasks and seeds, so tasks with higher metrics weigh in it."
         ],
         data=folder.csv(pd.DataFrame(found), f"verdicts-{name}"),
-        swatches=[(styles[f["strategy"]].colour, styles[f["strategy"]].glyph) for f in found],
+        swatches=[(styles[str(f["strategy"])].colour, styles[str(f["strategy"])].glyph) for f in found],
     )
 
 
@@ -101,9 +101,9 @@ def _penalties(
             f"penalties-{name}",
             "Pairwise penalty matrix, exploratory",
             alt=f"Penalty matrix; column means (how often a strategy is beaten): {said}.",
-            caption=f"How often the row beats the column by a two-sided paired t-test at {run.alpha:g}, in shares of a task's "
-            f"budgets, summed over {count(len(metrics), 'task')} (Ash et al. 2020). The last row is the column mean: how "
-            "often a strategy is beaten; lower is better. No correction for many tests.",
+            caption=f"How often the row beats the column by a two-sided paired t-test at {run.alpha:g}, in shares of a "
+            f"task's budgets, summed over {count(len(metrics), 'task')} (Ash et al. 2020). The last row is the column "
+            "mean: how often a strategy is beaten; lower is better. No correction for many tests.",
             data=folder.csv(matrix.assign(beats=matrix.index), f"penalties-{name}"),
         )
     ]
@@ -133,8 +133,9 @@ def _ranks(
                 stem,
                 f"Mean ranks {where}, exploratory",
                 alt=f"Critical-difference diagram {where}; mean ranks: {said}.",
-                caption=f"Mean rank of the AUBC {where} (1 is best). Friedman p {p_value(test.p)}; strategies joined by a bar "
-                f"differ by less than Nemenyi's critical difference {test.critical_difference:.2f} at {run.alpha:g}.",
+                caption=f"Mean rank of the AUBC {where} (1 is best). Friedman p {p_value(test.p)}; strategies joined "
+                "by a bar differ by less than Nemenyi's critical difference "
+                f"{test.critical_difference:.2f} at {run.alpha:g}.",
                 data=folder.csv(order.rename("mean_rank").rename_axis("strategy").reset_index(), stem),
                 column=True,
             )

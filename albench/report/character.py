@@ -24,12 +24,12 @@ def companion_effect(runs: list[Run], task: str, styles: Styles, folder: Folder,
         wanted = [pair for pair in companion_pairs(run.strategies) if set(pair) <= there]
         if not wanted:
             continue
-        pairs = all_pairs(results, metric, run.effect, run.alpha).set_index(["a", "b"])
+        pairs = all_pairs(results, metric, run.effect, run.alpha).set_index(["a", "b"]).to_dict("index")
         start = results[results["labelled"] == results["labelled"].min()]
         first = start.pivot(index="seed", columns="strategy", values="value")
         for ours, plain in wanted:
-            turned = (ours, plain) not in pairs.index
-            row = pairs.loc[(plain, ours) if turned else (ours, plain)]
+            turned = (ours, plain) not in pairs
+            row = pairs[(plain, ours) if turned else (ours, plain)]
             mean, low, high = (
                 (-row["mean"], -row["high"], -row["low"]) if turned else (row["mean"], row["low"], row["high"])
             )
@@ -53,9 +53,9 @@ def companion_effect(runs: list[Run], task: str, styles: Styles, folder: Folder,
             columns=["same selection, with − without", "first stage", "AUBC [interval]", "p (t), exploratory"],
             rows=rows,
             notes=[
-                "The same selection with and without a companion trained beside the model. At the first stage nothing was "
-                "selected yet, so that difference is the joint training alone. What a strategy with the companion gains "
-                "beyond this is its selection's."
+                "The same selection with and without a companion trained beside the model. At the first stage nothing "
+                "was selected yet, so that difference is the joint training alone. What a strategy with the companion "
+                "gains beyond this is its selection's."
             ],
             data=folder.csv(pd.DataFrame(found), f"companion-{name}"),
         )
@@ -113,16 +113,16 @@ def _character(runs: list[Run], task: str, styles: Styles, folder: Folder, name:
             "selected/metric",
             "What the model already knew of its selections",
             f"{metric} on the selected",
-            f"{metric} of the model on the samples that it led to, before they were labelled, mean ± one standard deviation "
-            "over seeds. Low: the model got wrong what was selected.",
+            f"{metric} of the model on the samples that it led to, before they were labelled, mean ± one standard "
+            "deviation over seeds. Low: the model got wrong what was selected.",
         ),
         (
             "selected/distance",
             "Redundancy of what was selected",
             "nearest distance ÷ random's",
-            "Mean distance of a selected sample's embedding to its nearest one in the same selection, over that of as many "
-            "random candidates under the same model, mean ± one standard deviation over seeds. Below 1 a selection is "
-            "redundant, above it is spread out.",
+            "Mean distance of a selected sample's embedding to its nearest one in the same selection, over that of as "
+            "many random candidates under the same model, mean ± one standard deviation over seeds. Below 1 a "
+            "selection is redundant, above it is spread out.",
         ),
     ):
         table = curves(frame[frame["metric"] == what])

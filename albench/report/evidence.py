@@ -58,8 +58,8 @@ def comparison(
             f"forest-{name}",
             "The primary test",
             alt=f"AUBC minus that of {reference} on {task}, with intervals: {said}.",
-            caption=f"Mean paired difference of the AUBC with its {1 - runs[0].alpha:.0%} t interval. Shaded: differences "
-            f"smaller than ±{effect:g}, the smallest that is of interest here.".replace("%", "\u202f%"),
+            caption=f"Mean paired difference of the AUBC with its {1 - runs[0].alpha:.0%} t interval. Shaded: "
+            f"differences smaller than ±{effect:g}, the smallest that is of interest here.".replace("%", "\u202f%"),
             data=folder.csv(tested, f"forest-{name}"),
             column=True,
         )
@@ -172,10 +172,10 @@ def _exploratory(runs: list[Run], task: str, tested: pd.DataFrame, styles: Style
         columns=columns,
         rows=rows,
         notes=[
-            "One test decides, the others are shown: taking whichever is significant gives about twice the nominal rate "
-            "of false positives. Wilcoxon and sign-flip are exact and cannot fall below the least attainable p. A ratio "
-            "of variances below 1 says that pairing by seed made the comparison sharper. The last column counts seeds in "
-            "which the strategy ended below the reference, with the exact 95\u202f% interval of that share."
+            "One test decides, the others are shown: taking whichever is significant gives about twice the nominal "
+            "rate of false positives. Wilcoxon and sign-flip are exact and cannot fall below the least attainable p. A "
+            "ratio of variances below 1 says that pairing by seed made the comparison sharper. The last column counts "
+            "seeds in which the strategy ended below the reference, with the exact 95\u202f% interval of that share."
         ],
         data=folder.csv(tested.merge(below, on="strategy", suffixes=("", "_below")), f"exploratory-{name}"),
         swatches=[(styles[s].colour, styles[s].glyph) for s in tested["strategy"]],
@@ -207,8 +207,8 @@ def label_efficiency(runs: list[Run], task: str, styles: Styles, folder: Folder,
                     "Labels saved",
                     alt=f"Labels saved by each strategy on {task} in reaching the final value of {reference}.",
                     caption=f"Labels that a strategy needs less (right) or more (left) than {reference} for the mean "
-                    f"final value of {reference}, on monotone curves, paired by seed. An open arrow: not reached within "
-                    "the budget, so the true value lies beyond.",
+                    f"final value of {reference}, on monotone curves, paired by seed. An open arrow: not reached "
+                    "within the budget, so the true value lies beyond.",
                     data=saved,
                     column=True,
                 )
@@ -255,9 +255,9 @@ def _efficiency_table(table: pd.DataFrame, styles: Styles, unit: str, data: str)
             ]
         )
     notes = [
-        f"To reach {number(table['target'].iloc[0])}, the mean final value of {reference}. Means over seeds, or medians "
-        "as soon as a seed did not reach it (“more than was tried” is no number); intervals are 95\u202f%, of a median "
-        "by order statistics. About half of the reference's own seeds end below their mean."
+        f"To reach {number(table['target'].iloc[0])}, the mean final value of {reference}. Means over seeds, or "
+        "medians as soon as a seed did not reach it (“more than was tried” is no number); intervals are 95\u202f%, of "
+        "a median by order statistics. About half of the reference's own seeds end below their mean."
     ]
     if unit == "annotations":
         notes.append(

@@ -22,13 +22,13 @@ def methods(run: Run) -> str:
     device = last.get("gpu") or last.get("cpu") or "an unknown processor"
     return (
         f"Strategies ({listed(list(run.strategies))}) were compared with albench {last.get('albench', '?')} (torch "
-        f"{last.get('torch', '?')}, {device}) over {count(suite['seeds'], 'seed')} and {count(suite['stages'], 'stage')}"
-        f", training {start}. {tasks}. For one task and seed all strategies share the first labelled set, the initial "
-        "weights, the order of batches and the candidates. The confirmatory comparison is the area under the budget "
-        f"curve (AUBC, trapezoids with the true label spacing) of each strategy against {run.reference}, by two-sided "
-        f"paired t-tests over seeds, corrected by Holm's method at α = {primary.get('alpha', 0.05):g} within a task; "
-        f"differences are called equivalent where two one-sided tests place them within ±{primary.get('effect', 0.005):g}"
-        ". All other tests are exploratory."
+        f"{last.get('torch', '?')}, {device}) over {count(suite['seeds'], 'seed')} and "
+        f"{count(suite['stages'], 'stage')} , training {start}. {tasks}. For one task and seed all strategies share "
+        "the first labelled set, the initial weights, the order of batches and the candidates. The confirmatory "
+        f"comparison is the area under the budget curve (AUBC, trapezoids with the true label spacing) of each "
+        f"strategy against {run.reference}, by two-sided paired t-tests over seeds, corrected by Holm's method at α = "
+        f"{primary.get('alpha', 0.05):g} within a task; differences are called equivalent where two one-sided tests "
+        f"place them within ±{primary.get('effect', 0.005):g} . All other tests are exploratory."
     )
 
 
@@ -215,8 +215,8 @@ def _code(run: Run) -> Item:
         released = dict.fromkeys(str(s.get("albench")) for s in run.sessions)
         return Item("ok", "Code", f"albench {listed(list(released))} as installed.{plugins}")
     named = listed([f"{commit}{' with local changes' if changed else ''}" for commit, changed in sorted(commits)])
-    state = "attention" if len(commits) > 1 or any(changed for _, changed in commits) else "ok"
-    return Item(state, "Code", f"albench at commit {named}.{plugins}")
+    doubtful = len(commits) > 1 or any(changed for _, changed in commits)
+    return Item("attention" if doubtful else "ok", "Code", f"albench at commit {named}.{plugins}")
 
 
 def saturation(run: Run, task: str) -> list[str]:

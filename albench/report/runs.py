@@ -116,10 +116,10 @@ class Run:
 
 
 def gather(folders: list[Path], mixed: bool = False) -> list[Run]:
-    """Read run folders; mixed: allow that a run's trials come from different devices. Of several runs, a task or strategy that would be taken for another gets its run's name.
+    """Read run folders; of several runs, a task or strategy that would be taken for another gets its run's name.
 
-    A task in two runs is one section of the report where data and metric are the same; its strategies then need
-    labels of their own.
+    mixed: allow that a run's trials come from different devices. A task in two runs is one section of the report
+    where data and metric are the same; its strategies then need labels of their own.
 
     Raises:
         AlbenchError: a folder holds no run, is given twice, or would average over different GPU models.

@@ -118,9 +118,9 @@ def summary_table(rows: pd.DataFrame, styles: dict[str, Look], metric: str, alph
     columns += [f"AUBC − {reference} [{1 - alpha:.0%} interval]".replace("%", "\u202f%"), "p (Holm)", "verdict"]
     body, marks = [], {}
     notes = [
-        f"Mean ± standard deviation over seeds; bold: the highest mean AUBC. The primary test is a two-sided paired t of "
-        f"the AUBC, p by Holm's method over the comparisons with {reference}; * marks p below {alpha:g}. Intervals are "
-        "of single differences, not adjusted."
+        f"Mean ± standard deviation over seeds; bold: the highest mean AUBC. The primary test is a two-sided paired t "
+        f"of the AUBC, p by Holm's method over the comparisons with {reference}; * marks p below {alpha:g}. Intervals "
+        "are of single differences, not adjusted."
     ]
     for place, row in enumerate(rows.to_dict("records")):
         is_reference = row["strategy"] == row["reference"]

@@ -13,8 +13,8 @@ CHEATS = (
     "knowledge would bring, is left out when a leader is named, and is not an upper bound."
 )
 CLOSING = (
-    "AUBC is the mean height of a learning curve over its range of labels (see How to read this). Verdicts are those of "
-    "the primary test, set before the run: better or worse than the reference; equivalent, where the difference is "
+    "AUBC is the mean height of a learning curve over its range of labels (see How to read this). Verdicts are those "
+    "of the primary test, set before the run: better or worse than the reference; equivalent, where the difference is "
     "certainly smaller than what is of interest; undecided, where these seeds cannot tell, which does not mean equal."
 )
 HOW_TO_READ = (
@@ -93,8 +93,10 @@ def finding(rows: pd.DataFrame, metric: str) -> str:
 def leading_verdict(rows: pd.DataFrame) -> str:
     """The primary test's word on the strategy with the highest mean AUBC; '' where there is none."""
     best = leader(rows)
-    top = {} if best is None else rows.loc[best]
-    if best is None or top["strategy"] == top["reference"]:
+    if best is None:
+        return ""
+    top = rows.loc[best]
+    if top["strategy"] == top["reference"]:
         others = rows["verdict"].dropna()
         return "none better" if (others != "").any() and not (others == "better").any() else ""
     return top["verdict"] if isinstance(top["verdict"], str) else ""

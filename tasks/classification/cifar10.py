@@ -74,7 +74,7 @@ class Cifar10(Classification):
         for file in files:
             if not file.is_file():
                 raise AlbenchError(f"{file}: missing; run `albench data prepare cifar10 --data-root {root}`")
-        data = cached(("cifar10", 1, self.verify, listing(files)), lambda: _read(folder, sums, self.verify))
+        data = cached(("cifar10", 1, self.verify, listing(files)), lambda _: _read(folder, sums, self.verify))
         return Data(_part(data.pool, self.pool), _part(data.test, self.test), data.classes)
 
     def fetch(self, root: Path) -> None:

@@ -71,7 +71,7 @@ class DigitScenes(Detection):
             self.hardest,
             self.scene_seed,
         )
-        return cached(key, self._compose)
+        return cached(key, lambda _: self._compose())
 
     def _compose(self) -> Data:
         from sklearn.datasets import load_digits

@@ -13,7 +13,7 @@ from PIL import Image
 from pydantic import Field, model_validator
 from torch import nn
 
-from albench.cache import cached, listing
+from albench.cache import NewImages, cached, listing
 from albench.datafiles import below, opened_image, require_inside
 from albench.errors import AlbenchError, did_you_mean
 from albench.recipe import Recipe
@@ -123,7 +123,7 @@ class PascalVoc(Detection):
         files = [f for e in pool + test for f in (e.image, e.annotation)]
         side = math.ceil(MARGIN * self.size)
         key = ("voc", VERSION, side, self.classes, self.pool_split, self.test_split, str(home), listing(files))
-        return cached(key, lambda: build(pool, test, self.classes, side))
+        return cached(key, lambda new: build(pool, test, self.classes, side, new))
 
     def _entries(self, home: Path, splits: str) -> list[Entry]:
         """The images of one or more splits, in order; a missing file of any kind is an AlbenchError."""
@@ -199,10 +199,11 @@ def _download(home: Path, split: str) -> None:
         raise AlbenchError(f"download failed ({error}); fetch {what}") from error
 
 
-def build(pool: list[Entry], test: list[Entry], classes: tuple[str, ...], side: int) -> Data:
-    """Decode and clean everything; images at side × side."""
+def build(pool: list[Entry], test: list[Entry], classes: tuple[str, ...], side: int, new: NewImages) -> Data:
+    """Decode and clean everything; images at side × side, straight into what `new` gives."""
+    kept, held = new("pool", (len(pool), 3, side, side)), new("test", (len(test), 3, side, side))
     with ThreadPoolExecutor(os.cpu_count()) as threads:
-        loaded = list(threads.map(lambda entry: _load(entry, side), pool + test))
+        loaded = list(threads.map(_load, pool + test, [*kept, *held]))
     seen = sorted({thing.name for one in loaded for thing in one.things})
     known = classes or (VOC_CLASSES if set(seen) == set(VOC_CLASSES) else tuple(seen))
     for entry, one in zip(pool + test, loaded, strict=True):
@@ -214,19 +215,26 @@ def build(pool: list[Entry], test: list[Entry], classes: tuple[str, ...], side: 
         raise AlbenchError(f"no object in any annotation, {pool[0].annotation} the first")
     cut = len(pool)
     notes = [note for one in loaded for note in one.notes]
-    return Data(_samples(pool, loaded[:cut], known), _samples(test, loaded[cut:], known), tuple(known), notes)
+    names = [entry.name for entry in pool + test]
+    return Data(
+        Samples(kept, _targets(loaded[:cut], known), names[:cut]),
+        Samples(held, _targets(loaded[cut:], known), names[cut:]),
+        tuple(known),
+        notes,
+    )
 
 
 class Loaded(NamedTuple):
-    """An image as uint8 [3, side, side], its original (height, width), its objects and the notes on them."""
+    """An image's original (height, width), its objects and the notes on them."""
 
-    image: torch.Tensor
     size: tuple[int, int]
     things: list[Thing]
     notes: list[str]
 
 
-def _load(entry: Entry, side: int) -> Loaded:
+def _load(entry: Entry, image: torch.Tensor) -> Loaded:
+    """Decode an image into `image`, uint8 [3, side, side]."""
+    side = image.shape[-1]
     things, stated = read(entry.annotation)
     with opened_image(entry.image) as file:
         width, height = file.size
@@ -236,10 +244,11 @@ def _load(entry: Entry, side: int) -> Loaded:
     if stated not in (None, (0, 0), (height, width)):
         said = f"{stated[1]} × {stated[0]}" if stated else ""
         notes.append(f"{entry.name}: its annotation says {said}, the image is {width} × {height}; the image counts")
-    return Loaded(torch.from_numpy(np.array(square)).permute(2, 0, 1).contiguous(), (height, width), things, notes)
+    image.copy_(torch.from_numpy(np.array(square)).permute(2, 0, 1))
+    return Loaded((height, width), things, notes)
 
 
-def _samples(entries: list[Entry], loaded: list[Loaded], classes: Sequence[str]) -> Samples:
+def _targets(loaded: list[Loaded], classes: Sequence[str]) -> dict[str, torch.Tensor]:
     most = max(1, *(len(one.things) for one in loaded)) if loaded else 1
     boxes, labels = torch.zeros(len(loaded), most, 4), torch.full((len(loaded), most), -1)
     difficult = torch.zeros(len(loaded), most, dtype=torch.bool)
@@ -249,5 +258,4 @@ def _samples(entries: list[Entry], loaded: list[Loaded], classes: Sequence[str])
             labels[row, place] = classes.index(thing.name)
             difficult[row, place] = thing.difficult
     size = torch.tensor([one.size for one in loaded])
-    targets = {"boxes": boxes, "labels": labels, "difficult": difficult, "size": size}
-    return Samples(torch.stack([one.image for one in loaded]), targets, [entry.name for entry in entries])
+    return {"boxes": boxes, "labels": labels, "difficult": difficult, "size": size}

@@ -61,7 +61,7 @@ class LeedsSports(Pose):
         for file in (folder / "joints.mat", *files):
             require_inside(file, folder, folder / "images")
         key = ("lsp", 1, self.size, self.margin, self.test, listing([folder / "joints.mat", *files]))
-        return cached(key, lambda: self._built(folder, files))
+        return cached(key, lambda _: self._built(folder, files))
 
     def _found(self, root: Path | None) -> Path:
         if root is None:
