@@ -1,0 +1,288 @@
+"""Real local clusters: the numbers are the serial run's to the bit, whoever computes them and whoever is killed."""
+
+import importlib.util
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import suppress
+
+import pytest
+
+import albench
+from albench.store import Store, Trial
+
+PLUGIN = '''
+import os, signal
+from pathlib import Path
+import albench
+
+KILLS = Path(__file__).with_name("kills")
+
+@albench.register_strategy("{prefix}fragile")
+class Fragile(albench.Strategy):
+    """Kills its process where there is a file that says so, which it takes away."""
+
+    def observe(self, outputs):
+        return {{"score": outputs.prediction.entropy()}}
+
+    def select(self, pool, k, rng):
+        mark = KILLS / f"stage{{pool.stage}}"
+        if mark.exists():
+            mark.unlink()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().select(pool, k, rng)
+'''
+NAMES = ("results", "selections", "diagnostics", "trainings")
+BACKENDS = {"loky": (), "dask": ("distributed",), "ray": ("ray",), "slurm": ("submitit",)}
+LOCAL = {"slurm": {"cluster": "local"}}
+
+
+def needs(backend):
+    for module in BACKENDS[backend]:
+        if importlib.util.find_spec(module) is None:
+            pytest.skip(f'{module} is not installed: pip install "albench[{backend}]"')
+
+
+def tables(folder):
+    return [(folder / f"{name}.csv").read_bytes() for name in NAMES]
+
+
+def command(suite, out, *more):
+    start = [sys.executable, "-m", "albench", "run", str(suite), "--out", str(out), "--device", "cpu", "--no-report"]
+    return [*start, *map(str, more)]
+
+
+@pytest.fixture
+def plugin(tmp_path):
+    """(file, name of its strategy, the folder where a file "stage1" kills the worker that selects at stage 1)."""
+    prefix = f"{tmp_path.name.replace('_', '-')}-"
+    (tmp_path / "kills").mkdir()
+    path = tmp_path / "plugin.py"
+    path.write_text(PLUGIN.format(prefix=prefix))
+    return path, f"{prefix}fragile", tmp_path / "kills"
+
+
+@pytest.fixture
+def children():
+    """Start processes that are ended, with all of theirs, when the test ends."""
+    started = []
+
+    def start(*arguments, **options):
+        started.append(subprocess.Popen(arguments, start_new_session=True, **options))
+        return started[-1]
+
+    yield start
+    for process in started:
+        end(process)
+
+
+def end(process):
+    """Kill a process and all that it started: a machine that is lost."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def wait_for(condition, seconds=90):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("backend", list(BACKENDS))
+def test_a_worker_killed_on_a_backend_changes_no_number(run, plugin, backend):
+    """The small form: two workers, one of which dies at stage 0 of the fragile strategy."""
+    needs(backend)
+    path, fragile, kills = plugin
+    options = {"strategies": ["random", fragile], "seeds": 1, "stages": 2, "plugins": [path]}
+    serial, _, _ = run(out="serial", **options)
+    (kills / "stage0").touch()
+    folder, failed, said = run(out=backend, backend=backend, jobs=2, slurm=LOCAL.get(backend), **options)
+    assert failed == [], said
+    assert not list(kills.iterdir())
+    assert tables(folder) == tables(serial)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("jobs", [1, 2, 3])
+@pytest.mark.parametrize("backend", list(BACKENDS))
+def test_results_depend_on_no_backend_and_no_number_of_workers(run, plugin, backend, jobs):
+    needs(backend)
+    path, fragile, kills = plugin
+    options = {"strategies": ["random", "entropy", "learning-loss", fragile], "plugins": [path]}
+    serial, _, _ = run(out="serial", **options)
+    if jobs > 1:
+        for stage in (0, 1):
+            (kills / f"stage{stage}").touch()
+    folder, failed, said = run(out=backend, backend=backend, jobs=jobs, slurm=LOCAL.get(backend), **options)
+    assert failed == [], said
+    assert tables(folder) == tables(serial)
+
+
+def test_a_scheduler_that_does_not_answer_is_one_line(run, monkeypatch):
+    needs("dask")
+    from albench import pools
+
+    monkeypatch.setattr(pools, "ANSWER", 1.0)
+    with pytest.raises(albench.AlbenchError, match=r"--scheduler tcp://127.0.0.1:9: no Dask scheduler answers there"):
+        run(backend="dask", scheduler="tcp://127.0.0.1:9")
+
+
+@pytest.mark.slow
+def test_a_ray_cluster_that_is_not_there_is_one_line(run):
+    needs("ray")
+    with pytest.raises(albench.AlbenchError, match="no Ray cluster answers there"):
+        run(backend="ray", scheduler="127.0.0.1:9")
+
+
+def test_a_wrong_slurm_parameter_is_one_line(run):
+    needs("slurm")
+    with pytest.raises(albench.AlbenchError, match="--slurm: "):
+        run(backend="slurm", slurm={"cluster": "nowhere"})
+
+
+# A Dask cluster of several "machines" --------------------------------------------------------------------------------
+
+
+def port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def dask_scheduler(children, number):
+    start = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", str(number)]
+    return children(*start, "--no-dashboard", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def dask_worker(children, address, *before, **options):
+    start = [sys.executable, "-m", "distributed.cli.dask_worker", address, "--nthreads", "1", "--no-dashboard"]
+    return children(*before, *start, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **options)
+
+
+def training(folder, stage):
+    """Whether some trial is in the middle of training this stage."""
+    for path in (folder / "progress").glob("*.json"):
+        try:
+            beat = path.read_text()
+        except OSError:
+            continue
+        if f'"stage": {stage}' in beat and '"what": "training"' in beat:
+            return True
+    return False
+
+
+LONG = ("--set", "recipe.updates=400", "--seeds", 1)  # some seconds a stage, so that there is a middle
+
+
+@pytest.mark.slow
+def test_a_machine_is_lost_and_then_the_scheduler_restarted(tiny, tmp_path, children):
+    needs("dask")
+    serial = subprocess.run(command(tiny, tmp_path / "serial", "--jobs", 1, *LONG), timeout=300)
+    assert serial.returncode == 0
+    number, out = port(), tmp_path / "run"
+    address = f"tcp://127.0.0.1:{number}"
+    scheduler = dask_scheduler(children, number)
+    machines = [dask_worker(children, address, cwd=tmp_path) for _ in range(2)]
+    log = (tmp_path / "said").open("w")
+    session = children(*command(tiny, out, "--backend", "dask", "--scheduler", address, *LONG), stderr=log)
+    wait_for(lambda: training(out, 0))
+    end(machines[0])  # the other goes on
+    wait_for(lambda: training(out, 1))
+    end(scheduler)
+    end(machines[1])
+    scheduler = dask_scheduler(children, number)
+    dask_worker(children, address, cwd=tmp_path)
+    assert session.wait(300) == 0, (tmp_path / "said").read_text()
+    assert tables(out) == tables(tmp_path / "serial")
+
+
+@pytest.mark.slow
+def test_workers_that_do_not_see_the_folder_send_their_records_home(tiny, tmp_path, children, plugin):
+    """Their mount of the folder is an empty one, in a name space of their own."""
+    needs("dask")
+    if not shutil.which("unshare") or subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode:
+        pytest.skip("unshare -rm is not allowed here")
+    path, fragile, kills = plugin
+    hidden, visible = tmp_path / "hidden", tmp_path / "visible"
+    hidden.mkdir()
+    visible.mkdir()
+    options = ("--plugin", path, "--strategies", f"random,entropy,learning-loss,{fragile}")
+    serial = subprocess.run(command(tiny, visible / "serial", "--jobs", 1, *options), timeout=300)
+    assert serial.returncode == 0
+    (kills / "stage1").touch()
+    address = f"tcp://127.0.0.1:{port()}"
+    dask_scheduler(children, address.rpartition(":")[2])
+    blind = ["unshare", "-rm", "bash", "-c", f'mount -t tmpfs none "{hidden}" && exec "$@"', "-"]
+    for _ in range(2):
+        dask_worker(children, address, *blind, cwd=visible)
+    run = command(tiny, hidden / "run", "--backend", "dask", "--scheduler", address, *options)
+    done = subprocess.run(run, capture_output=True, text=True, timeout=400)
+    assert done.returncode == 0, done.stderr
+    assert not list(kills.iterdir())
+    assert tables(hidden / "run") == tables(visible / "serial")
+    for trial in Store(visible / "serial").trials():
+        kinds = [
+            [(r["kind"], r["stage"]) for r in Store(f).records(trial)] for f in (visible / "serial", hidden / "run")
+        ]
+        assert kinds[0] == kinds[1]
+
+
+@pytest.mark.slow
+def test_a_node_of_a_ray_cluster_is_lost(tiny, tmp_path):
+    needs("ray")
+    from ray.cluster_utils import Cluster
+
+    serial = subprocess.run(command(tiny, tmp_path / "serial", "--jobs", 1, *LONG), timeout=300)
+    assert serial.returncode == 0
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    try:
+        node, out = cluster.add_node(num_cpus=1), tmp_path / "run"
+        run = command(tiny, out, "--backend", "ray", "--scheduler", cluster.address, *LONG)
+        session = subprocess.Popen(run, stderr=subprocess.PIPE, text=True)
+        wait_for(lambda: training(out, 1))
+        cluster.remove_node(node, allow_graceful=False)
+        _, said = session.communicate(timeout=400)
+    finally:
+        cluster.shutdown()
+    assert session.returncode == 0, said
+    assert tables(out) == tables(tmp_path / "serial")
+
+
+# The session itself --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGHUP, 129), (signal.SIGTERM, 143)])
+def test_a_closed_terminal_ends_the_run_and_the_same_command_carries_on(tiny, tmp_path, children, number, code):
+    options = ("--set", "recipe.updates=60", "--seeds", 1, "--strategies", "random,entropy", "--jobs", 2)
+    session = children(*command(tiny, tmp_path / "run", *options), stderr=subprocess.DEVNULL)
+    wait_for(lambda: list((tmp_path / "run" / "trials").glob("*.jsonl")))
+    session.send_signal(number)
+    assert session.wait(60) == code
+    assert (tmp_path / "run" / "results.csv").is_file()
+    assert subprocess.run(command(tiny, tmp_path / "run", *options), capture_output=True, timeout=120).returncode == 0
+    trials = [Trial("digits", strategy, 0) for strategy in ("random", "entropy")]
+    for trial in trials:
+        assert [(r["kind"], r["stage"]) for r in Store(tmp_path / "run").records(trial)] == [
+            ("trained", 0), ("selected", 0), ("trained", 1), ("selected", 1), ("trained", 2), ("finished", 2)
+        ]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_workers_end_with_a_session_that_is_killed(tiny, tmp_path, children):
+    """Else they would hold their GPUs, and their trials, until these are finished."""
+    import psutil
+
+    options = ("--set", "recipe.updates=100000", "--jobs", 2)
+    session = children(*command(tiny, tmp_path / "run", *options), stderr=subprocess.DEVNULL)
+    wait_for(lambda: training(tmp_path / "run", 0))
+    workers = psutil.Process(session.pid).children(recursive=True)
+    assert workers
+    session.kill()
+    _, alive = psutil.wait_procs(workers, timeout=20)
+    assert alive == []

@@ -1,0 +1,340 @@
+"""Trials are sent out, come back, are lost and tried again, and travel as parcels where no folder is shared."""
+
+import functools
+import itertools
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+from filelock import FileLock, Timeout
+
+import albench
+from albench import backends, devices, execute, parcel, store, worker
+from albench.backends import Lost, Options
+from albench.dispatch import TRIES, Dispatch
+from albench.errors import AlbenchError
+from albench.store import Store, Trial
+from albench.suite import read, resolve
+from albench.worker import Outcome, Reply, Run
+
+
+class Unreliable:
+    """Workers in this process; those whose number is called die before the call."""
+
+    def __init__(self, dies, size=2):
+        self.dies, self.size, self.calls, self.most = dies, size, [], 0
+        self.numbers, self.sent = itertools.count(), []
+
+    def room(self):
+        return self.size
+
+    def submit(self, trial, call):
+        self.calls.append((trial, call))
+        self.sent.append(trial)
+        self.most = max(self.most, len(self.calls))
+
+    def wait(self):
+        trial, call = self.calls.pop(0)
+        return [(trial, Lost("its worker was killed") if self.dies(next(self.numbers), trial) else call())]
+
+
+def ends(job):
+    return Reply(Outcome(job.trial))
+
+
+@pytest.fixture
+def dispatch(tiny, tmp_path):
+    def make(pool, work=ends, **changes):
+        suite = resolve(read(str(tiny), ()).model_copy(update=changes))
+        run = Run(suite, tmp_path / "run", None, "cpu")
+        return Dispatch(pool, run, {"digits": "?"}, Options(), work)
+
+    return make
+
+
+def test_a_trial_whose_worker_died_is_tried_again_and_no_other(dispatch):
+    pool = Unreliable(lambda number, trial: number == 0)
+    sent = dispatch(pool)
+    outcomes = list(sent.outcomes(sent.run.trials()))
+    assert {o.trial for o in outcomes} == set(sent.run.trials())
+    assert all(o.error is None for o in outcomes)
+    assert len(pool.sent) == len(outcomes) + 1
+
+
+def test_a_trial_that_kills_every_worker_is_given_up_in_one_line(dispatch):
+    guilty = Trial("digits", "entropy", 1)
+    pool = Unreliable(lambda number, trial: trial == guilty)
+    sent = dispatch(pool)
+    failed = [o for o in sent.outcomes(sent.run.trials()) if o.error is not None]
+    assert [o.trial for o in failed] == [guilty]
+    assert failed[0].error == f"its worker was killed, {TRIES} times; finished stages are kept"
+    assert pool.sent.count(guilty) == TRIES
+
+
+def test_a_trial_that_gets_on_is_tried_as_often_as_it_takes(dispatch):
+    trial, sent = Trial("digits", "random", 0), None
+
+    def dies(number, trial):
+        """Each worker finishes a stage and dies."""
+        if number < 5:
+            sent.store.append(trial, {"kind": "trained", "stage": number})
+            sent.store.append(trial, {"kind": "selected", "stage": number})
+        return number < 5
+
+    sent = dispatch(Unreliable(dies), stages=9)
+    assert [o.error for o in sent.outcomes([trial])] == [None]
+
+
+def test_no_more_trials_are_out_than_there_is_room_for(dispatch):
+    pool = Unreliable(lambda number, trial: number % 7 == 0, size=3)
+    sent = dispatch(pool, seeds=100)
+    assert len(list(sent.outcomes(sent.run.trials()))) == 300
+    assert pool.most == 3
+
+
+# Workers that do not see the run folder -----------------------------------------------------------------------------
+
+
+def blind(job):
+    """A worker on a machine where the run folder is not: what is at its path has another token."""
+    return worker.work(replace(job, token="elsewhere"))
+
+
+@pytest.fixture
+def away(run):
+    """Run with workers that see nothing of the run folder."""
+
+    def call(**options):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(execute, "Dispatch", functools.partial(Dispatch, work=blind))
+            return run(**options)
+
+    return call
+
+
+def files(folder, *names):
+    return [(folder / f"{name}.csv").read_bytes() for name in names]
+
+
+@pytest.mark.parametrize("settings", [[], ["warm_start=true", "ceiling=1"]])
+def test_where_no_folder_is_shared_the_results_come_home_to_the_bit(run, away, settings):
+    here, _, _ = run(out="here", settings=settings)
+    there, failed, _ = away(out="there", settings=settings)
+    assert failed == []
+    names = ("results", "selections", "diagnostics", "trainings")
+    assert files(here, *names) == files(there, *names)
+    kept = [{p.name for p in (folder / "trained").iterdir()} for folder in (here, there)]
+    assert kept[0] == kept[1]
+    for trial in Store(here).trials():
+        kinds = [[(r["kind"], r["stage"]) for r in Store(folder).records(trial)] for folder in (here, there)]
+        assert kinds[0] == kinds[1]
+
+
+def test_away_a_stage_0_is_trained_once_and_what_was_finished_goes_along(run, away):
+    """Trainings that are shared have one time to the last digit."""
+    folder, _, _ = away(stages=2)
+    away(stages=3)
+    seconds = {
+        trial.strategy: Store(folder).records(trial)[0]["seconds"]["train"]
+        for trial in Store(folder).trials()
+        if trial.seed == 0
+    }
+    assert seconds["random"] == seconds["entropy"] != seconds["learning-loss"]
+    whole, _, _ = run(out="whole")
+    assert files(folder, "results", "selections") == files(whole, "results", "selections")
+
+
+def test_away_other_data_are_refused(away, monkeypatch):
+    from albench.tasks.classification.digits import Digits
+
+    original, loads = Digits.load, []
+
+    def changed(self, root):
+        loads.append(root)
+        data = original(self, root)
+        if len(loads) > 1:
+            data.pool.images[0] = 255 - data.pool.images[0]
+        return data
+
+    monkeypatch.setattr(worker, "data_on", worker.data_on.__wrapped__)
+    monkeypatch.setattr(Digits, "load", changed)
+    monkeypatch.setattr(worker, "_fingerprint", worker._fingerprint.__wrapped__)
+    monkeypatch.setattr(execute, "data_on", worker.data_on)
+    monkeypatch.setattr(worker.data_on, "cache_clear", lambda: None, raising=False)
+    _, failed, _ = away(strategies=["random"], seeds=1)
+    assert "are not those of the machine that began the run" in failed[0].error
+
+
+def test_a_trial_that_fails_away_brings_its_records_home(away, tmp_path):
+    plugin = tmp_path / "broken.py"
+    plugin.write_text(
+        "import albench\n\n@albench.register_strategy('away-broken')\nclass Broken(albench.Strategy):\n"
+        "    def select(self, pool, k, rng):\n"
+        "        if pool.stage == 1:\n            raise ValueError('broken')\n"
+        "        return super().select(pool, k, rng)\n"
+        "    def observe(self, outputs):\n        return {'score': outputs.prediction.entropy()}\n"
+    )
+    folder, failed, _ = away(strategies=["away-broken"], seeds=1, plugins=[plugin])
+    assert [o.error for o in failed] == ["ValueError: broken"]
+    assert sorted(albench.load_results(folder).query("metric == 'accuracy'").stage) == [0, 1]
+
+
+def test_a_plugin_that_a_machine_lacks_keeps_its_name_there(tmp_path):
+    path = tmp_path / "gone.py"
+    content = b"import albench\n\n@albench.register_strategy('gone-plugin')\nclass Gone(albench.Strategy):\n    pass\n"
+    worker._load(path, content)
+    path.write_bytes(content)
+    assert albench.registry.load_plugin(path) == ["gone-plugin"]
+
+
+def test_parcels_write_no_file_outside_the_trainings(tmp_path):
+    home, trial = Store(tmp_path / "run"), Trial("digits", "random", 0)
+    (tmp_path / "run").mkdir()
+    keep = tmp_path / "run" / "manifest.json"
+    keep.write_text("{}")
+    parcel.receive(parcel.Parcel(b"", {"../evil.json": b"x"}, ("../manifest.json",)), home, trial)
+    assert keep.exists()
+    assert not list(tmp_path.rglob("evil*"))
+
+
+# Leases -------------------------------------------------------------------------------------------------------------
+
+HOLDER = """
+import socket, sys, time
+from pathlib import Path
+socket.gethostname = lambda: sys.argv[2]
+from albench import store
+store.LEASE = float(sys.argv[3])
+with store.Store(Path(sys.argv[1])).lock("a training"):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def holder(folder, host, lease):
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(folder), host, str(lease)], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "held\n"
+    return process
+
+
+def test_a_lock_whose_holder_died_on_this_host_is_free_at_once(tmp_path):
+    import socket
+
+    process = holder(tmp_path, socket.gethostname(), store.LEASE)
+    lock = Store(tmp_path).lock("a training")
+    with pytest.raises(Timeout):
+        lock.acquire(timeout=0.3)
+    process.kill()
+    process.wait()
+    lock.acquire(timeout=store.LEASE / 2)
+    lock.release()
+
+
+def test_a_lock_whose_holder_died_on_another_host_is_free_after_the_lease(tmp_path, monkeypatch):
+    monkeypatch.setattr(store, "LEASE", 1.5)
+    process = holder(tmp_path, "elsewhere", 1.5)
+    lock = Store(tmp_path).lock("a training")
+    with pytest.raises(Timeout):  # it lives, and says so
+        lock.acquire(timeout=3.5)
+    process.kill()
+    process.wait()
+    with pytest.raises(Timeout):
+        lock.acquire(timeout=0.5)
+    lock.acquire(timeout=20)
+    lock.release()
+
+
+def test_a_record_that_two_processes_made_is_there_once(tmp_path):
+    trial = Trial("digits", "random", 0)
+    for _ in range(2):
+        Store(tmp_path).append(trial, {"kind": "trained", "stage": 0})
+    assert len(Store(tmp_path).records(trial)) == 1
+
+
+# GPUs ---------------------------------------------------------------------------------------------------------------
+
+
+def test_every_gpu_has_one_trial_before_any_has_two():
+    slots = devices.slots(["a", "b", "c"], 2)
+    assert [gpu for _, gpu in slots] == [0, 1, 2, 0, 1, 2]
+    assert len({name for name, _ in slots}) == 6
+    assert devices.slots(["a", "b"], 1, only=1) == [("b-0", 1)]
+
+
+def test_two_workers_never_claim_one_gpu_and_a_dead_one_gives_it_back(tmp_path):
+    code = (
+        "import sys, time; from pathlib import Path; from albench import devices\n"
+        "index, lock = devices.claim(devices.slots(['a', 'b'], 1), Path(sys.argv[1]))\n"
+        "print(index, flush=True); time.sleep(60)"
+    )
+    start = [sys.executable, "-c", code, str(tmp_path)]
+    processes = [subprocess.Popen(start, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    claimed = {int(p.stdout.readline()) for p in processes}
+    assert claimed == {0, 1}
+    with pytest.raises(Timeout):
+        FileLock(tmp_path / "a-0").acquire(timeout=0)
+    processes[0].kill()
+    processes[0].wait()
+    index, lock = devices.claim(devices.slots(["a", "b"], 1), tmp_path, poll=0.1)
+    assert index in (0, 1)
+    lock.release()
+    processes[1].kill()
+    processes[1].wait()
+
+
+def test_jobs_are_the_gpus_times_the_trials_on_each(monkeypatch):
+    monkeypatch.setattr(devices.torch.cuda, "device_count", lambda: 4)
+    assert devices.default_jobs("cuda", 1, 2) == 8
+    assert devices.default_jobs("cuda:3", 1, 2) == 2
+
+
+# Options ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ({"backend": "spark"}, "--backend spark: use one of loky, dask, ray, slurm"),
+        ({"scheduler": "tcp://x:1"}, "--scheduler is for --backend dask and ray, not loky"),
+        ({"slurm": {"partition": "gpu"}}, "--slurm is for --backend slurm, not loky"),
+        ({"jobs": 0}, "--jobs must be at least 1, not 0"),
+        ({"trials_per_gpu": 0}, "--trials-per-gpu must be at least 1, not 0"),
+    ],
+)
+def test_options_that_do_not_go_together_are_one_line(run, options, line):
+    with pytest.raises(AlbenchError, match=line):
+        run(**options)
+
+
+@pytest.mark.parametrize("backend", ["dask", "ray", "slurm"])
+def test_an_extra_that_is_not_installed_is_named(run, monkeypatch, backend):
+    monkeypatch.setitem(backends.BACKENDS, backend, ("no_such_module",))
+    with pytest.raises(AlbenchError, match=rf'pip install "albench\[{backend}\]"'):
+        run(backend=backend)
+
+
+def test_slurm_parameters_are_key_value():
+    assert backends.parameters(("partition=gpu", "mem_gb = 16")) == {"partition": "gpu", "mem_gb": "16"}
+    with pytest.raises(AlbenchError, match="use key=value"):
+        backends.parameters(("partition",))
+
+
+def test_one_process_at_a_time_works_on_a_trial(run, tmp_path):
+    """A worker that outlived its session holds the trial: another waits until it is gone."""
+    folder, _, _ = run(strategies=["random"], seeds=1, stages=1)
+    code = (
+        "import sys, time; from pathlib import Path; from albench.store import Store\n"
+        "with Store(Path(sys.argv[1])).lock('digits--random--seed0'):\n"
+        "    print('held', flush=True); time.sleep(2); Path(sys.argv[2]).touch()"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(folder), str(tmp_path / "ended")], stdout=subprocess.PIPE, text=True
+    )
+    process.stdout.readline()
+    _, failed, _ = run(strategies=["random"], seeds=1, stages=2)
+    assert failed == []
+    assert (tmp_path / "ended").exists()
+    process.wait(10)
