@@ -45,8 +45,8 @@ def overlap(selections: pd.DataFrame, strategies: Sequence[str]) -> pd.DataFrame
     """
     chosen = selections[selections["stage"] > 0]
     sets: dict[tuple[str, int], dict[int, set[int]]] = {}
-    for (strategy, seed, stage), rows in chosen.groupby(["strategy", "seed", "stage"], sort=True):
-        sets.setdefault((strategy, seed), {})[stage] = set(rows["index"])
+    for strategy, seed, stage, index in chosen[["strategy", "seed", "stage", "index"]].itertuples(index=False, name=None):
+        sets.setdefault((strategy, seed), {}).setdefault(stage, set()).add(index)
     rows = []
     for a, b in combinations(strategies, 2):
         found: dict[int, list[float]] = {}
