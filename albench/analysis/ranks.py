@@ -230,14 +230,14 @@ def friedman(scores: pd.DataFrame, alpha: float = 0.05) -> Friedman:
         nothing = pd.DataFrame(np.nan, index=names, columns=names)
         words = f"{who}: a ranking needs two blocks, three strategies and scores that differ"
         return Friedman(count, np.nan, np.nan, ranks, np.nan, nothing, False, words)
-    import scikit_posthocs  # a second each, and only rankings need them
-    from scipy import stats
+    from scipy import stats  # a second, and only rankings need it
 
     chi2, p = stats.friedmanchisquare(*scores.to_numpy().T)
     quantile = stats.studentized_range.ppf(1 - alpha, k, np.inf) / np.sqrt(2)
     critical = float(quantile * np.sqrt(k * (k + 1) / (6 * count)))
-    nemenyi = scikit_posthocs.posthoc_nemenyi_friedman(scores.to_numpy())
-    nemenyi = pd.DataFrame(nemenyi.to_numpy(), index=names, columns=names)
+    apart = np.abs(np.subtract.outer(ranks.to_numpy(), ranks.to_numpy()))
+    q = apart / np.sqrt(k * (k + 1) / (6 * count)) * np.sqrt(2)
+    nemenyi = pd.DataFrame(stats.studentized_range.sf(q, k, np.inf), index=names, columns=names)
     words = _cannot_decide(who, critical, count, k)
     return Friedman(count, float(chi2), float(p), ranks, critical, nemenyi, not words, words)
 

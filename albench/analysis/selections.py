@@ -43,9 +43,9 @@ def overlap(selections: pd.DataFrame, strategies: Sequence[str]) -> pd.DataFrame
     Returns: a, b, stage, jaccard (|A ∩ B| / |A ∪ B|, mean over the seeds that both have), seeds. What chance alone
         would give, random against random shows.
     """
-    chosen = selections[selections["stage"] > 0]
+    chosen = selections.loc[selections["stage"] > 0, ["strategy", "seed", "stage", "index"]]
     sets: dict[tuple[str, int], dict[int, set[int]]] = {}
-    for strategy, seed, stage, index in chosen[["strategy", "seed", "stage", "index"]].itertuples(index=False, name=None):
+    for strategy, seed, stage, index in chosen.itertuples(index=False, name=None):
         sets.setdefault((strategy, seed), {}).setdefault(stage, set()).add(index)
     rows = []
     for a, b in combinations(strategies, 2):

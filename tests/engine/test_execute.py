@@ -211,12 +211,12 @@ def test_the_manifest_says_what_ran_on_what(run):
 def test_an_interrupt_leaves_tables_and_a_hint(tiny, tmp_path):
     arguments = ["run", str(tiny), "--out", str(tmp_path / "run"), "--jobs", "1", "--set", "recipe.updates=4000"]
     process = subprocess.Popen([sys.executable, "-m", "albench", *arguments], stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120  # imports alone take many seconds on a busy machine
     while not list(Path(tmp_path / "run").glob("progress/*.json")) and time.monotonic() < deadline:
         time.sleep(0.05)
     process.send_signal(2)
     _, said = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == 130, said
     assert "The same command carries on" in said
     assert (tmp_path / "run" / "results.csv").is_file()
 
