@@ -299,8 +299,8 @@ def protocol_differences(ours: dict, task: str, theirs: dict, their_task: str) -
 def _strategy(suite: dict, task: str, label: str) -> dict:
     """A strategy as a task trains it: the task's own options of a companion go before the strategy's."""
     entry = suite["strategies"][label]
-    options = suite["tasks"][task].get("companions", {}).get(entry["companion"], {})
-    return entry | {"companion_params": options | entry["companion_params"]}
+    options = suite["tasks"][task].get("companions", {}).get(entry.get("companion"), {})
+    return entry | {"companion_params": options | entry.get("companion_params", {})}
 
 
 def _changes(before: dict, after: dict, path: str) -> list[str]:

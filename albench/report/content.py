@@ -11,6 +11,7 @@ from albench.analysis.curves import curves
 from albench.errors import AlbenchError
 from albench.report import (
     across,
+    beside,
     character,
     charts,
     evidence,
@@ -120,6 +121,8 @@ def _task_section(
     blocks.append(tables.summary_table(rows, styles, metric, runs[0].alpha, saved))
     blocks += evidence.comparison(runs, task, rows, styles, folder, name)
     blocks += evidence.label_efficiency(runs, task, styles, folder, name)
+    for run in runs:
+        blocks += beside.section(run, task, styles, folder, f"{name}-{slug(run.name)}" if len(runs) > 1 else name)
     blocks += character.companion_effect(runs, task, styles, folder, name)
     blocks += character.selected(runs, task, styles, folder, name)
     blocks += _diagnoses(results, _of(task, [run.diagnostics for run in runs]), styles, task, folder)
@@ -144,19 +147,31 @@ def _curve(table: pd.DataFrame, styles: dict[str, Look], runs: list[Run], task: 
     finals = table.loc[table.groupby("strategy", sort=False)["labelled"].idxmax()]
     ends = "; ".join(f"{row['strategy']} {tables.number(row['mean'])}" for row in finals.to_dict("records"))
     span = f"{table['labelled'].min():,} to {table['labelled'].max():,} labels"
+    theirs, source = _published(runs, task)
     seeds = f"{most}" if fewest == most else f"{fewest} to {most}"  # a point with fewer shifts for that alone
     band = f"Mean over {seeds} seeds; the band is ± one standard deviation over seeds." if most > 1 else "One seed."
     return folder.picture(
-        evidence.wide(figures.learning_curve, table, styles, written, ceiling),
+        evidence.wide(figures.learning_curve, table, styles, written, ceiling, theirs, source),
         f"curve-{slug(task)}",
         "Learning curves",
         alt=f"Learning curves on {task}: {written} from {span}. At the last stage: {ends}.",
         caption=f"Performance ({written}) on the test set against the number of labels. {band}"
-        + (f" The line across is training on the whole pool ({tables.number(top)})." if ceiling else ""),
+        + (f" The line across is training on the whole pool ({tables.number(top)})." if ceiling else "")
+        + (f" Dashed: {source}, with the error of reading it off the figure." if theirs is not None else ""),
         data=folder.csv(table, f"curve-{slug(task)}"),
-        chart=charts.learning_chart(table, styles, written, ceiling),
+        chart=charts.learning_chart(table, styles, written, ceiling, theirs, source),
         column=True,
     )
+
+
+def _published(runs: list[Run], task: str) -> tuple[pd.DataFrame | None, str]:
+    """The published curves of a task's own metric, and what they are called."""
+    found = [beside.publication(run, task) for run in runs]
+    there = [p for p in found if isinstance(p, beside.Publication) and p.source.measured == p.run.tasks[task]["metric"]]
+    if not there:
+        return None, ""
+    names = dict.fromkeys(Path(p.source.file).stem for p in there)
+    return pd.concat([p.curves for p in there], ignore_index=True), f"published ({', '.join(names)})"
 
 
 def _diagnoses(

@@ -1,0 +1,168 @@
+"""A task beside its published curves: how far apart, whether their order was reproduced, what was done otherwise."""
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from albench.analysis import published
+from albench.analysis.curves import curves
+from albench.errors import AlbenchError
+from albench.report import charts, figures, tables
+from albench.report.blocks import Block, Folder, Table, Text
+from albench.report.looks import Look
+from albench.report.runs import Run
+from albench.report.tables import interval, number, p_value
+
+SHOWN = 40  # differences of protocol that the page lists
+
+
+@dataclass(frozen=True)
+class Publication:
+    """A run's published curves of a task. numbers: the file; curves: strategy, labelled, value, uncertainty."""
+
+    run: Run
+    source: published.Published
+    numbers: pd.DataFrame
+    curves: pd.DataFrame
+
+
+def publication(run: Run, task: str) -> Publication | str | None:
+    """What the suite names as published for a task; a sentence where it cannot be read, None where nothing is named."""
+    entry = run.tasks[task]["entry"].get("published")
+    if not entry:
+        return None
+    try:
+        source = published.Published(**entry)
+        # side by side with another run a strategy is called run/strategy
+        names = {label: plain(label) for label in run.strategies}
+        mapped = {label: source.strategies.get(name, name) for label, name in names.items()}
+        source = source.model_copy(update={"strategies": mapped})
+        numbers = published.read(source.file)
+        return Publication(run, source, numbers, published.curves_for(numbers, source, list(run.strategies)))
+    except AlbenchError as error:
+        return f"The published numbers that {run.name} names cannot be shown: {error}"
+
+
+def plain(label: str) -> str:
+    """A label of the suite without its run's name before it."""
+    return label.rpartition("/")[2]
+
+
+def section(run: Run, task: str, styles: dict[str, Look], folder: Folder, name: str) -> list[Block]:
+    """Published curves beside the measured ones, the differences, the order of strategies, and the protocol."""
+    found = publication(run, task)
+    if not isinstance(found, Publication):
+        return [Text(found)] if found else []
+    measured = str(found.source.measured)
+    rows = run.results[(run.results["task"] == task) & (run.results["metric"] == measured)]
+    blocks: list[Block] = []
+    if measured != run.tasks[task]["metric"] and not rows.empty:
+        blocks.append(_curves(found, rows, task, styles, folder, name))
+    apart = published.against_published(rows, found.numbers, found.source, run.effect, run.alpha)
+    order = published.published_order(rows, found.numbers, found.source, run.effect, run.alpha)
+    if apart.empty:
+        shared = "No number of labels was both measured and published, so the curves are not compared point by point."
+        blocks.append(Text(shared))
+    else:
+        blocks.append(_order(order, found, styles, folder, name))
+        blocks.append(_apart(apart, run, styles, folder, name))
+    return [*blocks, *_protocol(found, task, name)]
+
+
+def _curves(
+    found: Publication, rows: pd.DataFrame, task: str, styles: dict[str, Look], folder: Folder, name: str
+) -> Block:
+    """The metric that was published, where the task's own is another one."""
+    table, written = curves(rows), tables.metric_name(str(found.source.measured))
+    return folder.picture(
+        lambda width: figures.learning_curve(table, styles, written, None, found.curves, found.source.file, width),
+        f"published-{name}",
+        "Beside the published curves",
+        alt=f"{written} on {task} against labels, with the published curves dashed.",
+        caption=f"Solid: measured here, mean ± one standard deviation. Dashed: as published ({found.source.file}), "
+        "with the error of reading it off the figure.",
+        data=folder.csv(table, f"published-curve-{name}"),
+        chart=charts.learning_chart(table, styles, written, None, found.curves, found.source.file),
+        column=True,
+    )
+
+
+def _order(order: pd.DataFrame, found: Publication, styles: dict[str, Look], folder: Folder, name: str) -> Block:
+    if order.empty:
+        return Text("Fewer than two published strategies were measured at two shared numbers of labels: no order.")
+    counts = order["verdict"].value_counts()
+    said = ", ".join(f"{counts.get(word, 0)} {word}" for word in ("reproduced", "contradicted", "undecided"))
+    return Table(
+        title=f"Was the published order reproduced? {said}",
+        columns=["published order", "published lead", "claim", "measured lead [interval]", "p (Holm)", "verdict"],
+        rows=[
+            [
+                f"{styles[r['above']].name} > {styles[r['below']].name}",
+                f"{number(r['lead'], 4, True)} (read to ± {r['uncertainty']:.2g})",
+                r["claim"],
+                number(r["mean"], 4, True) + interval(r["low"], r["high"]),
+                p_value(r["p_holm"]),
+                r["verdict"],
+            ]
+            for r in order.to_dict("records")
+        ],
+        notes=[
+            f"AUBC over the numbers of labels that all curves share. A claim is “above” or “equal” only where it "
+            f"is so whatever the error of reading, by the smallest effect of interest ({found.run.effect:g}); a claim "
+            "is reproduced or contradicted only where the paired test (Holm over these pairs) decides. The "
+            "publication's own seed noise is not printed there and is not in these intervals."
+        ],
+        data=folder.csv(order, f"published-order-{name}"),
+        numeric=False,
+    )
+
+
+def _apart(apart: pd.DataFrame, run: Run, styles: dict[str, Look], folder: Folder, name: str) -> Table:
+    return Table(
+        title="Measured minus published, point by point",
+        columns=["strategy", "labels", "measured", "published", "difference [interval]", "verdict"],
+        rows=[
+            [
+                styles[r["strategy"]].name,
+                f"{r['labelled']:,}",
+                number(r["measured"]),
+                f"{number(r['published'])} ({r['reading']})",
+                number(r["difference"], 4, True) + interval(r["low"], r["high"]),
+                r["verdict"],
+            ]
+            for r in apart.to_dict("records")
+        ],
+        notes=[
+            f"The interval is the {1 - run.alpha:.0%} t interval over seeds, widened by the error of reading. Each "
+            "point is judged by itself, without a correction for their number.".replace("%", "\u202f%")
+        ],
+        data=folder.csv(apart, f"published-difference-{name}"),
+        swatches=[(styles[s].colour, styles[s].glyph) for s in apart["strategy"]],
+        folded=True,
+    )
+
+
+def _protocol(found: Publication, task: str, name: str) -> list[Block]:
+    """What this run does otherwise than the suite that writes the publication's protocol down."""
+    from albench import suite
+
+    source = found.source
+    if not source.protocol:
+        return []
+    try:
+        theirs = suite.resolve(suite.read(source.protocol)).model_dump(mode="json")
+        lines = published.protocol_differences(found.run.suite, plain(task), theirs, str(source.protocol_task))
+    except AlbenchError as error:
+        return [Text(f"The protocol {source.protocol} cannot be compared with: {error}")]
+    if not lines:
+        return [Text(f"The protocol is that of {source.protocol}, with no departure from it.")]
+    more = [f"… and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
+    return [
+        Table(
+            title=f"Departures from the published protocol ({source.protocol})",
+            columns=["setting: there → here"],
+            rows=[[line] for line in [*lines[:SHOWN], *more]],
+            numeric=False,
+            name=f"departures-{name}",
+        )
+    ]

@@ -1,0 +1,92 @@
+"""A report that holds measured curves beside published ones."""
+
+import json
+
+import pandas as pd
+import pytest
+
+from albench.report import write
+
+
+@pytest.fixture
+def published(tmp_path):
+    """`published(**curves)` writes a CSV: strategy → values at 25, 50, … labels."""
+
+    def build(metric="accuracy", **curves):
+        rows = [
+            ("theirs", metric, strategy, 25 * (stage + 1), value, "figure", 0.002)
+            for strategy, values in curves.items()
+            for stage, value in enumerate(values)
+        ]
+        columns = ["task", "metric", "strategy", "labelled", "value", "reading", "uncertainty"]
+        pd.DataFrame(rows, columns=columns).to_csv(tmp_path / "theirs.csv", index=False)
+        return str(tmp_path / "theirs.csv")
+
+    return build
+
+
+def naming(run, file, measured="accuracy", **more):
+    """The run, its digits task naming published curves as the engine resolves them."""
+    source = {"file": file, "task": "theirs", "metric": "accuracy", "measured": measured} | more
+    manifest = json.loads((run / "manifest.json").read_text())
+    manifest["suite"]["tasks"]["digits"]["published"] = source
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    return run
+
+
+def read(run):
+    write([run])
+    report = run / "report"
+    return report, (report / "report.md").read_text(encoding="utf-8")
+
+
+def test_published_curves_stand_dashed_in_the_curve_and_their_order_is_judged(make_run, published):
+    file = published(random=[0.1, 0.2, 0.3, 0.4, 0.5], entropy=[0.2, 0.3, 0.4, 0.5, 0.6])
+    report, text = read(naming(make_run(), file))
+    assert "Dashed: published (theirs)" in text
+    assert "Was the published order reproduced?" in text
+    order = pd.read_csv(report / "tables" / "published-order-digits.csv")
+    assert order[["above", "below", "claim"]].values.tolist() == [["entropy", "random", "above"]]
+    apart = pd.read_csv(report / "tables" / "published-difference-digits.csv")
+    assert sorted(set(apart["strategy"])) == ["entropy", "random"]
+    assert apart["labelled"].nunique() == 5
+    curve = pd.read_csv(report / "tables" / "curve-digits.csv").set_index(["strategy", "labelled"])["mean"]
+    first = apart.iloc[0]
+    measured = curve[first["strategy"], first["labelled"]]
+    assert first["difference"] == pytest.approx(measured - first["published"], abs=1e-5)
+
+
+def test_another_metric_has_a_figure_of_its_own(make_run, published):
+    file = published(random=[0.1, 0.2], entropy=[0.2, 0.3])
+    report, text = read(naming(make_run(), file, measured="objective"))
+    assert (report / "figures" / "published-digits.png").is_file()
+    assert "Dashed: published" not in text
+
+
+def test_no_shared_number_of_labels_is_said(make_run, published, tmp_path):
+    table = pd.read_csv(published(random=[0.1, 0.2]))
+    table.assign(labelled=table["labelled"] + 7).to_csv(tmp_path / "theirs.csv", index=False)
+    _, text = read(naming(make_run(), str(tmp_path / "theirs.csv")))
+    assert "No number of labels was both measured and published" in text
+
+
+def test_a_file_that_is_gone_is_said_and_the_report_is_whole(make_run):
+    _, text = read(naming(make_run(), "/nowhere/theirs.csv"))
+    assert "cannot be shown" in text
+    assert "/nowhere/theirs.csv" in text
+    assert "Comparison with the reference" in text
+
+
+def test_two_runs_keep_their_published_curves(make_run, published):
+    file = published(random=[0.1, 0.2, 0.3], entropy=[0.2, 0.3, 0.4])
+    runs = [naming(make_run(name), file) for name in ("one", "two")]
+    write(runs, out=runs[0].parent / "both")
+    order = pd.read_csv(runs[0].parent / "both" / "tables" / "published-order-digits-one.csv")
+    assert order[["above", "below"]].values.tolist() == [["one/entropy", "one/random"]]
+
+
+def test_departures_from_the_protocol_are_listed(make_run):
+    source = {"task": "cifar10", "protocol": "ll4al-cifar10", "protocol_task": "cifar10"}
+    _, text = read(naming(make_run(), "ll4al", **source))
+    assert "Departures from the published protocol (ll4al-cifar10)" in text
+    assert "stages: 10 → 5" in text
