@@ -1,15 +1,18 @@
-"""Files of a data folder that may be a stranger's: paths stay inside it, and an image is a JPEG or PNG of sane size."""
+"""Files of a data folder that may be a stranger's: paths stay inside it, images and JSON files have a sane size."""
 
+import json
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePath
+from typing import Any
 
 from PIL import Image
 
 from albench.errors import AlbenchError
 
 MOST_PIXELS = 100_000_000  # that an image may declare: some 400 MB decoded, in each of a few threads
+MOST_JSON = 1 << 30  # bytes of a JSON file; COCO's largest is .5 GB, and takes some ten times as much in memory
 FORMATS = ("JPEG", "PNG")  # no others: Pillow would start Ghostscript for a PostScript file named .jpg
 
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # the limit here is an error
@@ -37,6 +40,45 @@ def require_inside(file: Path, *folders: Path) -> None:
         target = file.resolve()
         if not any(target.is_relative_to(folder.resolve()) for folder in folders):
             raise AlbenchError(f"{file} is a link that leaves the data folder; put a copy of the file there")
+
+
+def named_file(folder: Path, name: Any, where: str) -> Path:
+    """The file in `folder` that an annotation names; `where` says which annotation.
+
+    Raises:
+        AlbenchError: the name is no text or leads out of the folder, also through a link; or there is no such file.
+    """
+    if not isinstance(name, str) or not name or "\0" in name:
+        raise AlbenchError(f"{where} names no file: {str(name)[:80]!r}")
+    if PurePath(name).is_absolute() or ".." in PurePath(name).parts:
+        raise AlbenchError(f"{where} names {name[:80]!r}, which is outside {folder}")
+    file = folder / name
+    try:
+        there = file.is_file()
+    except OSError:  # a name that no file system takes
+        there = False
+    if not there:
+        raise AlbenchError(f"{where} names {name[:80]!r}, and {folder} has no such file")
+    require_inside(file, folder)
+    return file
+
+
+def read_json(file: Path, kind: type[list] | type[dict]) -> Any:
+    """What a JSON file holds: a list or an object, as `kind` says.
+
+    Raises:
+        AlbenchError: it is missing, larger than MOST_JSON, no JSON, cut short, nested too deep, or of another kind.
+    """
+    try:
+        if file.stat().st_size > MOST_JSON:
+            raise AlbenchError(f"{file} has more than {MOST_JSON >> 20} MB, too many for annotations")
+        content = json.loads(file.read_bytes())
+    except (OSError, ValueError, RecursionError, MemoryError) as error:
+        reason = (str(error) or type(error).__name__).partition("\n")[0]
+        raise AlbenchError(f"cannot read {file}: {reason}; fetch it again") from error
+    if not isinstance(content, kind):
+        raise AlbenchError(f"{file} holds no {'list' if kind is list else 'object'}, but a {type(content).__name__}")
+    return content
 
 
 @contextmanager

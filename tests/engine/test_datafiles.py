@@ -1,0 +1,75 @@
+"""Files that annotations name, and JSON of any content: a value, or one line that says where."""
+
+import pytest
+
+from albench import datafiles
+from albench.datafiles import named_file, read_json
+from albench.errors import AlbenchError
+
+
+def test_a_named_file_is_found_also_in_a_folder_below(tmp_path):
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train" / "a.jpg").touch()
+    assert named_file(tmp_path, "train/a.jpg", "annotation 7") == tmp_path / "train" / "a.jpg"
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("../outside.jpg", "outside"),
+        ("{root}/outside.jpg", "outside"),
+        ("a/../../outside.jpg", "outside"),
+        ("none.jpg", "no such file"),
+        ("x" * 5000, "no such file"),
+        ("sub", "no such file"),
+        ("link.jpg", "is a link that leaves"),
+        ("\0", "names no file"),
+        ("", "names no file"),
+        (None, "names no file"),
+        (7, "names no file"),
+        (["a.jpg"], "names no file"),
+    ],
+)
+def test_a_name_that_is_no_file_of_the_folder_is_refused_in_one_line(tmp_path, name, said):
+    folder = tmp_path / "images"
+    (folder / "sub").mkdir(parents=True)
+    (tmp_path / "outside.jpg").touch()
+    (folder / "link.jpg").symlink_to(tmp_path / "outside.jpg")
+    if isinstance(name, str):
+        name = name.format(root=tmp_path)
+    with pytest.raises(AlbenchError, match=said) as caught:
+        named_file(folder, name, "a.json, annotation 7")
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "cannot read"),
+        (b'[{"a": 1}', "cannot read"),
+        (b"\xff\xfe\xfa", "cannot read"),
+        (b"[" * 100_000, "cannot read"),
+        (b"[" + b"9" * 10_000 + b"]", "cannot read"),
+        (b'{"a": 1}', "holds no list, but a dict"),
+        (b"7", "holds no list, but a int"),
+    ],
+)
+def test_what_is_no_json_of_the_right_kind_is_said_in_one_line(tmp_path, content, said):
+    file = tmp_path / "a.json"
+    file.write_bytes(content)
+    with pytest.raises(AlbenchError, match=said) as caught:
+        read_json(file, list)
+    assert "a.json" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_json_is_read_and_its_size_is_checked_first(tmp_path, monkeypatch):
+    file = tmp_path / "a.json"
+    file.write_text('{"a": [1, 2.5, "\u00e4"]}')
+    assert read_json(file, dict) == {"a": [1, 2.5, "ä"]}
+    monkeypatch.setattr(datafiles, "MOST_JSON", 10)
+    with pytest.raises(AlbenchError, match="more than 0 MB"):
+        read_json(file, dict)
+    with pytest.raises(AlbenchError, match="cannot read .*missing.json"):
+        read_json(tmp_path / "missing.json", dict)
