@@ -222,7 +222,7 @@ def test_swapped_selections_are_found_by_the_trainings_behind_them(hurt):
     assert examine(hurt).problems()
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_flipped_byte_is_found(whole, tmp_path_factory, data):
     folder = Path(shutil.copytree(whole[1], tmp_path_factory.mktemp("flip") / "run"))

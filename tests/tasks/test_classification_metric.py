@@ -24,7 +24,7 @@ def slow_error(confidence, correct, bins=15):
     return total
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.lists(
         st.tuples(st.one_of(st.floats(0, 1), st.integers(0, 4).map(lambda n: n / 4)), st.booleans()),

@@ -74,7 +74,7 @@ def slow_match(boxes, labels, defaults):
     return found, offsets
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 10**6), padding=st.integers(0, 5))
 def test_matching_equals_the_slow_reference(seed, padding):
     defaults, boxes = default_boxes(compact_grids(48)), random_boxes(2, 5, seed=seed)

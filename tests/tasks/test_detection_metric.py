@@ -111,7 +111,7 @@ box = corner.map(lambda c: (c[0], c[1], c[0] + c[2], c[1] + c[3]))
 scores = st.sampled_from([0.1, 0.3, 0.3, 0.5, 0.9])
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     found=st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2), box, scores), max_size=25),
     truth=st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2), box, st.integers(0, 1)), max_size=12),
@@ -123,7 +123,7 @@ def test_equals_the_slow_reference(found, truth):
     np.testing.assert_allclose(eleven, slow[:, 1])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     found=st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2), box, scores), max_size=15),
     truth=st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2), box, st.integers(0, 1)), max_size=9),

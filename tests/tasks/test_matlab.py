@@ -17,7 +17,7 @@ ANY = st.sampled_from(["f8", "f4", "u1", "i1", "i2", "u2", "i4", "u4", "i8", "u8
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(array=ANY, compressed=st.booleans())
 def test_any_array_is_read_as_scipy_reads_it(tmp_path_factory, array, compressed):
     file = tmp_path_factory.mktemp("mat") / "a.mat"

@@ -28,7 +28,7 @@ def slow_pck(predicted, joints, visible, segment, threshold):
     return hits / count if count else math.nan
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 2**32 - 1),
     people=st.integers(1, 5),
@@ -131,7 +131,7 @@ def test_clipped_maps_are_distributions_even_where_nothing_is_positive():
     assert probability[0, 1].tolist() == pytest.approx([0.25] * 4)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(seed=st.integers(0, 10**6), threshold=st.sampled_from([0.2, 0.5, 1.0]))
 def test_the_area_under_pck_is_the_mean_over_fine_thresholds(seed, threshold):
     rng = np.random.default_rng(seed)
