@@ -20,6 +20,7 @@ from albench.store import Store
 from albench.suite import read, resolve
 from albench.tasks.classification import cifar10
 from albench.tasks.classification.cifar10 import Cifar10
+from albench.tasks.classification.official import md5_of
 from albench.tasks.detection.network import Vgg, load_vgg
 from albench.tasks.detection.voc import PascalVoc
 from albench.tasks.pose.lsp import LeedsSports
@@ -163,18 +164,18 @@ def test_joints_are_read_from_matlab_5_files_alone(tmp_path):
 
 def test_an_unverified_pickle_is_not_read(tmp_path, mark):
     with pytest.raises(AlbenchError, match="read only when verified"):
-        cifar10._read_file(evil_batch(tmp_path, mark), None)
+        cifar10.read_batch(evil_batch(tmp_path, mark), None, "labels")
 
 
 def test_a_pickle_of_other_bytes_is_not_read(tmp_path, mark):
     with pytest.raises(AlbenchError, match="not the official bytes"):
-        cifar10._read_file(evil_batch(tmp_path, mark), cifar10.PYTHON["data_batch_1"])
+        cifar10.read_batch(evil_batch(tmp_path, mark), cifar10.PYTHON["data_batch_1"], "labels")
 
 
 def test_even_a_verified_pickle_builds_arrays_alone(tmp_path, mark):
     file = evil_batch(tmp_path, mark)
     with pytest.raises(AlbenchError, match="holds pathlib.Path.touch|holds pathlib"):
-        cifar10._read_file(file, cifar10._md5(file.read_bytes()))
+        cifar10.read_batch(file, md5_of(file.read_bytes()), "labels")
 
 
 def test_arrays_come_out_of_a_batch(tmp_path):
@@ -182,7 +183,7 @@ def test_arrays_come_out_of_a_batch(tmp_path):
     content = pickle.dumps({b"labels": [3, 9], b"data": pixels}, protocol=3)
     for spelling in (content, content.replace(b"numpy._core.", b"numpy.core.")):
         (tmp_path / "batch").write_bytes(spelling)
-        images, labels = cifar10._read_file(tmp_path / "batch", cifar10._md5(spelling))
+        images, labels = cifar10.read_batch(tmp_path / "batch", md5_of(spelling), "labels")
         assert np.array_equal(images.reshape(2, 3072), pixels)
         assert labels.tolist() == [3, 9]
 

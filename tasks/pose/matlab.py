@@ -19,8 +19,8 @@ _NUMERIC_CLASSES = range(6, 16)  # of arrays: double, single and the integers
 _COMPLEX = 0x800
 
 
-def read_array(file: Path, name: str) -> np.ndarray | None:
-    """The real numeric array that is called `name`, or None where the file has none.
+def read_array(file: Path, name: str, dtype: type[np.generic] = np.float64) -> np.ndarray | None:
+    """The real numeric array that is called `name` as `dtype`, or None where the file has none.
 
     Raises:
         ValueError: no MATLAB 5 file, or a damaged one.
@@ -35,7 +35,7 @@ def read_array(file: Path, name: str) -> np.ndarray | None:
             if kind == _COMPRESSED:
                 kind, body = next(_elements(_unpacked(body), order))
             if kind == _MATRIX and (array := _array(body, order, name)) is not None:
-                return array
+                return array.astype(dtype)
     except (struct.error, zlib.error, StopIteration) as error:
         raise ValueError(f"it is damaged or cut short: {error}") from error
     return None
@@ -81,4 +81,4 @@ def _array(body: bytes, order: str, name: str) -> np.ndarray | None:
     sides = struct.unpack(f"{order}{len(shape) // 4}i", shape)
     if min(sides) < 0 or math.prod(sides) != len(values):
         raise ValueError(f"{name!r} is damaged: {len(values)} numbers, and a shape of {sides}")
-    return values.reshape(sides, order="F").astype(np.float64)
+    return values.reshape(sides, order="F")
