@@ -20,10 +20,10 @@ FINE = """
     wardrobe whale willow_tree wolf woman worm
 """
 CLASSES = tuple(FINE.split())
-PYTHON: Sums = {
+PYTHON: Sums = {  # torchvision's
     "train": "16019d7e3df5f24257cddd939b257f8d",
     "test": "f0ef6b0ae62326f3e7ffdfab6717acfc",
-}  # torchvision's
+}
 BINARY: Sums = {"train.bin": None, "test.bin": None}  # no md5 of these files is published
 
 
