@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
 
 from albench import registry
-from albench.analysis.published import Published
+from albench.analysis.published import Published, settings
 from albench.errors import AlbenchError, did_you_mean
 from albench.store import CEILING
 from albench.suite_file import bundled, change, content_of, parse_setting
@@ -47,6 +47,7 @@ class TaskEntry(Part):
     subset: Annotated[int, Field(ge=0)] | None = None
     price: Price | None = None
     published: Published | None = None
+    uncertain: dict[str, str] = {}  # "key.path" of a setting → what its source leaves open, and the other values
 
 
 class StrategyEntry(Part):
@@ -187,7 +188,7 @@ def resolve(suite: Suite) -> Suite:
     """The suite with every name looked up and every default written out: what the manifest keeps.
 
     Raises:
-        AlbenchError: an unknown name or parameter, a need that a task cannot meet, no budget.
+        AlbenchError: an unknown name or parameter, a need that a task cannot meet, no budget, a note on no setting.
     """
     tasks = {label: _resolved_task(suite, label, entry) for label, entry in suite.tasks.items()}
     strategies = {label: _resolved_strategy(label, entry) for label, entry in suite.strategies.items()}
@@ -203,7 +204,28 @@ def resolve(suite: Suite) -> Suite:
                     f"strategy {label!r} is not defined on task {task_label!r}: "
                     f"it needs {', '.join(sorted(missing))}{tip}"
                 )
-    return suite.model_copy(update={"tasks": tasks, "strategies": strategies, "recipe": {}})
+    resolved = suite.model_copy(update={"tasks": tasks, "strategies": strategies, "recipe": {}})
+    noted = {label: e.model_copy(update={"uncertain": _uncertain(resolved, label)}) for label, e in tasks.items()}
+    return resolved.model_copy(update={"tasks": noted})
+
+
+def _uncertain(suite: Suite, label: str) -> dict[str, str]:
+    """A task's notes on uncertain settings; those on strategies that are not among the suite's are left out."""
+    there = settings(suite.model_dump(mode="json"), label)
+    notes = {}
+    for path, note in suite.tasks[label].uncertain.items():
+        kind, *names = path.split(".")
+        if (
+            kind == "strategies"
+            and names
+            and names[0] in registry.strategies.names()
+            and names[0] not in suite.strategies
+        ):
+            continue
+        if path not in there:
+            raise AlbenchError(f"tasks.{label}.uncertain: no setting {path!r}.{did_you_mean(path, list(there))}")
+        notes[path] = note
+    return notes
 
 
 def followed(label: str, entry: StrategyEntry) -> str | None:
@@ -250,6 +272,7 @@ def _resolved_task(suite: Suite, label: str, entry: TaskEntry) -> TaskEntry:
         subset=suite.subset if entry.subset is None else entry.subset,
         price=entry.price,
         published=_published(entry.published, label, cls.metric),
+        uncertain=entry.uncertain,
     )
 
 
@@ -322,13 +345,13 @@ def differences(before: dict[str, Any], after: dict[str, Any], path: str = "") -
     """Where two resolved suites differ, as 'key: old → new' lines; growth is not a difference.
 
     Growing means more tasks, strategies, seeds, stages or ceilings, or running a part of them again; prices,
-    published curves and time limits change no result.
+    published curves, notes and time limits change no result.
     """
     found = []
     grows = ("seeds", "stages", "ceiling", "description", "tuning", "selection_minutes")
     for key in sorted({*before, *after}):
         here = f"{path}{key}"
-        if here in grows or key in ("price", "published"):
+        if here in grows or key in ("price", "published", "uncertain"):
             continue
         if path in ("tasks.", "strategies.") and path.count(".") == 1 and (key not in before or key not in after):
             continue

@@ -28,7 +28,7 @@ ORDER = [
     *("pairs", "mean", "low", "high", "p_holm", "measured", "verdict"),
 ]
 # what shapes a result but belongs to the machine, or to how the result is told
-NOT_PROTOCOL = ("task", "price", "published", "companions")
+NOT_PROTOCOL = ("task", "price", "published", "uncertain", "companions")
 
 
 class Published(BaseModel):
@@ -294,6 +294,25 @@ def protocol_differences(ours: dict, task: str, theirs: dict, their_task: str) -
     for label in ours["strategies"].keys() & theirs["strategies"].keys():
         lines += _changes(_strategy(theirs, their_task, label), _strategy(ours, task, label), f"strategies.{label}.")
     return sorted(set(lines), key=lambda line: (line.startswith("strategies."), line))
+
+
+def settings(suite: dict, task: str) -> dict[str, Any]:
+    """Every setting of a resolved suite (dumped) by its key path; a task's begin inside its own table.
+
+    >>> settings({"stages": 5, "tasks": {"digits": {"params": {"pad": 1}}}}, "digits")
+    {'stages': 5, 'params': {'pad': 1}, 'params.pad': 1}
+    """
+    general = {key: value for key, value in suite.items() if key != "tasks"}
+    return _paths(general) | _paths({k: v for k, v in suite["tasks"][task].items() if k != "uncertain"})
+
+
+def _paths(table: dict, above: str = "") -> dict[str, Any]:
+    found = {}
+    for key, value in table.items():
+        found[f"{above}{key}"] = value
+        if isinstance(value, dict):
+            found |= _paths(value, f"{above}{key}.")
+    return found
 
 
 def _strategy(suite: dict, task: str, label: str) -> dict:

@@ -143,7 +143,7 @@ def _apart(apart: pd.DataFrame, run: Run, styles: dict[str, Look], folder: Folde
 
 
 def _protocol(found: Publication, task: str, name: str) -> list[Block]:
-    """What this run does otherwise than the suite that writes the publication's protocol down."""
+    """What this run does otherwise than the suite that writes the protocol down, and what is open in that one."""
     from albench import suite
 
     source = found.source
@@ -154,6 +154,10 @@ def _protocol(found: Publication, task: str, name: str) -> list[Block]:
         lines = published.protocol_differences(found.run.suite, plain(task), theirs, str(source.protocol_task))
     except AlbenchError as error:
         return [Text(f"The protocol {source.protocol} cannot be compared with: {error}")]
+    return [*_departures(lines, source, name), *_open(found, theirs, task, name)]
+
+
+def _departures(lines: list[str], source: published.Published, name: str) -> list[Block]:
     if not lines:
         return [Text(f"The protocol is that of {source.protocol}, with no departure from it.")]
     more = [f"… and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
@@ -166,3 +170,29 @@ def _protocol(found: Publication, task: str, name: str) -> list[Block]:
             name=f"departures-{name}",
         )
     ]
+
+
+def _open(found: Publication, theirs: dict, task: str, name: str) -> list[Block]:
+    """The settings that the publication itself leaves open: a difference may lie in any of them."""
+    label = str(found.source.protocol_task)
+    notes = theirs["tasks"][label]["uncertain"]
+    if not notes:
+        return []
+    there, here = published.settings(theirs, label), published.settings(found.run.suite, plain(task))
+    return [
+        Table(
+            title=f"What the publication leaves open ({found.source.protocol} has its likeliest value)",
+            columns=["setting", "there → here", "what is open"],
+            rows=[[path, _there_and_here(path, there, here), note] for path, note in notes.items()],
+            numeric=False,
+            name=f"open-{name}",
+        )
+    ]
+
+
+def _there_and_here(path: str, there: dict, here: dict) -> str:
+    """Values that differ side by side, an equal one once; a whole table has no value to print."""
+    if isinstance(there[path], dict):
+        return "" if path in here else "not here"
+    new = repr(here[path]) if path in here else "not here"
+    return new if new == repr(there[path]) else f"{there[path]!r} → {new}"

@@ -127,6 +127,35 @@ def test_published_curves_are_resolved_and_change_no_result(tmp_path):
             resolve(read(written(tmp_path, wrong)))
 
 
+NOTES = """
+[tasks.digits.uncertain]
+"params.pad" = "1 or 2"
+stages = "few or many"
+"strategies.core-set.params.whole_pool" = "the subset or all"
+"""
+
+
+def test_notes_on_uncertain_settings_are_kept_and_change_no_result(tmp_path):
+    plain, noted = resolve(read(written(tmp_path, TINY))), resolve(read(written(tmp_path, TINY + NOTES)))
+    assert noted.tasks["digits"].uncertain == {"params.pad": "1 or 2", "stages": "few or many"}  # core-set is not run
+    assert differences(plain.model_dump(mode="json"), noted.model_dump(mode="json")) == []
+    assert resolve(noted) == noted
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ("params.pda", "tasks.digits.uncertain: no setting 'params.pda'. Did you mean 'params.pad'?"),
+        ("strategies.core-st.params.whole_pool", "no setting 'strategies.core-st.params.whole_pool'"),
+        ("tasks.digits.params.pad", "no setting 'tasks.digits.params.pad'. Did you mean 'params.pad'?"),
+    ],
+)
+def test_a_note_on_no_setting_is_refused(tmp_path, wrong, message):
+    with pytest.raises(AlbenchError) as caught:
+        resolve(read(written(tmp_path, TINY + NOTES.replace("params.pad", wrong))))
+    assert message in str(caught.value)
+
+
 def test_a_suite_may_be_another_one_with_changes(tmp_path):
     (tmp_path / "suite.toml").write_text(TINY)
     child = f'base = "{tmp_path / "suite.toml"}"\nseeds = 7\nstrategies = ["learning-loss", "margin"]\n'

@@ -90,3 +90,21 @@ def test_departures_from_the_protocol_are_listed(make_run):
     _, text = read(naming(make_run(), "ll4al", **source))
     assert "Departures from the published protocol (ll4al-cifar10)" in text
     assert "stages: 10 → 5" in text
+
+
+def test_what_the_protocol_itself_leaves_open_is_listed_with_both_values(make_run):
+    source = {"task": "cifar10", "protocol": "ll4al-cifar10", "protocol_task": "cifar10"}
+    run = naming(make_run(), "ll4al", **source)
+    manifest = json.loads((run / "manifest.json").read_text())
+    manifest["suite"]["tasks"]["digits"]["params"] = {"pad": 1}
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    report, text = read(run)
+    assert "What the publication leaves open (ll4al-cifar10 has its likeliest value)" in text
+    lines = [line.replace("\\", "").split("|") for line in text.splitlines()]
+    rows = {cells[1].strip(): cells[2].strip() for cells in lines if len(cells) == 5}
+    assert rows["params.pad"] == "2 → 1"
+    assert rows["warm_start"].startswith("False")
+    assert rows["strategies.entropy"] == ""
+    assert rows["strategies.core-set.params.whole_pool"] == "False → not here"
+    assert "every public code has 4" in text
+    assert "every public code has 4" in (report / "index.html").read_text(encoding="utf-8")
