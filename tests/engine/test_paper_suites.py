@@ -51,3 +51,13 @@ def test_a_short_suite_differs_in_length_alone(label):
     assert {line.partition(":")[0] for line in lines} <= {"recipe.epochs", "seeds", "stages"}
     assert list(short.strategies) == STRATEGIES[:4]
     assert short.tasks[label].recipe["epochs"] < full.tasks[label].recipe["epochs"]
+    assert short.ceiling == 0
+    assert f"{steps(short, label):,} training steps" in short.description
+
+
+def steps(suite, label):
+    """Training steps of a suite without its ceiling: what trains alike is trained once at stage 0."""
+    entry = suite.tasks[label]
+    length = [Recipe.model_validate(entry.recipe).length(entry.budget * n) for n in range(1, suite.stages + 1)]
+    kinds = {strategy.companion for strategy in suite.strategies.values()}
+    return suite.seeds * (len(kinds) * length[0] + len(suite.strategies) * sum(length[1:]))

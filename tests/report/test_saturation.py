@@ -1,0 +1,56 @@
+"""The line of training on the whole pool, and the flag on curves that have reached it."""
+
+import pandas as pd
+import pytest
+
+from albench.analysis.curves import curves
+from albench.report import figures, looks, runs, write
+from albench.report.methods import checklist, saturation
+
+FINAL = {"random": 0.894, "entropy": 0.896, "core-set": 0.93, "learning-loss": 0.85, "true-loss": 0.6}
+REACHED = "On digits, entropy and core-set end at the full-data ceiling: labels beyond cannot help."
+
+
+@pytest.fixture
+def ceiled(make_run):
+    """`ceiled(*values)`: a run whose curves end at FINAL (effect .005), with these values of the whole pool's seeds."""
+
+    def build(*values):
+        folder = make_run()
+        results = pd.read_csv(folder / "results.csv")
+        ends = (results["metric"] == "accuracy") & (results["stage"] == results["stage"].max())
+        results.loc[ends, "value"] = results.loc[ends, "strategy"].map(FINAL)
+        results.to_csv(folder / "results.csv", index=False)
+        if values:
+            head = {"task": "digits", "strategy": "full-data", "stage": 0, "labelled": 1200, "metric": "accuracy"}
+            rows = [head | {"seed": seed, "value": value} for seed, value in enumerate(values)]
+            pd.DataFrame(rows)[results.columns].to_csv(folder / "ceiling.csv", index=False)
+        return folder
+
+    return build
+
+
+def flag(run):
+    return next(item for item in checklist(run, [], saturation(run, "digits")).items if item.name == "Ceiling")
+
+
+@pytest.mark.parametrize(
+    ("values", "sentences", "state"),
+    [((0.89, 0.91), [REACHED], "attention"), ((0.95,), [], "ok"), ((), [], "missing")],
+)
+def test_a_curve_that_ends_at_the_ceiling_is_flagged(ceiled, values, sentences, state):
+    (run,) = runs.gather([ceiled(*values)])
+    assert saturation(run, "digits") == sentences
+    assert flag(run).state == state
+
+
+def test_the_ceiling_is_a_line_across_and_the_flag_is_read_in_the_report(ceiled):
+    folder = ceiled(0.89, 0.91)
+    (run,) = runs.gather([folder])
+    figure = figures.learning_curve(curves(run.primary("digits")), looks.looks([run]), "accuracy", (0.9, "whole pool"))
+    flat = [line for line in figure.axes[0].lines if set(line.get_ydata()) == {0.9}]
+    assert len(flat) == 1
+    write([folder])
+    text = (folder / "report" / "report.md").read_text(encoding="utf-8")
+    assert "The line across is training on the whole pool (0.9" in text
+    assert text.count(REACHED) == 2  # among the findings, and in the checklist
