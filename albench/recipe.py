@@ -21,6 +21,7 @@ class Recipe(BaseModel):
     optimiser: Literal["sgd", "adam", "rmsprop"] = "sgd"
     learning_rate: Annotated[float, Field(gt=0)] = 0.1
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9  # sgd alone
+    nesterov: bool = False  # sgd alone: the gradient is taken where the momentum leads
     weight_decay: Annotated[float, Field(ge=0)] = 5e-4
     schedule: Literal["step", "cosine", "constant"] = "step"
     milestones: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = (0.8,)
@@ -29,9 +30,11 @@ class Recipe(BaseModel):
     clip: Annotated[float, Field(gt=0)] | None = None  # largest norm of the gradient
 
     @model_validator(mode="after")
-    def _one_length(self) -> Self:
+    def _fits_together(self) -> Self:
         if (self.epochs is None) == (self.updates is None):
             raise ValueError("give either epochs or updates")
+        if self.nesterov and (self.optimiser != "sgd" or not self.momentum):
+            raise ValueError("nesterov needs optimiser sgd and a momentum above 0")
         return self
 
     def merged(self, changes: dict) -> "Recipe":

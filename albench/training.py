@@ -299,7 +299,7 @@ def _orders(
 def _optimiser(recipe: Recipe, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
     rate, decay = recipe.learning_rate, recipe.weight_decay
     if recipe.optimiser == "sgd":
-        return torch.optim.SGD(parameters, rate, momentum=recipe.momentum, weight_decay=decay)
+        return torch.optim.SGD(parameters, rate, recipe.momentum, weight_decay=decay, nesterov=recipe.nesterov)
     kinds = {"adam": torch.optim.Adam, "rmsprop": torch.optim.RMSprop}
     return kinds[recipe.optimiser](parameters, lr=rate, weight_decay=decay)
 

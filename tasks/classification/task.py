@@ -1,7 +1,7 @@
-"""Image classification: cross-entropy, crop-and-flip augmentation, accuracy."""
+"""Image classification: cross-entropy, augmentation of whole batches, accuracy."""
 
 from collections.abc import Iterable, Sequence
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -11,8 +11,11 @@ from torch.nn import functional as F
 
 from albench.samples import Batch, Samples
 from albench.task import Prediction, Raw, Task, stored
+from albench.tasks.classification.augment import colour, crop, cut_out
 from albench.tasks.classification.metric import calibration_error
 from albench.tasks.classification.network import ResidualNetwork
+
+JITTER = 0.4  # brightness, contrast and saturation are scaled by 1 ± up to this
 
 
 class Classification(Task):
@@ -26,6 +29,7 @@ class Classification(Task):
     blocks: tuple[Annotated[int, Field(gt=0)], ...]
     width: Annotated[int, Field(gt=0)]
     pad: Annotated[int, Field(ge=0)]  # the crop is drawn from the image with this border of zeros
+    augmentation: Literal["crop-flip", "crop-flip-colour-cutout"] = "crop-flip"  # flips where the classes allow them
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # before the classifier
 
     @property
@@ -46,23 +50,34 @@ class Classification(Task):
         return batch | {"image": self._normalised(batch["image"].float() / 255)}
 
     def augment(self, batch: Batch, rng: torch.Generator) -> Batch:
-        """A random crop of the zero-padded image and, where the classes allow it, a horizontal flip.
+        """Random crops and flips, and what `augmentation` adds: drawn first, then applied."""
+        return self.apply_augmentation(batch, self.draw_augmentation(batch, rng))
 
-        Zero is black before normalisation, as in the usual transform (pad, crop, flip, then normalise).
-        """
-        image = batch["image"]
-        count, _, height, width = image.shape
-        if self.pad:
-            image = F.pad(image, (self.pad,) * 4)
-        shift = torch.randint(0, 2 * self.pad + 1, (2, count), generator=rng, device=image.device)
-        rows = shift[0, :, None] + torch.arange(height, device=image.device)
-        columns = shift[1, :, None] + torch.arange(width, device=image.device)
+    def draw_augmentation(self, batch: Batch, rng: torch.Generator) -> Batch:
+        """Where each crop begins and, where the classes allow it, whether it is mirrored; what `augmentation` adds."""
+        count, _, *sides = batch["image"].shape
+        drawn = {"shift": torch.randint(0, 2 * self.pad + 1, (2, count), generator=rng, device=rng.device)}
         if self.flips:
-            flip = torch.rand(count, generator=rng, device=image.device) < 0.5
-            columns = torch.where(flip[:, None], columns.flip(1), columns)
-        sample = torch.arange(count, device=image.device)
-        crop = image.permute(0, 2, 3, 1)[sample[:, None, None], rows[:, :, None], columns[:, None, :]]
-        return batch | {"image": self._normalised(crop.permute(0, 3, 1, 2).float() / 255)}
+            drawn["flip"] = torch.rand(count, generator=rng, device=rng.device) < 0.5
+        if self.augmentation == "crop-flip-colour-cutout":
+            drawn["colour"] = 1 + JITTER * (2 * torch.rand(3, count, generator=rng, device=rng.device) - 1)
+            centre = [torch.randint(0, side, (count,), generator=rng, device=rng.device) for side in sides]
+            drawn["centre"] = torch.stack(centre)
+        return drawn
+
+    def apply_augmentation(self, batch: Batch, drawn: Batch) -> Batch:
+        """The crop of the zero-padded image, mirrored where it is to be; then colours, then the hole.
+
+        Zero is black before normalisation, as in the usual transform (pad, crop, flip, then normalise); the hole is
+        cut behind it and has the mean colour.
+        """
+        image = crop(batch["image"], self.pad, drawn["shift"], drawn.get("flip")).float() / 255
+        if "colour" in drawn:
+            image = colour(image, drawn["colour"])
+        image = self._normalised(image)
+        if "centre" in drawn:
+            image = cut_out(image, drawn["centre"])
+        return batch | {"image": image}
 
     def losses(self, raw: Raw, batch: Batch) -> Tensor:
         """Cross-entropy [B] in nats."""

@@ -55,6 +55,18 @@ def test_a_short_suite_differs_in_length_alone(label):
     assert f"{steps(short, label):,} training steps" in short.description
 
 
+def test_the_tuned_suite_differs_in_its_recipe_alone():
+    tuned, full = resolve(read("ll4al-cifar10-tuned")), resolve(read("ll4al-cifar10"))
+    lines = protocol_differences(tuned.model_dump(mode="json"), "cifar10", full.model_dump(mode="json"), "cifar10")
+    assert lines
+    assert all(line.startswith(("recipe.", "params.pad", "params.augmentation")) for line in lines)
+    assert list(tuned.strategies) == STRATEGIES
+    recipe, paper = (Recipe.model_validate(suite.tasks["cifar10"].recipe) for suite in (tuned, full))
+    mean = sum(paper.length(1000 * n) for n in range(1, 11)) / 10
+    assert recipe.length(1000) == recipe.length(10_000) == round(mean, -2)
+    assert tuned.tuning != full.tuning
+
+
 def steps(suite, label):
     """Training steps of a suite without its ceiling: what trains alike is trained once at stage 0."""
     entry = suite.tasks[label]
