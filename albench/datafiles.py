@@ -1,12 +1,13 @@
-"""Files of a data folder that may be a stranger's: paths stay inside it, images and JSON files have a sane size."""
+"""Files of a data folder that may be a stranger's: paths stay inside it, images and JSON have a sane size."""
 
 import json
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 from PIL import Image
 
 from albench.errors import AlbenchError
@@ -63,6 +64,11 @@ def named_file(folder: Path, name: Any, where: str) -> Path:
     return file
 
 
+def image_files(folder: Path) -> list[Path]:
+    """Every .jpg, .jpeg and .png in a folder and below it, sorted."""
+    return sorted(file for file in folder.rglob("*") if file.suffix.lower() in (".jpg", ".jpeg", ".png"))
+
+
 def read_json(file: Path, kind: type[list] | type[dict]) -> Any:
     """What a JSON file holds: a list or an object, as `kind` says.
 
@@ -79,6 +85,54 @@ def read_json(file: Path, kind: type[list] | type[dict]) -> Any:
     if not isinstance(content, kind):
         raise AlbenchError(f"{file} holds no {'list' if kind is list else 'object'}, but a {type(content).__name__}")
     return content
+
+
+def numbers(entry: dict[str, Any], key: str, shape: tuple[int, ...], where: str) -> np.ndarray:
+    """The numbers under a key of an annotation, as float64 of this shape; NaN and infinity are numbers, too.
+
+    Raises:
+        AlbenchError: they are no such numbers; `where` says which annotation.
+    """
+    try:
+        values = np.asarray(entry.get(key), np.float64)
+    except (TypeError, ValueError, OverflowError):
+        values = None
+    if values is None or values.shape != shape or entry.get(key) is None:
+        wanted = f"{' × '.join(map(str, shape))} numbers" if shape else "a number"
+        raise AlbenchError(f"{where}: {key} is not {wanted}")
+    return values
+
+
+class Coco(NamedTuple):
+    """A file in COCO's format: its entries as they are there, each with an id, an integer, that no other one has."""
+
+    images: dict[int, dict[str, Any]]
+    categories: dict[int, dict[str, Any]]
+    annotations: dict[int, dict[str, Any]]  # their image_id and category_id are among those
+
+
+def read_coco(file: Path) -> Coco:
+    """The entries of a COCO-format JSON file, by id.
+
+    Raises:
+        AlbenchError: it is no such file, or an entry lacks an id of its own or names one that is not there.
+    """
+    content = read_json(file, dict)
+    found = Coco({}, {}, {})
+    for section, entries in found._asdict().items():
+        given = content.get(section)
+        if not isinstance(given, list):
+            raise AlbenchError(f"{file} has no list {section!r}, so it is not in COCO's format")
+        for position, entry in enumerate(given):
+            number = entry.get("id") if isinstance(entry, dict) else None
+            if type(number) is not int or number in entries:
+                raise AlbenchError(f"{file}, {section}[{position}]: no id of its own")
+            entries[number] = entry
+    for number, entry in found.annotations.items():
+        for key, there in (("image_id", found.images), ("category_id", found.categories)):
+            if type(entry.get(key)) is not int or entry[key] not in there:
+                raise AlbenchError(f"{file}, annotation {number}: {key} is none of the file's")
+    return found
 
 
 @contextmanager

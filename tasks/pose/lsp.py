@@ -4,23 +4,22 @@ Johnson and Everingham, "Clustered Pose and Nonlinear Appearance Models for Huma
 "Learning Effective Human Pose Estimation from Inaccurate Annotation" (CVPR 2011).
 """
 
-import os
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, ClassVar, Self
 
 import numpy as np
-import torch
 from PIL import Image
 from pydantic import Field
 from scipy.io import savemat
 
-from albench.cache import cached, listing
-from albench.datafiles import below, opened_image, require_inside
+from albench.cache import PARTS, NewImages, Part, cached, listing
+from albench.datafiles import below, require_inside
 from albench.errors import AlbenchError
 from albench.recipe import Recipe
-from albench.samples import Data, Samples
+from albench.samples import Data
 from albench.seeds import generator
+from albench.tasks.pose import crops
+from albench.tasks.pose.crops import Person
 from albench.tasks.pose.matlab import read_array
 from albench.tasks.pose.painting import generate
 from albench.tasks.pose.task import Pose
@@ -61,7 +60,7 @@ class LeedsSports(Pose):
         for file in (folder / "joints.mat", *files):
             require_inside(file, folder, folder / "images")
         key = ("lsp", 1, self.size, self.margin, self.test, listing([folder / "joints.mat", *files]))
-        return cached(key, lambda _: self._built(folder, files))
+        return cached(key, lambda new: self._built(folder, files, new))
 
     def _found(self, root: Path | None) -> Path:
         if root is None:
@@ -75,52 +74,32 @@ class LeedsSports(Pose):
         missing = "joints.mat" if not (folder / "joints.mat").is_file() else "images/"
         raise AlbenchError(f"{folder} has no {missing}; {HOW}")
 
-    def _built(self, folder: Path, files: list[Path]) -> Data:
+    def _built(self, folder: Path, files: list[Path], new: NewImages) -> Data:
         joints, visible, official = read_joints(folder / "joints.mat")
         if len(files) != len(joints):
             raise AlbenchError(
                 f"{folder} has {len(files)} images but joints.mat annotates {len(joints)}{_gap(files, len(joints))}"
             )
-        count = self._test_count(len(files), official)
-        with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as threads:
-            people = list(threads.map(self._person, files, joints, visible))
-        notes = [f"{file.name}: {note}" for file, person in zip(files, people, strict=True) for note in person[3]]
-
-        def samples(rows: range) -> Samples:
-            kept = [i for i in rows if people[i][2].sum() >= 2]
-            if not kept:
-                raise AlbenchError(
-                    f"{folder}: no image of the {'test set' if rows.stop == len(files) else 'pool'} has joints"
-                )
-            images, points, flags = (np.stack([people[i][part] for i in kept]) for part in range(3))
-            targets = {"joints": torch.from_numpy(points).float(), "visible": torch.from_numpy(flags)}
-            return Samples(
-                torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), targets, [files[i].name for i in kept]
-            )
-
-        split = len(files) - count
-        return Data(samples(range(split)), samples(range(split, len(files))), self.skeleton.names, notes)
+        split = len(files) - self._test_count(len(files), official)
+        people: dict[Part, list[Person]] = {"pool": [], "test": []}
+        notes = []
+        size = crops.sizes(files)
+        for row, file in enumerate(files):
+            flags, odd = crops.checked(joints[row], visible[row], size[file], least=2)
+            notes += [f"{file.name}: {note}" for note in odd]
+            if flags.sum() >= 2:
+                people["pool" if row < split else "test"].append(_person(file, joints[row], flags))
+        for part, there in people.items():
+            if not there:
+                raise AlbenchError(f"{folder}: no image of the {'test set' if part == 'test' else part} has joints")
+        pool, test = (crops.samples(part, people[part], self.stored, self.margin, new) for part in PARTS)
+        return Data(pool, test, self.skeleton.names, notes)
 
     def _test_count(self, images: int, official: bool) -> int:
         count = self.test or (1000 if official and images == 2000 else max(1, images // 4))
         if count >= images:
             raise AlbenchError(f"lsp: test = {count} leaves no image for the pool; there are {images}")
         return count
-
-    def _person(
-        self, file: Path, joints: np.ndarray, visible: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]:
-        """The stored crop [S, S, 3], joints in its pixels, which of them are annotated, and what was odd."""
-        with opened_image(file) as opened:
-            image = opened.convert("RGB")
-        visible, notes = checked(joints, visible, image.size)
-        if visible.sum() < 2:
-            return np.zeros((self.stored, self.stored, 3), np.uint8), np.zeros_like(joints), visible, notes
-        low, high = joints[visible].min(0), joints[visible].max(0)
-        side = max(float((high - low).max()) * ROOM, 2.0) * self.margin
-        corner = (low + high) / 2 - side / 2
-        placed = np.where(visible[:, None], (joints - corner) * (self.stored / side), 0)
-        return crop(image, corner, side, self.stored), placed, visible, notes
 
     def fetch(self, root: Path) -> None:
         """Nothing where the data are there.
@@ -175,34 +154,10 @@ def read_joints(file: Path) -> tuple[np.ndarray, np.ndarray, bool]:
     raise AlbenchError(f"{file}: 'joints' is {shape}; LSP has 3×14×N, LSPET 14×3×N")
 
 
-def checked(joints: np.ndarray, visible: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, list[str]]:
-    """Which joints [14, 2] can be used in an image of (width, height), and a note on what was odd.
-
-    A joint that is no number, or that lies more than a whole image away, counts as not annotated; one a little
-    outside stays, because people are cut off by the image's edge.
-    """
-    extent = np.array(size)
-    absurd = visible & ~((joints > -extent) & (joints < 2 * extent)).all(1)  # NaN compares false
-    visible = visible & ~absurd
-    outside = visible & ~((joints >= 0) & (joints <= extent)).all(1)
-    notes = []
-    if absurd.any():
-        notes.append(f"{absurd.sum()} joints are NaN or far outside the image; taken as not annotated")
-    if outside.any():
-        notes.append(f"{outside.sum()} joints outside the image; kept")
-    if visible.sum() < 2:
-        notes.append("fewer than 2 annotated joints; left out")
-    return visible, notes
-
-
-def crop(image: Image.Image, corner: np.ndarray, side: float, stored: int) -> np.ndarray:
-    """The square of an image at `corner` (x, y), resampled to uint8 [stored, stored, 3]; grey beyond the image."""
-    start = np.floor(corner).astype(int)
-    whole = int(np.ceil(side)) + 2
-    canvas = Image.new("RGB", (whole, whole), (128, 128, 128))
-    canvas.paste(image, (int(-start[0]), int(-start[1])))
-    x, y = corner - start
-    return np.asarray(canvas.resize((stored, stored), Image.Resampling.BILINEAR, box=(x, y, x + side, y + side)))
+def _person(file: Path, joints: np.ndarray, visible: np.ndarray) -> Person:
+    """The person of an image, in the square around the annotated joints."""
+    low, high = joints[visible].min(0), joints[visible].max(0)
+    return Person(file.name, file, (low + high) / 2, max(float((high - low).max()) * ROOM, 2.0), joints, visible)
 
 
 def _gap(files: list[Path], count: int) -> str:

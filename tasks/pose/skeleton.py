@@ -15,8 +15,6 @@ class Skeleton:
 
     names: tuple[str, ...]
     limbs: tuple[tuple[int, int], ...]
-    torso: tuple[int, int]  # the segment that PCK is relative to
-    head: tuple[int, int]  # the segment that PCKh is relative to, where there is no head box
 
     @cached_property
     def mirrored(self) -> tuple[int, ...]:
@@ -57,6 +55,36 @@ LSP = Skeleton(
         *((2, 3), (8, 9), (2, 8), (3, 9)),  # trunk
         (12, 13),
     ),
-    torso=(9, 2),
-    head=(12, 13),
+)
+LSP_TORSO = (9, 2)  # left shoulder to right hip: the segment that PCK is relative to
+LSP_HEAD = (12, 13)  # neck to head top: the segment that PCKh is relative to, where there is no head box
+
+MPII = Skeleton(
+    names=(
+        *("right ankle", "right knee", "right hip"),
+        *("left hip", "left knee", "left ankle"),
+        *("pelvis", "thorax", "upper neck", "head top"),
+        *("right wrist", "right elbow", "right shoulder"),
+        *("left shoulder", "left elbow", "left wrist"),
+    ),
+    limbs=(
+        *((0, 1), (1, 2), (3, 4), (4, 5)),  # legs
+        *((10, 11), (11, 12), (13, 14), (14, 15)),  # arms
+        *((2, 6), (3, 6), (6, 7), (7, 8), (12, 7), (13, 7)),  # trunk
+        (8, 9),
+    ),
+)
+
+COCO = Skeleton(
+    names=(
+        *("nose", "left eye", "right eye", "left ear", "right ear"),
+        *("left shoulder", "right shoulder", "left elbow", "right elbow", "left wrist", "right wrist"),
+        *("left hip", "right hip", "left knee", "right knee", "left ankle", "right ankle"),
+    ),
+    limbs=(
+        *((15, 13), (13, 11), (16, 14), (14, 12)),  # legs
+        *((5, 7), (7, 9), (6, 8), (8, 10)),  # arms
+        *((5, 6), (11, 12), (5, 11), (6, 12)),  # trunk
+        *((0, 1), (0, 2), (1, 3), (2, 4)),  # head
+    ),
 )

@@ -12,19 +12,25 @@ from albench.samples import Batch, Samples
 from albench.task import Prediction, Raw, Task, stored
 from albench.tasks.pose import augment, heatmaps, metric
 from albench.tasks.pose.hourglass import StackedHourglass
-from albench.tasks.pose.skeleton import LSP, Skeleton
+from albench.tasks.pose.metric import Pck
+from albench.tasks.pose.skeleton import LSP, LSP_HEAD, LSP_TORSO, Skeleton
 
 
 class Pose(Task):
     """A person in the middle of a square image; one heat map a joint, by a stacked hourglass.
 
     Samples have targets joints [N, J, 2], in pixels of the stored image, and visible [N, J], whether a joint is
-    annotated. Prepared batches have both in pixels of the network's image, and what the loss needs.
+    annotated; and what `pcks` names. Prepared batches have them in pixels of the network's image, and what the loss
+    needs.
     The paper's sizes: size 256, stride 4, 2 stacks, depth 4, width 256, heatmap_loss "mse".
     """
 
     metric: ClassVar[str] = "pck@0.2"
     skeleton: ClassVar[Skeleton] = LSP
+    pcks: ClassVar[tuple[Pck, ...]] = (  # the first one is the metric
+        Pck("pck@0.2", 0.2, LSP_TORSO),
+        Pck("pckh-neck@0.5", 0.5, LSP_HEAD, outcome="head_error"),
+    )
 
     size: Annotated[int, Field(gt=0)] = 64  # side of the network's image in pixels
     margin: Annotated[float, Field(ge=1)] = 1.25  # side of the stored image over it: what rotation and scale bring in
@@ -58,6 +64,11 @@ class Pose(Task):
         return round(self.size * self.margin)
 
     @property
+    def _lengths(self) -> list[str]:
+        """The targets that errors are relative to."""
+        return [pck.length for pck in self.pcks if isinstance(pck.length, str)]
+
+    @property
     def cells(self) -> int:
         """Side of a heat map in cells."""
         return self.size // self.stride
@@ -87,7 +98,8 @@ class Pose(Task):
             joints = augment.warp_joints(batch["joints"].float(), matrix, batch["image"].shape[-1], self.size)
             joints = augment.swap_sides(joints, flip, self.skeleton.mirrored)
             visible = augment.swap_sides(batch["visible"], flip, self.skeleton.mirrored)
-            warped |= {"joints": joints, "visible": visible} | self._encoded(joints, visible)
+            lengths = {name: batch[name] * scale for name in self._lengths}
+            warped |= {"joints": joints, "visible": visible} | lengths | self._encoded(joints, visible)
         return warped
 
     def _encoded(self, joints: Tensor, visible: Tensor) -> Batch:
@@ -158,44 +170,50 @@ class Pose(Task):
     def measure(
         self, batches: Iterable[tuple[Raw, Batch]], classes: Sequence[str]
     ) -> tuple[dict[str, float], dict[str, np.ndarray]]:
-        """PCK@0.2 of the torso (left shoulder to right hip) and PCKh@0.5 of the segment from neck to head top.
+        """Each of `pcks`, over all annotated joints and per joint; a body without the length does not count.
 
-        Over all annotated joints and per joint; a body whose segment is not annotated does not count. The segment is
-        *not* MPII's head box, hence the name of its own. Errors are relative to the
-        body, so those of the crop are those of the original image, which was scaled alike in x and y.
-        Outcomes: error [N, J] in torsos, head_error [N, J] in head segments (NaN: not annotated), predicted joints
-        [N, J, 2] in pixels of the stored image, loss [N].
+        For LSP: PCK@0.2 of the torso (left shoulder to right hip) and PCKh@0.5 of the segment from neck to head top,
+        which is *not* MPII's head box, hence the name of its own. Errors are relative to the body, so those of the
+        crop are those of the original image, which was scaled alike in x and y.
+        Outcomes: relative errors [N, J] (NaN: not annotated) under each one's name, predicted joints [N, J, 2] in
+        pixels of the stored image, loss [N].
         """
-        columns: dict[str, list[np.ndarray]] = {"predicted": [], "joints": [], "visible": [], "loss": []}
+        names = ("predicted", "joints", "visible", "loss", *self._lengths)
+        columns: dict[str, list[np.ndarray]] = {name: [] for name in names}
         for raw, batch in batches:
-            found = {"predicted": self.joints(raw), "loss": self.losses(raw, batch)} | {
-                name: batch[name] for name in ("joints", "visible")
-            }
-            for name, value in found.items():
-                columns[name].append(value.cpu().numpy())
-        predicted, joints, visible, loss = (np.concatenate(column) for column in columns.values())
-        # as they are stored, so that the outcomes give the same number again
-        error = metric.relative_errors(predicted, joints, visible, self.skeleton.torso).astype(np.float32)
-        head_error = metric.relative_errors(predicted, joints, visible, self.skeleton.head).astype(np.float32)
-        names = tuple(classes)
-        values = metric.scores("pck@0.2", error, 0.2, names) | metric.scores("pckh-neck@0.5", head_error, 0.5, names)
-        shift = (self.stored - self.size) / 2
-        outcomes: dict[str, np.ndarray] = {
-            "error": error,
-            "head_error": head_error,
-            "predicted": predicted + shift,
-            "loss": loss,
-        }
+            found = batch | {"predicted": self.joints(raw), "loss": self.losses(raw, batch)}
+            for name in names:
+                columns[name].append(found[name].cpu().numpy())
+        whole = {name: np.concatenate(column) for name, column in columns.items()}
+        predicted, joints, visible = whole["predicted"], whole["joints"], whole["visible"]
+        values: dict[str, float] = {}
+        outcomes: dict[str, np.ndarray] = {}
+        for pck in self.pcks:
+            counts = ~np.isin(np.arange(joints.shape[1]), pck.left_out)
+            if isinstance(pck.length, str):
+                length = whole[pck.length]
+            else:
+                length = metric.segment_lengths(joints, visible, pck.length)
+            # as they are stored, so that the outcomes give the same number again
+            error = metric.relative_errors(predicted, joints, visible & counts, length).astype(np.float32)
+            values |= metric.scores(pck.name, error, pck.threshold, tuple(classes), pck.groups)
+            outcomes[pck.outcome] = error
+        values |= self.beside(predicted, joints, visible)
+        outcomes |= {"predicted": predicted + (self.stored - self.size) / 2, "loss": whole["loss"]}
         return values, {name: value.astype(np.float32) for name, value in outcomes.items()}
+
+    def beside(self, predicted: np.ndarray, joints: np.ndarray, visible: np.ndarray) -> dict[str, float]:
+        """Further metrics of joints [N, J, 2] in pixels of the network's image; default: none."""
+        return {}
 
     def contents(self, targets: Batch, classes: Sequence[str]) -> Tensor:
         """Which joints are annotated."""
         return targets["visible"].long()
 
     def remeasure(self, outcomes: dict[str, np.ndarray], counts: np.ndarray) -> np.ndarray:
-        """PCK@0.2 over all annotated joints of the samples, as often as they are counted."""
-        (error,) = stored(outcomes, "error")
-        return metric.resampled(error, 0.2, counts)
+        """The first of `pcks` over all annotated joints of the samples, as often as they are counted."""
+        (error,) = stored(outcomes, self.pcks[0].outcome)
+        return metric.resampled(error, self.pcks[0].threshold, counts)
 
     def draw(self, axes: Any, samples: Samples, row: int, classes: Sequence[str]) -> None:
         """The stored image with its skeleton: left orange, right blue, trunk and head green."""

@@ -1,0 +1,329 @@
+"""MPII in its official form, with what such files can hold; PCKh beside a slow loop over the original pixels."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from scipy.io import loadmat, savemat
+
+from albench.errors import AlbenchError
+from albench.tasks.pose import heads, metric
+from albench.tasks.pose.miniature import structs
+from albench.tasks.pose.mpii import MAT, PEOPLE, Mpii
+from albench.tasks.pose.skeleton import MPII
+
+TINY = {"size": 32, "stride": 2, "stacks": 1, "depth": 1, "width": 8}
+
+
+def person(image="a.jpg", center=(60.0, 50.0), scale=0.3, joints=None, vis=None):
+    joints = [[40.0 + 2 * j, 45.0 + j] for j in range(16)] if joints is None else joints
+    keys = {"image": image, "center": list(center), "scale": scale}
+    return keys | {"joints": joints, "joints_vis": [1] * 16 if vis is None else vis}
+
+
+def official(center=(60.0, 50.0), scale=0.3, box=(10.0, 20.0, 40.0, 60.0)):
+    place = {"scale": scale, "objpos": structs([{"x": center[0], "y": center[1]}])}
+    return dict(zip(("x1", "y1", "x2", "y2"), box, strict=True)) | place
+
+
+def written(root, train, valid, annolist, size=(120, 100)):
+    """Files in the official layout: people, and for each image's name the official people."""
+    folder = root / "mpii"
+    (folder / "images").mkdir(parents=True, exist_ok=True)
+    (folder / "annot").mkdir(exist_ok=True)
+    for image in {one["image"] for one in train + valid if isinstance(one.get("image"), str)}:
+        Image.new("RGB", size, (90, 90, 90)).save(folder / "images" / image)
+    (folder / "annot/train.json").write_text(json.dumps(train))
+    (folder / "annot/valid.json").write_text(json.dumps(valid))
+    records = [
+        {"image": structs([{"name": name}]), "annorect": structs(people) if people else np.zeros((0, 0))}
+        for name, people in annolist.items()
+    ]
+    savemat(folder / MAT, {"RELEASE": {"annolist": structs(records)}})
+    return root
+
+
+def simple(root, **changes):
+    """One person to train on, two to test on, all with head boxes; `changes` are of the first one."""
+    train = [person("a.jpg") | changes]
+    valid = [person("b.jpg"), person("c.jpg")]
+    return written(root, train, valid, {name: [official()] for name in ("a.jpg", "b.jpg", "c.jpg")})
+
+
+def dirt(data):
+    return [note for note in data.notes if "official split" not in note]
+
+
+def test_the_miniature_is_read_whole_and_says_that_it_is_a_part(tmp_path):
+    task = Mpii.miniature(tmp_path)
+    data = task.load(tmp_path)
+    assert (len(data.pool), len(data.test)) == (24, 8)
+    assert data.classes == MPII.names
+    assert data.pool.names[1] == "000000000.jpg at (120.5, 40.5)"
+    assert (~data.pool.targets["visible"]).nonzero().tolist() == [[3, 5]]
+    assert (data.pool.targets["head"] > 0).all()
+    assert data.notes == [
+        "train.json has 24 people, where the official split has 22,246",
+        "valid.json has 8 people, where the official split has 2,958",
+    ]
+    assert sum(PEOPLE.values()) == 25_204
+    assert Mpii.miniature(tmp_path).load(tmp_path / "mpii").fingerprint() == data.fingerprint()  # the folder itself
+
+
+def test_the_default_is_the_paper_s():
+    task = Mpii()
+    assert (task.size, task.cells, task.stacks, task.depth, task.width, task.heatmap_loss) == (
+        256,
+        64,
+        2,
+        4,
+        256,
+        "mse",
+    )
+    recipe = task.recipe
+    assert (recipe.epochs, recipe.batch, recipe.optimiser, recipe.learning_rate) == (125, 6, "rmsprop", 2.5e-4)
+
+
+def test_the_square_is_200_px_a_scale_enlarged_and_shifted_and_joints_stay_on_their_pixels(tmp_path):
+    center, scale = (70.0, 40.0), 0.4
+    joints = [[30.0 + 5 * j, 30.0 + 3 * j] for j in range(16)]
+    root = simple(tmp_path, center=center, scale=scale, joints=joints)
+    pixels = np.full((100, 120, 3), 90, np.uint8)
+    x, y = map(int, joints[7])
+    pixels[y - 3 : y + 2, x - 3 : x + 2] = (255, 0, 0)  # around pixel (x, y), counted from 1
+    Image.fromarray(pixels).save(root / "mpii/images/a.jpg", quality=98, subsampling=0)
+    task = Mpii()
+    pool = task.load(root).pool
+    assert pool.images.shape == (1, 3, 320, 320)
+    side = 200 * scale * 1.25  # on 256 pixels
+    found = pool.targets["joints"][0, 7].numpy() - 32
+    middle = np.array(center) + np.array([0, 15 * scale])
+    assert found == pytest.approx((np.array(joints[7]) - middle) * 256 / side + 128, abs=1e-3)
+    red = (pool.images[0, 0].float() - pool.images[0, 1] > 100).nonzero().float()
+    assert red.mean(0).flip(0).numpy() + 0.5 - 32 == pytest.approx(found, abs=0.5)
+    plain = Mpii(enlarge=1.0, shift=0.0).load(root).pool.targets["joints"][0, 7].numpy() - 32
+    assert plain == pytest.approx((np.array(joints[7]) - center) * 256 / (200 * scale) + 128, abs=1e-3)
+
+
+def slow_pckh(people, annolist, predicted, joint):
+    """Hits and joints of one joint's PCKh@0.5, person by person, in original pixels."""
+    hits = count = 0
+    for one, found in zip(people, predicted, strict=True):
+        if not one["joints_vis"][joint]:
+            continue
+        (box,) = [b for b in annolist[one["image"]] if b["at"] == tuple(one["center"])]
+        head = 0.6 * math.hypot(box["x2"] - box["x1"], box["y2"] - box["y1"])
+        count += 1
+        hits += math.dist(found[joint], one["joints"][joint]) <= 0.5 * head
+    return hits, count
+
+
+def test_pckh_is_the_slow_one_on_the_original_files(tmp_path):
+    task = Mpii.miniature(tmp_path)
+    data = task.load(tmp_path)
+    people = json.loads((tmp_path / "mpii/annot/train.json").read_text())
+    annolist = {}
+    for image in loadmat(tmp_path / "mpii" / MAT, squeeze_me=True, simplify_cells=True)["RELEASE"]["annolist"]:
+        boxes = [b | {"at": (b["objpos"]["x"], b["objpos"]["y"])} for b in image["annorect"]]
+        annolist[image["image"]["name"]] = boxes
+    batch = task.prepare(data.pool.batch(torch.arange(24)))
+    rng = torch.Generator().manual_seed(0)
+    at = batch["joints"] + 3 * torch.randn(batch["joints"].shape, generator=rng)
+    cells = torch.arange(16) * 2 + 1.0
+    maps = -((cells - at[..., :1]).square()[:, :, None] + (cells - at[..., 1:]).square()[..., None])
+    values, outcomes = task.measure([({"maps": maps.unsqueeze(1)}, batch)], data.classes)
+
+    square = np.array([200 * one["scale"] * 1.25 for one in people])[:, None, None]
+    middle = np.array([one["center"] for one in people])[:, None]
+    predicted = (outcomes["predicted"] - task.stored / 2) * square / 32 + middle
+    each = {j: slow_pckh(people, annolist, predicted, j) for j in range(16) if j not in (6, 7)}
+    hits, count = np.sum(list(each.values()), 0)
+    assert 0.2 < hits / count < 0.8
+    assert values["pckh@0.5"] == pytest.approx(hits / count)
+    for group, pair in {"head": (8, 9), "shoulder": (12, 13), "elbow": (11, 14), "wrist": (10, 15)}.items():
+        assert values[f"pckh@0.5/{group}"] == pytest.approx(np.mean([each[j][0] / each[j][1] for j in pair]))
+    for group, pair in {"hip": (2, 3), "knee": (1, 4), "ankle": (0, 5)}.items():
+        assert values[f"pckh@0.5/{group}"] == pytest.approx(np.mean([each[j][0] / each[j][1] for j in pair]))
+    assert "pckh@0.5/pelvis" not in values
+    assert 0 < values["pckh-auc@0.5"] < values["pckh@0.5"]
+
+
+def test_pckh_worked_by_hand():
+    joints = np.zeros((1, 16, 2))
+    predicted = joints.copy()
+    head = np.array([0.6 * math.hypot(30, 40)])  # 30 pixels: within 15
+    predicted[0, 0] = [9, 12]  # right ankle, 15 away: a hit
+    predicted[0, 5] = [15.01, 0]  # left ankle: a miss
+    predicted[0, 6] = [99, 99]  # pelvis: does not count
+    (pck,) = Mpii.pcks
+    visible = np.ones((1, 16), bool) & ~np.isin(np.arange(16), pck.left_out)
+    errors = metric.relative_errors(predicted, joints, visible, head)
+    values = metric.scores(pck.name, errors, pck.threshold, MPII.names, pck.groups)
+    assert values["pckh@0.5"] == pytest.approx(13 / 14)
+    assert values["pckh@0.5/ankle"] == 0.5
+    assert values["pckh@0.5/right ankle"] == values["pckh@0.5/knee"] == 1
+    assert values["pckh-auc@0.5"] == pytest.approx(12 / 14)  # 12 at distance 0, one at the very threshold, one beyond
+    assert np.isnan(metric.relative_errors(predicted, joints, visible, np.array([0.0]))).all()  # no head box
+
+
+def slow_tenth(predicted, joints, counted, which):
+    values = []
+    for j in which:
+        hits = count = 0
+        for n in range(len(joints)):
+            if counted[n, j]:
+                at, to = ([math.floor(v / 4) for v in p[n, j]] for p in (predicted, joints))
+                count += 1
+                hits += math.dist(at, to) <= 3.2  # cells: half a tenth of 64
+        if count:
+            values.append(hits / count)
+    return sum(values) / len(values)
+
+
+def test_the_number_that_training_codes_log_is_another_one():
+    rng = np.random.default_rng(0)
+    joints = rng.uniform(0, 256, (20, 16, 2))
+    predicted = joints + rng.normal(0, 10, joints.shape)
+    counted = rng.random((20, 16)) < 0.7
+    counted[:, 3] = False
+    which = (0, 1, 2, 3, 4, 5, 10, 11, 14, 15)
+    found = metric.tenth_accuracy(predicted, joints, counted, 4, 64, which)
+    assert found == pytest.approx(slow_tenth(predicted, joints, counted, which))
+    assert 0.3 < found < 0.9
+    at = np.full((1, 16, 2), 100.0)  # cell 25
+    one = np.ones((1, 16), bool)
+    near, far = at + np.array([15.9, 0]), at + np.array([16, 0])  # cells 28 and 29
+    assert metric.tenth_accuracy(near, at, one, 4, 64, which) == 1
+    assert metric.tenth_accuracy(far, at, one, 4, 64, which) == 0
+    assert math.isnan(metric.tenth_accuracy(near, at, ~one, 4, 64, which))
+
+
+def test_whose_head_box_is_told_by_place_then_by_scale(tmp_path):
+    train = [person(center=(60, 50)), person(center=(30, 50)), person(center=(60, 50), scale=0.5)]
+    boxes = [
+        official((30.0, 50.0), 0.3, (0.0, 0.0, 3.0, 4.0)),
+        official((60.0, 50.0), 0.5, (0.0, 0.0, 6.0, 8.0)),
+        official((60.0, 50.0), 0.3, (0.0, 0.0, 9.0, 12.0)),
+    ]
+    train[2]["joints"][0] = [41.0, 45.0]
+    data = Mpii(**TINY).load(written(tmp_path, train, [person("b.jpg")], {"a.jpg": boxes, "b.jpg": [official()]}))
+    squares = np.array([0.3, 0.3, 0.5]) * 250
+    assert data.pool.targets["head"].numpy() * squares / 32 == pytest.approx(0.6 * np.array([15, 5, 10]))
+    assert dirt(data) == []
+
+
+def test_people_without_a_head_box_are_trained_on_and_said_one_by_one(tmp_path):
+    valid = [person("b.jpg"), person("c.jpg"), person("d.jpg"), person("e.jpg"), person("f.jpg")]
+    no_box, no_place = official(), official()
+    no_box["x2"] = np.zeros((0, 0))
+    no_place["objpos"] = np.zeros((0, 0))
+    annolist = {"a.jpg": [official()], "b.jpg": [official()], "c.jpg": [official((63.0, 50.0))]}
+    annolist |= {"d.jpg": [], "e.jpg": [no_box], "f.jpg": [no_place]}
+    task = Mpii(**TINY)
+    data = task.load(written(tmp_path, [person("a.jpg")], valid, annolist))
+    assert len(data.test) == 5
+    assert (data.test.targets["head"] > 0).tolist() == [True, False, False, False, False]
+    assert [note.partition(" at")[0] for note in dirt(data)] == ["c.jpg", "d.jpg", "e.jpg", "f.jpg"]
+    assert all("no head box" in note for note in dirt(data))
+    batch = task.prepare(data.test.batch(torch.arange(5)))
+    _, outcomes = task.measure([({"maps": torch.zeros(5, 1, 16, 16, 16)}, batch)], data.classes)
+    assert (~np.isnan(outcomes["error"])).sum(1).tolist() == [14, 0, 0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"scale": math.nan}, "a center of (60, 50) and a scale of nan; left out"),
+        ({"scale": 0.0}, "scale of 0; left out"),
+        ({"scale": 1e9}, "scale of 1e+09; left out"),
+        ({"center": [-1e12, 3]}, "a center of (-1e+12, 3)"),
+        ({"joints_vis": [0] * 16}, "no annotated joint; left out"),
+        ({"joints": [[1e6, math.nan]] * 16}, "no annotated joint; left out"),
+    ],
+)
+def test_people_that_cannot_be_cut_out_are_left_out_and_said(tmp_path, changes, said):
+    root = simple(tmp_path)
+    train = [person("a.jpg"), person("a.jpg", center=(20.0, 20.0)) | changes]
+    (root / "mpii/annot/train.json").write_text(json.dumps(train))
+    data = Mpii(**TINY).load(root)
+    assert len(data.pool) == 1
+    assert any(said in note for note in dirt(data))
+
+
+def test_a_huge_square_is_cut_without_a_huge_canvas(tmp_path):
+    data = Mpii(**TINY).load(simple(tmp_path, scale=40.0))  # 10,000 pixels around an image of 120 × 100
+    image = data.pool.images[0].float()
+    assert image.shape == (3, 40, 40)
+    assert (image - 128).abs().max() < 40  # grey, with a trace of the image
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"image": "../secret.jpg"}, "person 0: image names '../secret.jpg', which is outside"),
+        ({"image": "none.jpg"}, "person 0: image names 'none.jpg', and .* has no such file"),
+        ({"image": 7}, "person 0: image names no file"),
+        ({"center": [1.0]}, "person 0: center is not 2 numbers"),
+        ({"center": None}, "person 0: center is not 2 numbers"),
+        ({"scale": "large"}, "person 0: scale is not one numbers"),
+        ({"joints": [[1, 2]] * 15}, "person 0: joints is not 16 × 2 numbers"),
+        ({"joints": [[1, 2]] * 15 + [[1]]}, "person 0: joints is not 16 × 2 numbers"),
+        ({"joints_vis": {"a": 1}}, "person 0: joints_vis is not 16 numbers"),
+    ],
+)
+def test_an_entry_that_is_none_is_named(tmp_path, changes, said):
+    root = simple(tmp_path)
+    (root / "mpii/annot/train.json").write_text(json.dumps([person("a.jpg") | changes]))
+    with pytest.raises(AlbenchError, match=said) as caught:
+        Mpii(**TINY).load(root)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_same_person_is_not_in_pool_and_test(tmp_path):
+    root = written(tmp_path, [person("a.jpg")], [person("a.jpg")], {"a.jpg": [official()]})
+    with pytest.raises(AlbenchError, match=r"1 people are in train.json and valid.json both, a.jpg at \(60, 50\)"):
+        Mpii(**TINY).load(root)
+
+
+def test_what_is_missing_is_said_with_where_to_get_it(tmp_path):
+    with pytest.raises(AlbenchError, match="data root"):
+        Mpii().load(None)
+    with pytest.raises(AlbenchError) as caught:
+        Mpii().fetch(tmp_path)
+    said = str(caught.value)
+    for part in (MAT, "train.json", "valid.json", "images/", "human-pose.mpi-inf.mpg.de", "mpii_human_pose_v1.tar.gz"):
+        assert part in said
+    assert str(tmp_path / "mpii" / "annot") in said
+    assert "\n" not in said
+    root = simple(tmp_path)
+    Mpii().fetch(root)
+    (root / "mpii" / MAT).unlink()
+    with pytest.raises(AlbenchError, match=f"has no {MAT};"):
+        Mpii().load(root)
+
+
+def test_a_damaged_or_foreign_mat_is_one_line(tmp_path):
+    root = simple(tmp_path)
+    file = root / "mpii" / MAT
+    whole = file.read_bytes()
+    for content in (whole[:100], whole[: len(whole) // 2], b"rubbish"):
+        file.write_bytes(content)
+        with pytest.raises(AlbenchError, match=f"{MAT} cannot be read") as caught:
+            Mpii(**TINY).load(root)
+        assert "\n" not in str(caught.value)
+    savemat(file, {"joints": np.zeros(3)})
+    with pytest.raises(AlbenchError, match="holds no struct 'RELEASE' with the field 'annolist'"):
+        Mpii(**TINY).load(root)
+
+
+def test_official_people_are_read_as_scipy_reads_them(tmp_path):
+    Mpii.miniature(tmp_path)
+    found = heads.read(tmp_path / "mpii" / MAT)
+    annolist = loadmat(tmp_path / "mpii" / MAT, simplify_cells=True)["RELEASE"]["annolist"]
+    assert list(found) == [image["image"]["name"] for image in annolist]
+    for image in annolist:
+        sizes = [0.6 * math.hypot(p["x2"] - p["x1"], p["y2"] - p["y1"]) for p in image["annorect"]]
+        assert [head.size for head in found[image["image"]["name"]]] == pytest.approx(sizes)
