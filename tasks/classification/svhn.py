@@ -6,8 +6,8 @@ from typing import ClassVar, Self
 import numpy as np
 
 from albench.errors import AlbenchError
+from albench.matlab import read_array
 from albench.tasks.classification.official import Images, OfficialImages, Sums, official
-from albench.tasks.pose.matlab import read_array
 
 FILES: Sums = {  # torchvision's
     "train_32x32.mat": "e26dedcc434d2e4c54c9b2d4a06d8373",

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from albench.errors import AlbenchError
-from albench.tasks.pose.matlab import read_nested
+from albench.matlab import read_nested
 
 FIELDS = frozenset(
     {"annolist", "image", "name", "annorect", "x1", "y1", "x2", "y2", "scale", "objpos", "x", "y"}

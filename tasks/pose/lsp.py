@@ -15,12 +15,12 @@ from scipy.io import savemat
 from albench.cache import PARTS, NewImages, Part, cached, listing
 from albench.datafiles import below, require_inside
 from albench.errors import AlbenchError
+from albench.matlab import read_array
 from albench.recipe import Recipe
 from albench.samples import Data
 from albench.seeds import generator
 from albench.tasks.pose import crops
 from albench.tasks.pose.crops import Person
-from albench.tasks.pose.matlab import read_array
 from albench.tasks.pose.painting import generate
 from albench.tasks.pose.task import Pose
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from scipy.io import loadmat, savemat
 
-from albench.tasks.pose import matlab
-from albench.tasks.pose.matlab import read_array, read_nested
+from albench import matlab
+from albench.matlab import read_array, read_nested
 from albench.tasks.pose.miniature import structs
 
 ANY = st.sampled_from(["f8", "f4", "u1", "i1", "i2", "u2", "i4", "u4", "i8", "u8"]).flatmap(
