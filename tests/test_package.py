@@ -1,5 +1,6 @@
 """What a user installs holds everything: a link that was lost in a copy would drop a folder without a word."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -18,6 +19,13 @@ def test_the_links_stand():
         assert link.is_symlink()
         assert link.resolve() == ROOT / name
     assert (ROOT / "albench" / "published").resolve() == ROOT / "results" / "published"
+
+
+@pytest.mark.parametrize("room", sorted(path.name for path in (ROOT / "tasks").iterdir() if path.is_dir()))
+def test_a_kind_of_task_imports_no_other_and_no_strategy(room):
+    for file in (ROOT / "tasks" / room).glob("*.py"):
+        others = re.findall(rf"albench\.(?:tasks\.(?!{room}\b)|strategies\.)\w+", file.read_text())
+        assert others == [], file.name
 
 
 @pytest.fixture(scope="module")

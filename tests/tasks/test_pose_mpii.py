@@ -236,7 +236,7 @@ def test_people_without_a_head_box_are_trained_on_and_said_one_by_one(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"scale": math.nan}, "a center of (60, 50) and a scale of nan; left out"),
+        ({"scale": math.nan}, "a center of (20, 20) and a scale of nan; left out"),
         ({"scale": 0.0}, "scale of 0; left out"),
         ({"scale": 1e9}, "scale of 1e+09; left out"),
         ({"center": [-1e12, 3]}, "a center of (-1e+12, 3)"),
@@ -268,7 +268,7 @@ def test_a_huge_square_is_cut_without_a_huge_canvas(tmp_path):
         ({"image": 7}, "person 0: image names no file"),
         ({"center": [1.0]}, "person 0: center is not 2 numbers"),
         ({"center": None}, "person 0: center is not 2 numbers"),
-        ({"scale": "large"}, "person 0: scale is not one numbers"),
+        ({"scale": "large"}, "person 0: scale is not a number"),
         ({"joints": [[1, 2]] * 15}, "person 0: joints is not 16 × 2 numbers"),
         ({"joints": [[1, 2]] * 15 + [[1]]}, "person 0: joints is not 16 × 2 numbers"),
         ({"joints_vis": {"a": 1}}, "person 0: joints_vis is not 16 numbers"),
