@@ -18,6 +18,7 @@ from albench.training import Numerics
 
 Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+@]*(-[A-Za-z0-9._+@]+)*$", max_length=60)]
 Count = Annotated[int, Field(gt=0)]
+Share = Annotated[float, Field(gt=0, lt=1)]
 Few = Annotated[int, Field(gt=0, le=100_000)]  # every trial is enumerated
 
 
@@ -82,6 +83,11 @@ class Suite(Part):
     subset: Annotated[int, Field(ge=0)] = 0  # M candidates drawn per stage; 0 is the whole pool
     warm_start: bool = False  # continue from the stage before instead of training from fresh weights
     ceiling: Annotated[int, Field(ge=0, le=100_000)] = 0  # seeds for which each task is also trained on its whole pool
+    efficiency: tuple[Share, ...] = (
+        0.5,
+        0.75,
+        0.9,
+    )  # shares of the reference's rise, to whose values labels are counted
     recipe: dict[str, Any] = {}  # for every task, under the task's own
     numerics: Numerics = Numerics()
     selection_minutes: Annotated[float, Field(ge=0)] = 60.0  # longest for observing and selecting; 0: no limit
@@ -348,7 +354,7 @@ def differences(before: dict[str, Any], after: dict[str, Any], path: str = "") -
     published curves, notes and time limits change no result.
     """
     found = []
-    grows = ("seeds", "stages", "ceiling", "description", "tuning", "selection_minutes")
+    grows = ("seeds", "stages", "ceiling", "description", "tuning", "selection_minutes", "efficiency")
     for key in sorted({*before, *after}):
         here = f"{path}{key}"
         if here in grows or key in ("price", "published", "uncertain"):

@@ -10,6 +10,7 @@ from itertools import combinations
 
 import numpy as np
 import pandas as pd
+from scipy.special import stdtrit
 
 from albench.analysis.curves import of_one_task, seed_scores
 from albench.analysis.significance import (
@@ -17,6 +18,7 @@ from albench.analysis.significance import (
     differences,
     equivalence_p,
     holm,
+    holm_levels,
     paired_t,
     sign_flip,
     sign_flip_max_t,
@@ -27,12 +29,12 @@ from albench.errors import AlbenchError
 
 __all__ = [
     *("attainable_p", "equivalence_p", "holm", "paired_t", "sign_flip", "sign_flip_max_t", "verdict"),
-    *("wilcoxon", "against_reference", "all_pairs", "budgets"),
+    *("holm_levels", "wilcoxon", "against_reference", "all_pairs", "budgets"),
 ]
 
 COMPARISON = [
     *("pairs", "dropped", "mean", "sd", "low", "high", "t", "p", "p_holm", "effect_size"),
-    *("p_equivalence", "p_equivalence_holm", "verdict"),
+    *("p_equivalence", "p_equivalence_holm", "verdict", "verdict_low", "verdict_high"),
     *("wilcoxon", "sign_flip", "attainable", "variance_ratio"),
 ]
 BUDGETS = ["a", "b", "labelled", "pairs", "mean", "low", "high", "t", "p", "p_holm"]
@@ -57,7 +59,8 @@ def against_reference(
     Returns: one row per other strategy, in order of appearance:
         strategy, reference, pairs, dropped (text: which seeds do not count and why, "" otherwise), mean, sd, low, high
         (t interval of the mean difference at 1 − alpha, not adjusted), t, p, p_holm, effect_size (Cohen's d_z),
-        p_equivalence, p_equivalence_holm (TOST; Holm over the same family), verdict;
+        p_equivalence, p_equivalence_holm (TOST; Holm over the same family), verdict; verdict_low, verdict_high (the
+        interval that the verdict is read off, see `_deciding`; NaN where there is no verdict);
         exploratory: wilcoxon, sign_flip, attainable (the least p these two can reach), variance_ratio =
         var(differences) / (var(a) + var(b)): below 1 where pairing by seed paid.
 
@@ -156,7 +159,24 @@ def _compared(
         table[f"{p}_holm"] = holm(table[p].where(family).to_numpy(float))
     judged = zip(table["p_holm"], table["mean"], table["p_equivalence_holm"], family, strict=True)
     table["verdict"] = [verdict(p, mean, same, alpha) if within else "" for p, mean, same, within in judged]
+    table["verdict_low"], table["verdict_high"] = _deciding(table, family.to_numpy(), alpha)
     return table
+
+
+def _deciding(table: pd.DataFrame, family: np.ndarray, alpha: float) -> tuple[np.ndarray, np.ndarray]:
+    """The interval (low, high) of each mean that shows its verdict, at the levels a at which Holm tested it.
+
+    Better, worse: 1 − a, which excludes 0. Equivalent: 1 − 2a of the two one-sided tests, which lies within ± the
+    effect of interest. Undecided: the wider of the two, which does neither.
+    """
+    apart, same = (holm_levels(table[p].where(family).to_numpy(float), alpha) for p in ("p", "p_equivalence"))
+    equivalent, undecided = (table["verdict"].eq(word).to_numpy() for word in ("equivalent", "undecided"))
+    tail = np.where(equivalent, same, np.where(undecided, np.fmin(apart / 2, same), apart / 2))
+    pairs = table["pairs"].to_numpy(float)
+    with np.errstate(invalid="ignore"):  # one pair: no interval
+        half = stdtrit(np.maximum(pairs - 1, 1), 1 - tail) * table["sd"].to_numpy(float) / np.sqrt(pairs)
+    mean = table["mean"].to_numpy(float)
+    return mean - half, mean + half
 
 
 def _pair(a: pd.Series, b: pd.Series, effect: float, alpha: float) -> dict[str, float]:

@@ -5,6 +5,7 @@ than was tried. So "not reached" is +inf, and as soon as one seed is censored a 
 statistics, which infinities do not harm) stands in for the mean; the mean of the lucky seeds is never given.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,10 @@ from albench.errors import AlbenchError
 EFFICIENCY = [
     *("strategy", "target", "pairs", "summary", "labels_reference", "labels", "labels_low", "labels_high"),
     *("saved", "saved_low", "saved_high", "speed_up", "speed_up_low", "speed_up_high"),
-    *("not_reached_reference", "not_reached", "at_once_reference", "at_once", "dropped"),
+    *("not_reached_reference", "not_reached", "at_once_reference", "at_once"),
+    *("mean_curve_reference", "mean_curve", "dropped"),
 ]
+SHARES = (0.5, 0.75, 0.9)  # of the reference's rise: targets that most seeds reach
 
 
 def isotonic(labelled: np.ndarray, values: np.ndarray) -> np.ndarray:
@@ -35,25 +38,25 @@ def isotonic(labelled: np.ndarray, values: np.ndarray) -> np.ndarray:
     return fit
 
 
-def labels_to_reach(labelled: np.ndarray, values: np.ndarray, target: float) -> float:
-    """Labels at which the isotonic curve reaches the target, linear between budgets; values are finite.
+def labels_to_reach(labelled: np.ndarray, values: np.ndarray, target: float | np.ndarray) -> float | np.ndarray:
+    """Labels at which the isotonic curve reaches the target (or each of several), linear between budgets.
 
-    inf: not reached. The first budget: it was reached at once, so this is an upper bound only.
+    Values are finite. inf: not reached. The first budget: it was reached at once, so this is an upper bound only.
 
-    >>> round(labels_to_reach([10, 20, 30], [0.5, 0.7, 0.8], 0.6), 6)
-    15.0
+    >>> labels_to_reach([10, 20, 30], [0.5, 0.7, 0.8], np.array([0.6, 0.9])).round(6)
+    array([15., inf])
     """
     labelled = np.asarray(labelled, float)
     order = np.argsort(labelled, kind="stable")
-    labelled, fit = labelled[order], isotonic(labelled, values)[order]
+    labelled, fit = labelled[order], np.maximum.accumulate(isotonic(labelled, values)[order])
+    wanted = np.atleast_1d(np.asarray(target, float))
     # a mean of equal values may differ from them in its last bit
-    after = int(np.searchsorted(np.maximum.accumulate(fit), target - 1e-12))
-    if after == len(fit):
-        return float("inf")
-    if after == 0:
-        return float(labelled[0])
-    share = min((target - fit[after - 1]) / (fit[after] - fit[after - 1]), 1.0)
-    return float(labelled[after - 1] + share * (labelled[after] - labelled[after - 1]))
+    after = np.searchsorted(fit, wanted - 1e-12)
+    low, high = np.maximum(after - 1, 0), np.minimum(after, len(fit) - 1)
+    step = fit[high] - fit[low]
+    share = np.divide(wanted - fit[low], step, out=np.zeros_like(wanted), where=step > 0).clip(0, 1)
+    found = np.where(after == len(fit), np.inf, labelled[low] + share * (labelled[high] - labelled[low]))
+    return float(found[0]) if np.ndim(target) == 0 else found
 
 
 def median_interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
@@ -107,6 +110,32 @@ def target_at(results: pd.DataFrame, metric: str, reference: str = "random", lab
     return float(np.interp(labelled, mean.index, mean))
 
 
+def targets_within(
+    results: pd.DataFrame, metric: str, reference: str = "random", shares: Sequence[float] = SHARES
+) -> dict[float, float]:
+    """Share → the value at which the reference's mean curve (isotonic) has made that share of its whole rise.
+
+    Clearly inside the range most seeds reach them, while about half of the reference's own end below its mean final
+    value. Empty where the mean curve does not rise or there is none.
+    """
+    curve = mean_curves(results, metric).get(reference)
+    if curve is None or len(curve) < 2:
+        return {}
+    fit = isotonic(curve.index.to_numpy(), curve.to_numpy())
+    low, high = float(fit[0]), float(fit[-1])
+    return {share: low + share * (high - low) for share in shares} if high > low else {}
+
+
+def mean_curves(results: pd.DataFrame, metric: str, x: str = "labelled") -> dict[str, pd.Series]:
+    """Strategy → mean value over its complete seeds, by number of labels (or by the mean of another column x)."""
+    rows = of_one_task(results, metric, "label efficiency")
+    seeds = per_seed(rows)
+    rows = rows.merge(seeds.loc[seeds["complete"], ["strategy", "seed"]], on=["strategy", "seed"])
+    rows = rows.assign(x=rows[x])
+    means = rows.groupby(["strategy", "labelled"], sort=False)[["x", "value"]].mean().reset_index()
+    return {str(name): own.set_index("x")["value"].sort_index() for name, own in means.groupby("strategy", sort=False)}
+
+
 def costs_from(labels: pd.DataFrame, price: dict[str, Any] | None = None) -> pd.DataFrame:
     """What the labelled set of each stage cost, from a run's labels.csv, as the tidy table that `efficiency` takes.
 
@@ -132,13 +161,14 @@ def efficiency(
     results: pd.DataFrame,
     metric: str,
     reference: str = "random",
-    target: float | None = None,
+    target: float | Sequence[float] | None = None,
     level: float = 0.95,
     cost: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """One row per other strategy of one task: what it needs for the target, against what the reference needs.
 
-    target: a value of the metric; default: the reference's mean final value (`target_at` gives that of any budget).
+    target: a value of the metric, or several, one after another in the rows (`targets_within`); default: the
+    reference's mean final value (`target_at` gives that of any budget).
     cost: a tidy table of one cumulative cost (see `costs_from`), which then stands in for the numbers of labels; the
     columns keep their names.
 
@@ -146,7 +176,8 @@ def efficiency(
     seeds did not reach the target (see `centre`); labels_reference, labels with its interval labels_low, labels_high;
     saved = reference − strategy, paired by seed, with its interval; speed_up = reference / strategy (geometric mean,
     or median); not_reached and at_once (and …_reference): how many seeds ended below the target, and how many were
-    there with the first labels, so that what they needed is an upper bound; dropped: seeds not counted, and why.
+    there with the first labels, so that what they needed is an upper bound; mean_curve_reference, mean_curve: what
+    the mean curves over seeds need, which is how papers read it off a figure; dropped: seeds not counted, and why.
     An infinity says "more than was tried". Default target: about half of the reference's own seeds end below it.
 
     Raises:
@@ -159,9 +190,18 @@ def efficiency(
         target = target_at(results, metric, reference)
     if cost is not None:
         results = _at_cost(results, cost)
-    needed = _needed(results, target)
+    targets = np.atleast_1d(np.asarray(target, float))
+    needed, means = _needed(results, targets), mean_curves(results, metric, "x" if cost is not None else "labelled")
+    crossed = {
+        name: labels_to_reach(curve.index.to_numpy(), curve.to_numpy(), targets) for name, curve in means.items()
+    }
+    nowhere = np.full(len(targets), np.nan)
     rows = [
-        {"strategy": strategy, "target": target} | _row(needed[reference], needed[strategy], level)
+        {"strategy": strategy, "target": value}
+        | _row(needed[reference][place], needed[strategy][place], level)
+        | {"mean_curve_reference": crossed.get(reference, nowhere)[place]}
+        | {"mean_curve": crossed.get(strategy, nowhere)[place]}
+        for place, value in enumerate(targets)
         for strategy in results["strategy"].unique()
         if strategy != reference
     ]
@@ -182,17 +222,28 @@ def _at_cost(results: pd.DataFrame, cost: pd.DataFrame) -> pd.DataFrame:
     return priced
 
 
-def _needed(results: pd.DataFrame, target: float) -> dict[str, pd.DataFrame]:
-    """Per strategy, by seed: needed (labels or cost; inf not reached; NaN where the curve is not whole) and at_once."""
+def _needed(results: pd.DataFrame, targets: np.ndarray) -> dict[str, list[pd.DataFrame]]:
+    """Per strategy a table for each target, by seed: needed (labels or cost) and at_once.
+
+    inf: not reached; NaN where the curve is not whole.
+    """
     x = "x" if "x" in results else "labelled"
     seeds = per_seed(results)
-    found: dict[str, dict[int, tuple[float, bool]]] = {name: {} for name in results["strategy"].unique()}
+    names = list(results["strategy"].unique())
+    found: dict[str, list[dict[int, tuple[float, bool]]]] = {name: [{} for _ in targets] for name in names}
     curves = dict(list(results.groupby(["strategy", "seed"], sort=False)))
     for strategy, seed, complete in zip(seeds["strategy"], seeds["seed"], seeds["complete"], strict=True):
         rows = curves[strategy, seed]
-        labels = labels_to_reach(rows[x].to_numpy(), rows["value"].to_numpy(), target) if complete else float("nan")
-        found[strategy][seed] = (labels, labels == rows[x].min())
-    return {k: pd.DataFrame.from_dict(v, orient="index", columns=["needed", "at_once"]) for k, v in found.items()}
+        needed = np.full(len(targets), np.nan)
+        if complete:
+            needed[:] = labels_to_reach(rows[x].to_numpy(), rows["value"].to_numpy(), targets)
+        for table, labels in zip(found[strategy], needed, strict=True):
+            table[seed] = (labels, labels == rows[x].min())
+    columns = ["needed", "at_once"]
+    return {
+        name: [pd.DataFrame.from_dict(table, orient="index", columns=columns) for table in tables]
+        for name, tables in found.items()
+    }
 
 
 def _row(theirs: pd.DataFrame, ours: pd.DataFrame, level: float) -> dict[str, Any]:

@@ -157,6 +157,27 @@ def holm(p: np.ndarray) -> np.ndarray:
     return adjusted
 
 
+def holm_levels(p: np.ndarray, alpha: float) -> np.ndarray:
+    """The level [m] at which Holm's procedure tests each p-value: p < level exactly where `holm(p)` < alpha.
+
+    In rising order of p the levels are α/m, α/(m − 1) …; from the first p that is not rejected on they stay, since
+    the procedure stops there. A 1 − level interval excludes 0 where the corrected test rejects, and nowhere else.
+
+    >>> holm_levels([0.01, 0.04, 0.03], 0.05).round(4)
+    array([0.0167, 0.025 , 0.025 ])
+    """
+    p = np.asarray(p, float)
+    levels = np.full(p.shape, np.nan)
+    tests = np.flatnonzero(~np.isnan(p))
+    tests = tests[np.argsort(p[tests], kind="stable")]
+    steps = alpha / np.arange(len(tests), 0, -1)
+    kept = np.flatnonzero(holm(p)[tests] >= alpha)
+    if len(kept):
+        steps[kept[0] :] = steps[kept[0]]
+    levels[tests] = steps
+    return levels
+
+
 def verdict(p_holm: float, mean: float, p_equivalence_holm: float, alpha: float) -> str:
     """ "equivalent", "better", "worse" or "undecided", from p-values adjusted over the same family.
 

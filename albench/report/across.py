@@ -105,6 +105,7 @@ def _penalties(
             f"task's budgets, summed over {count(len(metrics), 'task')} (Ash et al. 2020). The last row is the column "
             "mean: how often a strategy is beaten; lower is better. No correction for many tests.",
             data=folder.csv(matrix.assign(beats=matrix.index), f"penalties-{name}"),
+            column=True,
         )
     ]
 

@@ -46,6 +46,7 @@ class Picture:
     width: float = 7.0  # inches, as drawn
     column: bool = False
     chart: Chart | None = None
+    narrow: bytes | None = field(default=None, repr=False)  # the PNG of one column, for narrow screens
 
     @property
     def files(self) -> dict[str, str]:
@@ -98,9 +99,9 @@ class Table:
 
 @dataclass(frozen=True)
 class Item:
-    """A line of a checklist. name: what is asked; text: what was found."""
+    """A line of a checklist. name: what is asked; text: what was found, or only stated by the suite."""
 
-    state: Literal["ok", "attention", "missing"]
+    state: Literal["ok", "attention", "missing", "stated"]
     name: str
     text: str
 
@@ -191,9 +192,9 @@ class Folder:
             chart: what the page shows instead of the figure where scripts run.
         """
         figure, image = self._save(draw, name, TWO_COLUMNS)
-        if column:
-            self._save(draw, f"{name}-column", ONE_COLUMN)
-        return Picture(title, f"figures/{name}.png", image, alt, caption, data, figure.get_figwidth(), column, chart)
+        narrow = self._save(draw, f"{name}-column", ONE_COLUMN)[1] if column else None
+        width = figure.get_figwidth()
+        return Picture(title, f"figures/{name}.png", image, alt, caption, data, width, column, chart, narrow)
 
     def _save(self, draw: Drawn, name: str, width: float) -> tuple[Figure, bytes]:
         image, path = BytesIO(), self.path / "figures"

@@ -99,6 +99,7 @@ def _balance(runs: list[Run], task: str, styles: Styles, folder: Folder, name: s
             + ("" if few else f"The {MANY_PARTS} that differ most between strategies; the CSV has all. ")
             + f"Distance to the pool's balance (total variation, 0 to 1): {said}.",
             data=folder.csv(table, f"balance-{name}"),
+            column=True,
         )
     ]
 
@@ -138,6 +139,7 @@ def _character(runs: list[Run], task: str, styles: Styles, folder: Folder, name:
                 caption=caption,
                 data=folder.csv(table, stem),
                 chart=charts.learning_chart(table, styles, ylabel),
+                column=True,
             )
         )
     return blocks
@@ -167,5 +169,6 @@ def _overlap(runs: list[Run], task: str, styles: Styles, folder: Folder, name: s
             caption="Jaccard index of all samples that two strategies had selected by the last selection, without the "
             "first labels (which they share), mean over seeds. The CSV has every stage.",
             data=folder.csv(table, f"overlap-{name}"),
+            column=True,
         )
     ]

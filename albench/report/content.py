@@ -20,11 +20,13 @@ from albench.report import (
     looks,
     methods,
     panels,
+    savings,
     tables,
     words,
 )
 from albench.report.blocks import Block, Document, Finding, Folder, Section, Text
 from albench.report.looks import Look
+from albench.report.outcomes import other_test_sets
 from albench.report.runs import Run
 
 LISTED = 20  # missing trials that are named one by one
@@ -35,13 +37,18 @@ def document(runs: list[Run], folder: Folder, data_root: Path | None) -> Documen
     styles = looks.looks(runs)
     labels = list(dict.fromkeys(task for run in runs for task in run.tasks))
     findings, sections, all_rows = [], [], []
-    missing = {run.name: run.shortfall() for run in runs}
+    missing, unsampled = {run.name: run.shortfall() for run in runs}, []
     for task in labels:
         having = [run for run in runs if task in run.tasks]
-        rows = tables.summaries(having, task)
+        sampled = {run.name: other_test_sets(run, task, bounded=True) for run in having}
+        unsampled += [note for _, notes in sampled.values() for note in notes]
+        rows = tables.with_test_sets(
+            tables.summaries(having, task), {name: table for name, (table, _) in sampled.items()}
+        )
+        test_sets = pd.concat([table.assign(run=name) for name, (table, _) in sampled.items()])
         all_rows.append(rows)
         findings.append(_finding(having, task, rows))
-        sections.append(_task_section(having, task, rows, styles, folder, data_root))
+        sections.append(_task_section(having, task, rows, test_sets, styles, folder, data_root))
     several = len(runs) > 1
     summaries = pd.concat(all_rows)
     over_all = [
@@ -51,7 +58,7 @@ def document(runs: list[Run], folder: Folder, data_root: Path | None) -> Documen
     review = [_review(run, missing[run.name], several) for run in runs]
     sections = [
         *review,
-        *_gaps(runs, missing),
+        *_gaps(runs, missing, unsampled),
         *sections,
         *(section for section in over_all if section is not None),
         _how_to_read(runs),
@@ -75,7 +82,8 @@ def document(runs: list[Run], folder: Folder, data_root: Path | None) -> Documen
 def _finding(runs: list[Run], task: str, rows: pd.DataFrame) -> Finding:
     """Who leads on a task, what the primary test says of the others, and what they cost."""
     metric = runs[0].tasks[task]["metric"]
-    details = [words.verdicts(rows, runs[0].alpha), words.cost(_of(task, [run.costs for run in runs]), rows)]
+    details = [words.verdicts(rows, runs[0].alpha), words.another_test_set(rows)]
+    details += [words.cost(_of(task, [run.costs for run in runs]), rows)]
     details += [text for run in runs for text in methods.saturation(run, task)]
     return Finding(
         task,
@@ -105,6 +113,7 @@ def _task_section(
     runs: list[Run],
     task: str,
     rows: pd.DataFrame,
+    test_sets: pd.DataFrame,
     all_styles: dict[str, Look],
     folder: Folder,
     data_root: Path | None,
@@ -119,8 +128,9 @@ def _task_section(
     blocks.append(_curve(primary, styles, runs, task, folder))
     saved = folder.csv(rows, f"summary-{name}")
     blocks.append(tables.summary_table(rows, styles, metric, runs[0].alpha, saved))
-    blocks += evidence.comparison(runs, task, rows, styles, folder, name)
-    blocks += evidence.label_efficiency(runs, task, styles, folder, name)
+    resampled = folder.csv(test_sets, f"test-sets-{name}") if len(test_sets) else ""
+    blocks += evidence.comparison(runs, task, rows, styles, folder, name, resampled)
+    blocks += savings.label_efficiency(runs, task, styles, folder, name)
     for run in runs:
         blocks += beside.section(run, task, styles, folder, f"{name}-{slug(run.name)}" if len(runs) > 1 else name)
     blocks += character.companion_effect(runs, task, styles, folder, name)
@@ -196,6 +206,7 @@ def _diagnoses(
                 "chance. Entropy and the trivial predictor are measured on the same model. Candidates are measured "
                 "before they are labelled; for the report only.",
                 data=saved,
+                column=True,
             )
         )
         blocks.append(last)
@@ -212,6 +223,7 @@ def _diagnoses(
                 "magnitude their axis is logarithmic, with 0 drawn at the smallest positive loss: only the order "
                 "matters to a selection.",
                 data=folder.csv(pairs, f"scatter-{slug(task)}"),
+                column=True,
             )
         )
     return blocks
@@ -245,8 +257,8 @@ def _galleries(
     ]
 
 
-def _gaps(runs: list[Run], missing: dict[str, list[str]]) -> list[Section]:
-    """Failed and unfinished trials, where there are any."""
+def _gaps(runs: list[Run], missing: dict[str, list[str]], unsampled: list[str]) -> list[Section]:
+    """Failed and unfinished trials, and outcomes that were not resampled, where there are any."""
     blocks: list[Block] = []
     for run in runs:
         prefix = f"{run.name}: " if len(runs) > 1 else ""
@@ -257,6 +269,9 @@ def _gaps(runs: list[Run], missing: dict[str, list[str]]) -> list[Section]:
         if lines:
             rest = f"; and {len(lines) - LISTED} more" if len(lines) > LISTED else ""
             blocks.append(Text(f"{prefix}not finished: {'; '.join(lines[:LISTED])}{rest}."))
+    if unsampled:
+        start = "Intervals for another test set are missing or rest on less: "
+        blocks.append(Text(start + "; ".join(unsampled).rstrip(".") + "."))
     return [Section("What is missing", "missing", blocks)] if blocks else []
 
 

@@ -8,11 +8,16 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from albench.report.lettering import widest, wrapped
+from albench.report.lettering import Legend, widest, wrapped
 from albench.report.looks import FAINT, INK, ONE_COLUMN, TWO_COLUMNS, Look, small
 
 ROW = 0.23  # inches a line of a forest plot takes
 ZONE = "#EDEDED"
+NO_ESTIMATE = "no estimate"
+FURTHER: dict[str, tuple[str, dict[str, Any]]] = {  # intervals beside the 95 % one: in the legend, as a line
+    "verdict": ("of the verdict, after Holm", {"color": FAINT, "linewidth": 0.8, "marker": "|", "markersize": 5}),
+    "sampled": ("another test set, too", {"color": FAINT, "linewidth": 1.2, "linestyle": (0, (1, 1))}),
+}
 
 
 def forest(
@@ -22,56 +27,71 @@ def forest(
 
     Args:
         table: `analysis.comparison.against_reference`: columns strategy, mean, low, high; with a column task, a group
-            of lines per task; with a column verdict, the word stands at the right.
+            of lines per task; with a column verdict, the word stands at the right. verdict_low and verdict_high are
+            drawn as thin whiskers, sampled_low and sampled_high (another test set, too) as a dotted line below.
         styles: looks by strategy, in the order of the lines.
         xlabel: such as "AUBC − random".
         effect: the smallest effect of interest; None shades nothing.
         width: inches.
     """
     lines = _lines(table, styles)
-    values = table[["mean", "low", "high"]].to_numpy(float).ravel()
+    more = {name: (f"{name}_low", f"{name}_high") for name in FURTHER if f"{name}_low" in table}
+    more = {name: ends for name, ends in more.items() if table[list(ends)].notna().to_numpy().any()}
+    values = table[["mean", "low", "high", *(end for ends in more.values() for end in ends)]].to_numpy(float).ravel()
     reach = max(np.abs(values[np.isfinite(values)]).max(initial=0) * 1.08, 1.4 * (effect or 0)) or 1.0
-    figure, axes = _rows(lines, xlabel, width, verdicts="verdict" in table)
+    shown = [("of this comparison alone", {"color": FAINT, "linewidth": 2.2}), *(FURTHER[name] for name in more)]
+    legend = Legend(shown, width) if more else None
+    figure, axes = _rows(lines, xlabel, width, verdicts="verdict" in table, legend=legend)
     if effect:
         axes.axvspan(-effect, effect, color=ZONE, linewidth=0, zorder=0)
     axes.axvline(0, color=INK, linewidth=1, zorder=1)
     for place, (row, look) in enumerate(lines):
         if look is not None and np.isfinite(row["mean"]):
+            for name, (low, high) in more.items():
+                style = FURTHER[name][1] | {"color": look.colour, "markeredgecolor": look.colour}
+                below = 0.32 if name == "sampled" else 0.0
+                axes.plot([row[low], row[high]], [place + below] * 2, zorder=2, **style)
             _interval(axes, place, row["mean"], row["low"], row["high"], look)
     axes.set_xlim(-reach, reach)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:+.3g}".replace("-", "−") if value else "0")
     return figure
 
 
-def efficiency(table: pd.DataFrame, styles: dict[str, Look], xlabel: str, width: float = TWO_COLUMNS) -> Figure:
-    """Labels saved against the reference with intervals, a line per strategy; what was not reached is an open arrow.
+def efficiency(
+    table: pd.DataFrame, styles: dict[str, Look], xlabel: str, budget: float, width: float = TWO_COLUMNS
+) -> Figure:
+    """Labels saved against the reference with intervals, a line per strategy; what goes on beyond is an open arrow.
 
     table: columns strategy, mean, low, high (±inf where a value was not reached within the budget, NaN where nothing
-    can be said); with a column task, a group of lines per task. xlabel: such as "labels saved against random".
+    can be said); with a column task, a group of lines per task or target. xlabel: such as "labels saved against
+    random". budget: the most that can be saved, where the axis ends at the latest.
     """
-    lines = _lines(table.assign(verdict=[_reached(mean) for mean in table["mean"]]), styles)
+    ends = table[["mean", "low", "high"]].itertuples(index=False, name=None)
+    lines = _lines(table.assign(verdict=[reached(*row) for row in ends]), styles)
     values = table[["mean", "low", "high"]].to_numpy(float).ravel()
-    reach = np.abs(values[np.isfinite(values)]).max(initial=0) * 1.18 or 1.0
+    reach = min(np.abs(values[np.isfinite(values)]).max(initial=0) * 1.18 or budget, budget) or 1.0
     figure, axes = _rows(lines, xlabel, width, verdicts=True)
     axes.axvline(0, color=INK, linewidth=1, zorder=1)
     axes.set_xlim(-1.04 * reach, 1.04 * reach)  # arrows end at the border, clear of the names
     for place, (row, look) in enumerate(lines):
-        if look is None or np.isnan(row["mean"]):
+        if look is None or row["verdict"] == NO_ESTIMATE:
             continue
-        low, high = (float(np.clip(row[end], -reach, reach)) for end in ("low", "high"))
-        _interval(axes, place, row["mean"], low, high, look)
-        for value in {row["low"], row["mean"], row["high"]}:
-            if np.isinf(value):
-                _arrow(axes, place, np.sign(value) * reach, look)
+        ends = [row["mean"]]
+        if not np.isinf([row["low"], row["high"]]).all():
+            ends += [row["low"], row["high"]]
+            low, high = np.clip(ends[1:], -reach, reach)
+            _interval(axes, place, row["mean"] if abs(row["mean"]) <= reach else np.inf, low, high, look)
+        for side in {np.sign(value) for value in ends if abs(value) > reach}:
+            _arrow(axes, place, side * reach, look)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:+,.4g}".replace("-", "−") if value else "0")
     return figure
 
 
-def _reached(mean: float) -> str:
-    """What stands at the right of a line whose labels saved are not a number."""
-    if np.isfinite(mean):
-        return ""
-    return "no estimate" if np.isnan(mean) else "not reached" if mean < 0 else "reference: not reached"
+def reached(mean: float, low: float, high: float) -> str:
+    """What is said of labels saved that are not a number, or not bounded on either side; '' for the others."""
+    if np.isinf(mean):
+        return "not reached" if mean < 0 else "reference: not reached"
+    return NO_ESTIMATE if np.isnan(mean) or np.isinf([low, high]).all() else ""
 
 
 def _lines(table: pd.DataFrame, styles: dict[str, Look]) -> list[tuple[dict, Look | None]]:
@@ -87,8 +107,10 @@ def _lines(table: pd.DataFrame, styles: dict[str, Look]) -> list[tuple[dict, Loo
     return lines
 
 
-def _rows(lines: list[tuple[dict, Look | None]], xlabel: str, width: float, verdicts: bool) -> tuple[Figure, Axes]:
-    """A figure with a line per row, names at the left, verdicts at the right."""
+def _rows(
+    lines: list[tuple[dict, Look | None]], xlabel: str, width: float, verdicts: bool, legend: Legend | None = None
+) -> tuple[Figure, Axes]:
+    """A figure with a line per row, names at the left, verdicts at the right, a legend below."""
     size = small()
     row_height = ROW * (0.85 if width <= ONE_COLUMN else 1)
     names = [wrapped(row["name"] if look is None else look.name, 0.36 * width, size) for row, look in lines]
@@ -96,7 +118,7 @@ def _rows(lines: list[tuple[dict, Look | None]], xlabel: str, width: float, verd
     words = [str(row.get("verdict", "")) for row, _ in lines]
     right = widest(words, size) + 0.16 if verdicts else 0.16
     heights = [max(1, name.count("\n") + 1) for name in names]
-    tall, foot = row_height * max(sum(heights), 1) + 0.08, 0.45
+    tall, foot = row_height * max(sum(heights), 1) + 0.08, 0.45 + (legend.height if legend else 0.0)
     figure = Figure(figsize=(width, 0.08 + tall + foot))
     height = figure.get_figheight()
     axes = figure.add_axes((left / width, foot / height, (width - left - right) / width, tall / height))
@@ -113,6 +135,8 @@ def _rows(lines: list[tuple[dict, Look | None]], xlabel: str, width: float, verd
         if word and look is not None and verdicts:
             axes.annotate(word, (1, place), (4, 0), xycoords=("axes fraction", "data"), textcoords="offset points",
                           va="center", fontsize=size)  # fmt: skip
+    if legend:
+        legend.draw(figure)
     return figure, axes
 
 

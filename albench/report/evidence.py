@@ -1,4 +1,4 @@
-"""What a task's results allow to conclude: the primary test, exploratory tests beside it, and label efficiency."""
+"""What a task's results allow to conclude: the primary test, and exploratory tests beside it."""
 
 from collections.abc import Callable
 from functools import partial
@@ -9,24 +9,23 @@ from matplotlib.figure import Figure
 
 from albench.analysis.comparison import all_pairs, budgets
 from albench.analysis.curves import difference_curve
-from albench.analysis.efficiency import costs_from, efficiency
 from albench.analysis.ranks import worse_than_reference
 from albench.report import charts, diagrams, figures, matrices
 from albench.report.blocks import Block, Folder, Table
 from albench.report.looks import Look
 from albench.report.runs import Run
-from albench.report.tables import against, interval, metric_name, number, p_value
+from albench.report.tables import against, interval, metric_name, number, p_value, resampled_table
 
 MANY = 40  # rows of a folded table that the page shows; the CSV has all
 Styles = dict[str, Look]
 
 
 def comparison(
-    runs: list[Run], task: str, rows: pd.DataFrame, styles: Styles, folder: Folder, name: str
+    runs: list[Run], task: str, rows: pd.DataFrame, styles: Styles, folder: Folder, name: str, test_sets: str
 ) -> list[Block]:
     """Differences to the reference: along the labels, of the AUBC with its primary test, and all pairs.
 
-    rows: `tables.summaries`.
+    rows: `tables.with_test_sets`; test_sets: the CSV of the intervals for another test set.
     """
     written, reference = metric_name(runs[0].tasks[task]["metric"]), against(rows)
     blocks: list[Block] = []
@@ -50,7 +49,7 @@ def comparison(
             column=True,
         )
     )
-    effect = runs[0].effect
+    effect, sampled = runs[0].effect, bool(tested["sampled_low"].notna().any())
     said = "; ".join(f"{r['strategy']} {number(r['mean'], 4, True)} {r['verdict']}" for r in tested.to_dict("records"))
     blocks.append(
         folder.picture(
@@ -58,15 +57,26 @@ def comparison(
             f"forest-{name}",
             "The primary test",
             alt=f"AUBC minus that of {reference} on {task}, with intervals: {said}.",
-            caption=f"Mean paired difference of the AUBC with its {1 - runs[0].alpha:.0%} t interval. Shaded: "
-            f"differences smaller than ±{effect:g}, the smallest that is of interest here.".replace("%", "\u202f%"),
+            caption=_forest_caption(runs[0].alpha, effect, sampled),
             data=folder.csv(tested, f"forest-{name}"),
             column=True,
         )
     )
+    if sampled:
+        blocks.append(resampled_table(tested.rename(columns={"mean": "difference"}), styles, test_sets))
     blocks += _all_pairs(runs, task, styles, folder, name)
     blocks.append(_exploratory(runs, task, tested, styles, folder, name))
     return blocks
+
+
+def _forest_caption(alpha: float, effect: float, sampled: bool) -> str:
+    text = (
+        f"Mean paired difference of the AUBC. Thick: its {1 - alpha:.0%} t interval, of this comparison alone. Thin: "
+        "the interval that the verdict is read off, at the level at which Holm's method tested it; it excludes 0 where "
+        f"a strategy is better or worse, lies within the shaded differences (smaller than ±{effect:g}, the least of "
+        "interest) where it is equivalent, and does neither where it is undecided."
+    )
+    return (text + " Dotted: the thick one, had the test set been another one, too." * sampled).replace("%", "\u202f%")
 
 
 def wide(draw: Callable[..., Figure], *args: object) -> Callable[[float], Figure]:
@@ -100,6 +110,7 @@ def _all_pairs(runs: list[Run], task: str, styles: Styles, folder: Folder, name:
                 caption=f"Mean paired difference of the AUBC, row minus column. * p below {run.alpha:g} after Holm's "
                 f"method over all {len(pairs)} pairs. Exploratory: the primary test is the one above.",
                 data=folder.csv(pairs, f"pairs-{suffix}"),
+                column=True,
             )
         )
         blocks.append(_budgets(fair, metric, run, styles, folder, suffix, of_run))
@@ -181,129 +192,3 @@ def _exploratory(runs: list[Run], task: str, tested: pd.DataFrame, styles: Style
         swatches=[(styles[s].colour, styles[s].glyph) for s in tested["strategy"]],
         folded=True,
     )
-
-
-def label_efficiency(runs: list[Run], task: str, styles: Styles, folder: Folder, name: str) -> list[Block]:
-    """What a strategy needs to reach the reference's final value: in labels, annotations and the suite's own price."""
-    found: dict[str, list[pd.DataFrame]] = {}
-    for run in _tested(runs, task):
-        results, metric = run.primary(task), run.tasks[task]["metric"]
-        if results["strategy"].nunique() < 2 or results["labelled"].nunique() < 2:
-            continue
-        for unit, cost in _costs(run, task).items():
-            table = efficiency(results, metric, run.reference, cost=cost)
-            found.setdefault(unit, []).append(table.assign(reference=run.reference))
-    blocks: list[Block] = []
-    for unit, parts in found.items():
-        table = pd.concat(parts)
-        saved = folder.csv(table, f"efficiency-{slugged(unit)}-{name}")
-        if unit == "labels":
-            drawn = table.rename(columns={"saved": "mean", "saved_low": "low", "saved_high": "high"})
-            reference = against(table)
-            blocks.append(
-                folder.picture(
-                    wide(diagrams.efficiency, drawn, styles, f"labels saved against {reference}"),
-                    f"efficiency-{name}",
-                    "Labels saved",
-                    alt=f"Labels saved by each strategy on {task} in reaching the final value of {reference}.",
-                    caption=f"Labels that a strategy needs less (right) or more (left) than {reference} for the mean "
-                    f"final value of {reference}, on monotone curves, paired by seed. An open arrow: not reached "
-                    "within the budget, so the true value lies beyond.",
-                    data=saved,
-                    column=True,
-                )
-            )
-        blocks.append(_efficiency_table(table, styles, unit, saved))
-    return blocks
-
-
-def _costs(run: Run, task: str) -> dict[str, pd.DataFrame | None]:
-    """Unit → cumulative costs per stage; None for plain labels. Annotations only where a sample may hold several."""
-    units: dict[str, pd.DataFrame | None] = {"labels": None}
-    labels = run.labels[run.labels["task"] == task]
-    if labels.empty:
-        return units
-    counted = costs_from(labels)
-    if not np.allclose(counted["value"], counted["labelled"]):
-        units["annotations"] = counted
-    price = run.tasks[task]["entry"].get("price")
-    if price:
-        units[price["unit"]] = costs_from(labels, price)
-    return units
-
-
-def slugged(unit: str) -> str:
-    """A unit as part of a file name."""
-    return "".join(c if c.isalnum() else "-" for c in unit).strip("-") or "cost"
-
-
-def _efficiency_table(table: pd.DataFrame, styles: Styles, unit: str, data: str) -> Table:
-    reference = against(table)
-    rows = []
-    for r in table.to_dict("records"):
-        unreached = f"{r['not_reached']} of {r['pairs']}" + (
-            f" ({reference}: {r['not_reached_reference']})" if r["not_reached_reference"] else ""
-        )
-        rows.append(
-            [
-                styles[r["strategy"]].name,
-                amount(r["labels"], beyond="not reached"),
-                amount(r["labels_reference"], beyond="not reached"),
-                amount(r["saved"], sign=True) + between(r["saved_low"], r["saved_high"]),
-                ratio(r["speed_up"]),
-                unreached,
-            ]
-        )
-    notes = [
-        f"To reach {number(table['target'].iloc[0])}, the mean final value of {reference}. Means over seeds, or "
-        "medians as soon as a seed did not reach it (“more than was tried” is no number); intervals are 95\u202f%, of "
-        "a median by order statistics. About half of the reference's own seeds end below their mean."
-    ]
-    if unit == "annotations":
-        notes.append(
-            "Counted in annotated objects or joints: a strategy that picks crowded samples pays for them here."
-        )
-    return Table(
-        title=f"Label efficiency in {unit}",
-        columns=[
-            "strategy",
-            f"{unit} needed",
-            f"{reference} needs",
-            "saved [interval]",
-            "speed-up",
-            "seeds not reaching",
-        ],
-        rows=rows,
-        notes=notes,
-        data=data,
-        swatches=[(styles[s].colour, styles[s].glyph) for s in table["strategy"]],
-        folded=unit != "labels",
-    )
-
-
-def amount(value: float, sign: bool = False, beyond: str = "more") -> str:
-    """Labels or money: whole numbers, or words where there is no number.
-
-    >>> amount(1234.4), amount(float("inf")), amount(float("-inf"), sign=True), amount(float("nan"))
-    ('1,234', 'more', '< −all', '–')
-    """
-    if np.isnan(value):
-        return "–"
-    if np.isinf(value):
-        return (beyond if value > 0 else "< −all") if not sign else ("> all" if value > 0 else "< −all")
-    return f"{value:{'+' if sign else ''},.0f}".replace("-", "−")
-
-
-def between(low: float, high: float) -> str:
-    """' [low, high]', with ∞ for what is not bounded; '' where both are unknown."""
-    if np.isnan(low) or np.isnan(high) or (np.isinf(low) and np.isinf(high)):
-        return ""
-    ends = [("−∞" if end < 0 else "∞") if np.isinf(end) else amount(end, sign=True) for end in (low, high)]
-    return f" [{ends[0]}, {ends[1]}]"
-
-
-def ratio(value: float) -> str:
-    """'1.35×'; a dash for nothing, words for what was not reached."""
-    if np.isnan(value):
-        return "–"
-    return "none" if value == 0 else "∞" if np.isinf(value) else f"{value:.2f}×"

@@ -2,7 +2,7 @@
 
 from albench.report.blocks import Block, Checklist, Document, Picture, Table, Text
 
-STATES = {"ok": "✓ ok", "attention": "! attention", "missing": "○ missing"}
+STATES = {"ok": "✓ ok", "attention": "! attention", "missing": "○ missing", "stated": "” stated"}
 
 
 def render(document: Document) -> str:

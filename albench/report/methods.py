@@ -1,10 +1,13 @@
 """What a run did, as an author would write it and as a reviewer would ask: the methods paragraph and the checklist."""
 
+from typing import Literal
+
 import numpy as np
 import pandas as pd
 
 from albench.analysis.curves import not_finite
 from albench.analysis.selections import companion_pairs
+from albench.report.beside import plain
 from albench.report.blocks import Checklist, Item
 from albench.report.runs import Run
 from albench.report.words import count, listed, metric_name
@@ -23,12 +26,12 @@ def methods(run: Run) -> str:
     return (
         f"Strategies ({listed(list(run.strategies))}) were compared with albench {last.get('albench', '?')} (torch "
         f"{last.get('torch', '?')}, {device}) over {count(suite['seeds'], 'seed')} and "
-        f"{count(suite['stages'], 'stage')} , training {start}. {tasks}. For one task and seed all strategies share "
+        f"{count(suite['stages'], 'stage')}, training {start}. {tasks}. For one task and seed all strategies share "
         "the first labelled set, the initial weights, the order of batches and the candidates. The confirmatory "
         f"comparison is the area under the budget curve (AUBC, trapezoids with the true label spacing) of each "
         f"strategy against {run.reference}, by two-sided paired t-tests over seeds, corrected by Holm's method at α = "
         f"{primary.get('alpha', 0.05):g} within a task; differences are called equivalent where two one-sided tests "
-        f"place them within ±{primary.get('effect', 0.005):g} . All other tests are exploratory."
+        f"place them within ±{primary.get('effect', 0.005):g}.{_over_tasks(run)} All other tests are exploratory."
     )
 
 
@@ -61,7 +64,12 @@ def checklist(run: Run, missing: list[str], saturated: list[str], title: str = "
         _seeds(run),
         _complete(run, missing),
         _pairing(run),
-        Item("ok", "Test set", "Used for measuring alone: no epoch, stop or parameter is chosen by it within a run."),
+        Item(
+            "stated",
+            "Test set",
+            "The engine measures on it after each training and shows it to no strategy. That recipes and parameters "
+            "were not chosen on it is the suite's to say (see Tuning); a report cannot check it.",
+        ),
         _tuning(run),
         _controls(run),
         _cheats(run),
@@ -80,12 +88,23 @@ def _kind(run: Run) -> Item | None:
     return Item("attention", "Purpose", "A demonstration of the machinery: too small to be evidence for a strategy.")
 
 
+def _over_tasks(run: Run) -> str:
+    """What the family-wise error rate does not cover; '' for a single task."""
+    if len(run.tasks) < 2:
+        return ""
+    return (
+        f" The error rate is controlled within each task; over the {len(run.tasks)} tasks together it is not, so the "
+        "chance of some false positive grows with their number."
+    )
+
+
 def _primary(run: Run) -> Item:
-    primary = run.suite.get("primary", {})
+    primary, cheats = run.suite.get("primary", {}), set(run.cheats)
+    family = [label for label in run.strategies if label != run.reference and label not in cheats]
     text = (
-        f"AUBC against {run.reference}, paired t, Holm over {count(len(run.strategies) - 1, 'comparison')} a task, "
-        f"α = {primary.get('alpha', 0.05):g}, smallest effect of interest {primary.get('effect', 0.005):g}: set in the "
-        "suite before the run, and a changed setting is refused afterwards."
+        f"AUBC against {run.reference}, paired t, Holm over {count(len(family), 'comparison')} a task, "
+        f"α = {primary.get('alpha', 0.05):g}, smallest effect of interest {primary.get('effect', 0.005):g}: kept in "
+        f"the manifest since the first trial; a run with another setting is refused.{_over_tasks(run)}"
     )
     if run.reference not in run.strategies:
         return Item("missing", "Primary test", f"The reference {run.reference} is not among the strategies. {text}")
@@ -104,7 +123,7 @@ def _seeds(run: Run) -> Item:
         )
     if seeds < FEW:
         return Item("attention", "Seeds", f"{text}: few. Only very large differences can be told from chance.")
-    return Item("ok", "Seeds", f"{text} and run.")
+    return Item("ok", "Seeds", f"{text}, none added.")
 
 
 def _complete(run: Run, missing: list[str]) -> Item:
@@ -120,20 +139,44 @@ def _pairing(run: Run) -> Item:
     first = run.results[run.results["stage"] == 0]
     metric = first["task"].map({task: facts["metric"] for task, facts in run.tasks.items()})
     first = first[first["metric"] == metric]
-    trained = first["strategy"].map({label: str(facts.get("companion")) for label, facts in run.strategies.items()})
-    spread = first.groupby([first["task"], trained, first["seed"]])["value"].nunique()
-    if (spread > 1).any():
-        return Item("attention", "Pairing", "Strategies that train alike differ at stage 0: seeds are not paired.")
+    trained = first["strategy"].map({label: _training(run, label) for label in run.strategies})
+    groups = first.groupby([first["task"], trained, first["seed"]])["value"]
+    groups = groups.agg(strategies="size", finite="count", different=lambda values: values.nunique(dropna=False))
+    groups = groups[(groups["strategies"] > 1) & (groups["finite"] > 0)]
+    if groups.empty:
+        return Item(
+            "stated",
+            "Pairing",
+            "The engine gives all strategies of a seed the same first labels and weights; no two strategies that train "
+            "alike have results at stage 0 by which that could be checked.",
+        )
+    wrong = int((groups["different"] > 1).sum())
+    if wrong:
+        return Item(
+            "attention",
+            "Pairing",
+            f"Strategies that train alike differ at stage 0 for {wrong} of {len(groups)} tasks and seeds: these are "
+            "not paired.",
+        )
     return Item(
-        "ok", "Pairing", "For each task and seed, strategies that train alike have equal results at stage 0 (checked)."
+        "ok",
+        "Pairing",
+        f"Checked: strategies that train alike have equal results at stage 0, for {count(len(groups), 'group')} of "
+        "task, companion and seed.",
     )
+
+
+def _training(run: Run, label: str) -> str:
+    """What beside the seed decides a strategy's first stage: its companion, and that one's parameters."""
+    entry = run.suite.get("strategies", {}).get(plain(label), {})
+    return f"{run.strategies[label].get('companion')} {entry.get('companion_params') or ''}"
 
 
 def _tuning(run: Run) -> Item:
     text = run.suite.get("tuning")
     if text:
-        return Item("ok", "Tuning", text)
-    return Item("missing", "Tuning", "The suite does not say how its settings were chosen (key `tuning`).")
+        return Item("stated", "Tuning", f"{text.rstrip('.')}. (Stated by the suite, not checked.)")
+    return Item("missing", "Tuning", "The suite does not say how its settings were chosen (its key “tuning”).")
 
 
 def _controls(run: Run) -> Item | None:
@@ -147,7 +190,8 @@ def _controls(run: Run) -> Item | None:
             "missing",
             "Controls",
             f"Trained with a companion ({listed(sorted(helped - controlled))}), but no selection was run with and "
-            "without it: what training it costs or brings cannot be told from what the selection does. "
+            "without it: beyond the first stage, what training it costs or brings cannot be told from what the "
+            "selection does. "
             f'Add a strategy such as {{ strategy = "random", companion = "{min(helped - controlled)}" }}.',
         )
     named = listed([f"{ours} against {plain}" for ours, plain in pairs])
@@ -166,14 +210,17 @@ def _cheats(run: Run) -> Item | None:
 
 
 def _ceiling(run: Run, saturated: list[str]) -> Item:
-    if run.ceiling.empty:
+    lacking = [task for task in run.tasks if not np.isfinite(run.ceiling_of(task))]
+    if len(lacking) == len(run.tasks):
         return Item(
-            "missing", "Ceiling", "The tasks were not trained on their whole pools (suite key `ceiling`), so it cannot "
-            "be seen whether curves have saturated."
+            "missing", "Ceiling", "The tasks were not trained on their whole pools (the suite's key “ceiling”), so it "
+            "cannot be seen whether curves have saturated."
         )  # fmt: skip
+    without = f" Without a ceiling: {listed(lacking)}." if lacking else ""
     if saturated:
-        return Item("attention", "Ceiling", " ".join(saturated))
-    return Item("ok", "Ceiling", "No mean curve has reached what training on the whole pool reaches.")
+        return Item("attention", "Ceiling", " ".join(saturated) + without)
+    state: Literal["ok", "missing"] = "missing" if lacking else "ok"
+    return Item(state, "Ceiling", f"No mean curve has reached what training on the whole pool reaches.{without}")
 
 
 def _finite(run: Run) -> Item | None:
@@ -188,12 +235,17 @@ def _finite(run: Run) -> Item | None:
 def _data(run: Run) -> Item:
     notes = sum(len(facts.get("notes", [])) for facts in run.tasks.values())
     small = [f"{label} ({facts['test']:,})" for label, facts in run.tasks.items() if facts["test"] < 200]
+    unnamed = [label for label, facts in run.tasks.items() if not facts.get("fingerprint")]
     text = "Fingerprints of all pixels and annotations are in the manifest."
+    if unnamed:
+        text = (
+            f"The manifest has no fingerprint of the data of {listed(unnamed)}: which data these were is not certain."
+        )
     if notes:
         text += f" {count(notes, 'note')} on flaws of the data: see the tasks."
     if small:
         return Item("attention", "Data", f"{text} Small test sets: {listed(small)}; another one could turn the order.")
-    return Item("ok", "Data", text)
+    return Item("attention" if unnamed else "ok", "Data", text)
 
 
 def _devices(run: Run) -> Item:

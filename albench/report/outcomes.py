@@ -13,6 +13,10 @@ from albench.report.runs import Run
 from albench.store import Store
 from albench.task import Task
 
+REPLICATES = 200
+FEWEST = 50  # draws below which an interval would say little
+WORK = 10**9  # numbers of outcomes × draws that a report counts for a task: seconds
+TRAININGS = 2_000  # files of outcomes that it reads for one
 IDENTITY = re.compile(r"[0-9a-f]{32}")  # a stranger's table must not name files elsewhere
 
 
@@ -28,13 +32,43 @@ class Remeasured:
     notes: list[str] = field(default_factory=list)
 
 
-def other_test_sets(run: Run, task: str, replicates: int = 200) -> tuple[pd.DataFrame, list[str]]:
-    """The table of `another_test_set` for one task (empty where outcomes are missing), and what was left out."""
+def other_test_sets(
+    run: Run, task: str, replicates: int = REPLICATES, bounded: bool = False
+) -> tuple[pd.DataFrame, list[str]]:
+    """The table of `another_test_set` for one task (empty where outcomes are missing), and what was left out.
+
+    bounded: make fewer draws, or none and say so, where that many would take longer than a report should.
+    """
+    if bounded and (reduced := affordable(run, task, replicates)) < replicates:
+        if reduced < FEWEST:
+            text = (
+                f"{task}: the intervals for another test set would take longer than a report should (more than "
+                f"{WORK:.0e} outcomes or {TRAININGS:,} files to read); "
+                "albench.report.outcomes.other_test_sets computes them"
+            )
+            return another_test_set({}, np.array([]), run.reference), [text]
+        replicates = reduced
     found = remeasured(run, task, replicates)
-    return another_test_set(found.values, found.labelled, run.reference), found.notes
+    return another_test_set(found.values, found.labelled, run.reference, 1 - run.alpha), found.notes
 
 
-def remeasured(run: Run, task: str, replicates: int = 200, seed: int = 0) -> Remeasured:
+def affordable(run: Run, task: str, replicates: int) -> int:
+    """How many draws WORK allows, from how many trainings there are and how long the outcomes of the first are."""
+    identities = run.trainings.loc[run.trainings["task"] == task, "identity"].astype(str).unique()
+    if len(identities) > TRAININGS:
+        return 0
+    store = Store(run.folder)
+    for identity in identities:
+        if IDENTITY.fullmatch(identity) and (store.folder / "trained" / f"{identity}.npz").is_file():
+            try:
+                longest = max(value.size for value in store.outcomes(identity).values())
+            except (AlbenchError, ValueError):
+                continue
+            return min(replicates, WORK // max(1, longest * len(identities)))
+    return replicates  # nothing to read, and nothing to wait for
+
+
+def remeasured(run: Run, task: str, replicates: int = REPLICATES, seed: int = 0) -> Remeasured:
     """Read each training of a task once, and measure it on the same draws of test samples.
 
     What cannot be read or measured again is left out with a sentence; nothing here stops a report.
@@ -59,7 +93,8 @@ def remeasured(run: Run, task: str, replicates: int = 200, seed: int = 0) -> Rem
             reasons.append(str(error).replace(str(run.folder), run.name))
     if reasons:
         every, lost = trainings["identity"].nunique(), len(reasons)
-        found.notes.append(f"{task}: {lost} of {every} trainings left out; the first: {reasons[0]}")
+        which = "no training could be measured again" if lost == every else f"{lost} of {every} trainings left out"
+        found.notes.append(f"{task}: {which}; the first: {reasons[0]}")
     _curves(run, task, trainings, measured, found)
     return found
 

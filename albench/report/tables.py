@@ -36,24 +36,24 @@ def number(value: float, digits: int = 4, sign: bool = False) -> str:
 
 
 def mean_std(mean: float, std: float, digits: int = 4) -> str:
-    """mean ± std; the mean alone for one seed."""
-    return number(mean, digits) + (f" ± {number(std, digits)}" if np.isfinite(std) else "")
+    """'mean ± std', unbreakable; the mean alone for one seed."""
+    return number(mean, digits) + (f"\u00a0±\u00a0{number(std, digits)}" if np.isfinite(std) else "")
 
 
 def interval(low: float, high: float, digits: int = 4) -> str:
-    """'[low, high]' with signs, '' where there is none."""
-    return f" [{number(low, digits, True)}, {number(high, digits, True)}]" if np.isfinite(low) else ""
+    """' [low, high]' with signs, breakable only before it; '' where there is none."""
+    return f" [{number(low, digits, True)},\u00a0{number(high, digits, True)}]" if np.isfinite(low) else ""
 
 
 def p_value(p: float) -> str:
     """A p-value as papers print it.
 
     >>> p_value(0.0123), p_value(0.00004), p_value(float("nan"))
-    ('.012', '< .001', '–')
+    ('.012', '<\xa0.001', '–')
     """
     if not np.isfinite(p):
         return "–"
-    return "< .001" if p < 0.0005 else "> .999" if p > 0.9995 else f"{p:.3f}"[1:]
+    return "<\u00a0.001" if p < 0.0005 else ">\u00a0.999" if p > 0.9995 else f"{p:.3f}"[1:]
 
 
 def summaries(runs: list[Run], task: str) -> pd.DataFrame:
@@ -85,9 +85,56 @@ def summaries(runs: list[Run], task: str) -> pd.DataFrame:
 
 
 TESTS = (
-    *("pairs", "unmatched", "difference", "low", "high", "sd", "t", "p", "p_holm", "verdict", "effect_size"),
+    *("pairs", "unmatched", "difference", "low", "high", "sd", "t", "p", "p_holm"),
+    *("verdict", "verdict_low", "verdict_high", "effect_size"),
     *("p_equivalence", "p_equivalence_holm", "wilcoxon", "sign_flip", "attainable", "variance_ratio"),
 )
+
+
+def with_test_sets(rows: pd.DataFrame, sampled: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """`summaries` with the AUBC's interval had the test set been another one, too; sampled: run → `another_test_set`.
+
+    Columns: sampled_pairs, sampled_low, sampled_high, sampled_share (the test set's part of the variance), replicates;
+    NaN where nothing was resampled.
+    """
+    parts = [table[table["of"] == "aubc"].assign(run=name) for name, table in sampled.items() if len(table)]
+    columns = ["sampled_pairs", "sampled_low", "sampled_high", "sampled_share", "replicates"]
+    if not parts:
+        return rows.assign(**dict.fromkeys(columns, np.nan))
+    table = pd.concat(parts).rename(columns={name.removeprefix("sampled_"): name for name in columns[:3]})
+    variances = table[["sd_seeds", "sd_samples"]] ** 2
+    table["sampled_share"] = variances["sd_samples"] / variances.sum(axis=1)
+    return rows.merge(table[["run", "strategy", *columns]], on=["run", "strategy"], how="left")
+
+
+def resampled_table(rows: pd.DataFrame, styles: dict[str, Look], data: str) -> Table:
+    """The second interval of each comparison with the reference, beside the first. rows: of `with_test_sets`."""
+    rows, reference = rows[rows["sampled_low"].notna()], against(rows)
+    return Table(
+        title="Had the test set been another one, too",
+        columns=[
+            *("strategy", f"AUBC − {reference} [other seeds]", "[other seeds and test samples]"),
+            *("test set's share of the variance", "seeds"),
+        ],
+        rows=[
+            [
+                styles[r["strategy"]].name,
+                number(r["difference"], 4, True) + interval(r["low"], r["high"]),
+                interval(r["sampled_low"], r["sampled_high"]).strip(),
+                f"{r['sampled_share']:.0%}".replace("%", "\u202f%") if np.isfinite(r["sampled_share"]) else "–",
+                f"{r['sampled_pairs']:.0f}",
+            ]
+            for r in rows.to_dict("records")
+        ],
+        notes=[
+            "The first interval speaks of other seeds on this very test set. For the second, every trial was measured "
+            f"again from its stored outcomes on {rows['replicates'].min():.0f} draws with replacement of the test "
+            "samples, the same for all strategies, and their variance was added. Both are 95\u202f% intervals of a "
+            "single comparison, not adjusted, and descriptive: the verdict is that of the primary test."
+        ],
+        data=data,
+        swatches=[(styles[s].colour, styles[s].glyph) for s in rows["strategy"]],
+    )
 
 
 def _dropped(results: pd.DataFrame, strategy: str) -> str:
@@ -114,25 +161,26 @@ def summary_table(rows: pd.DataFrame, styles: dict[str, Look], metric: str, alph
     """Final value, AUBC, and the primary test of its paired difference to the reference; a row per strategy."""
     best, reference = leader(rows), against(rows)
     labelled = f" at {rows['labelled'].max():,} labels" if len(rows) else ""
-    columns = ["strategy", "seeds", f"{metric_name(metric)}{labelled}", "AUBC"]
-    columns += [f"AUBC − {reference} [{1 - alpha:.0%} interval]".replace("%", "\u202f%"), "p (Holm)", "verdict"]
+    columns = ["strategy", "verdict", f"AUBC − {reference} [{1 - alpha:.0%} interval]".replace("%", "\u202f%")]
+    columns += ["p (Holm)", "AUBC", f"{metric_name(metric)}{labelled}", "seeds"]
     body, marks = [], {}
     notes = [
         f"Mean ± standard deviation over seeds; bold: the highest mean AUBC. The primary test is a two-sided paired t "
         f"of the AUBC, p by Holm's method over the comparisons with {reference}; * marks p below {alpha:g}. Intervals "
-        "are of single differences, not adjusted."
+        "are of single differences, not adjusted, so one may exclude 0 where the corrected test remains undecided; "
+        "“equivalent” is read off two one-sided tests. The figure of the primary test shows both kinds of interval."
     ]
     for place, row in enumerate(rows.to_dict("records")):
         is_reference = row["strategy"] == row["reference"]
         tested = ["reference", "", ""] if is_reference else [
+            "⚠ not judged" if row["cheats"] else row["verdict"] if isinstance(row["verdict"], str) else "–",
             number(row["difference"], 4, True) + interval(row["low"], row["high"]),
             p_value(row["p_holm"]),
-            "⚠ not judged" if row["cheats"] else row["verdict"] if isinstance(row["verdict"], str) else "–",
         ]  # fmt: skip
         if not is_reference and row["p_holm"] < alpha:
-            marks[place, 5] = "*"
-        measured = mean_std(row["final_mean"], row["final_std"]), mean_std(row["aubc_mean"], row["aubc_std"])
-        body.append([styles[row["strategy"]].name, str(row["seeds"]), *measured, *tested])
+            marks[place, 3] = "*"
+        measured = mean_std(row["aubc_mean"], row["aubc_std"]), mean_std(row["final_mean"], row["final_std"])
+        body.append([styles[row["strategy"]].name, *tested, *measured, str(row["seeds"])])
         notes += [f"{row['strategy']}: {row[why]}." for why in ("dropped", "unmatched") if _said(row[why])]
     if len(rows["run"].unique()) > 1:
         notes.append("Tests are within a run; rows of different runs share no seeds and are not compared.")
@@ -143,7 +191,7 @@ def summary_table(rows: pd.DataFrame, styles: dict[str, Look], metric: str, alph
         notes=list(dict.fromkeys(notes)),
         data=data,
         swatches=[(styles[s].colour, styles[s].glyph) for s in rows["strategy"]],
-        strong=frozenset() if best is None else frozenset({(best, 0), (best, 3)}),
+        strong=frozenset() if best is None else frozenset({(best, 0), (best, 4)}),
         marks=marks,
     )
 

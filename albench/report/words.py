@@ -33,7 +33,14 @@ HOW_TO_READ = (
         "Paired difference",
         "Trials of one seed share the initial labelled set, the initial weights and the order of batches, whatever "
         "the strategy, so differences are taken seed by seed. The interval is the 95\u202f% t interval of their mean; "
-        "with few seeds it is wide, and it speaks of seeds, not of another test set.",
+        "with few seeds it is wide, and it speaks of other seeds on this very test set. It is of one comparison alone, "
+        "while verdicts are corrected for their number: the thin interval in the figure of the primary test is.",
+    ),
+    (
+        "Another test set, too",
+        "Where the outcomes of single test samples are stored, every trial is measured again on draws of the test "
+        "samples with replacement, and a second interval counts that variance beside the seeds'. Where it is much "
+        "wider, the test set is too small to tell. It holds for samples drawn from where these came from.",
     ),
     (
         "Ranking accuracy",
@@ -80,6 +87,9 @@ def finding(rows: pd.DataFrame, metric: str) -> str:
         if pd.notna(top["low"]):
             low, high = (number(top[side], 4, True) for side in ("low", "high"))
             certainty = f" (95\u202f% interval {low} to {high}, {seeds}, p {p_value(top['p_holm'])} after Holm)"
+            if top["verdict"] == "undecided" and top["low"] * top["high"] > 0:
+                low, high = (number(top[f"verdict_{side}"], 4, True) for side in ("low", "high"))
+                certainty += f"; corrected for the number of comparisons the interval is {low} to {high}"
         side = "above" if top["difference"] >= 0 else "below"  # fewer pairs than seeds may turn the order round
         return f"{start}, which is {number(abs(top['difference']))} {side} {top['reference']}{certainty}."
     others = rows[~rows["cheats"] & rows["aubc_mean"].notna() & (rows.index != best)]
@@ -116,6 +126,26 @@ def verdicts(rows: pd.DataFrame, alpha: float) -> str:
     return f"Against {references}, paired t on AUBC with Holm at {alpha:g}: {'; '.join(parts)}."
 
 
+def another_test_set(rows: pd.DataFrame) -> str:
+    """The intervals over seeds and test samples of what was judged, or else of the leader; '' where there are none."""
+    there = rows[rows["sampled_low"].notna() & ~rows["cheats"]]
+    judged = there[there["verdict"].isin(("better", "worse"))]
+    best = leader(rows)
+    shown = judged if len(judged) else there[there.index == best]
+    if shown.empty:
+        return ""
+    said = []
+    for r in shown.to_dict("records"):
+        zero = ", which includes 0" if r["sampled_low"] <= 0 <= r["sampled_high"] else ""
+        low, high = (number(r[side], 4, True) for side in ("sampled_low", "sampled_high"))
+        said.append(f"{r['strategy']} {low} to {high}{zero}")
+    draws = f"{shown['replicates'].min():.0f}"
+    return (
+        f"Had the test set been another one, too ({draws} draws of its samples), the 95\u202f% interval of the "
+        f"difference, unadjusted: {'; '.join(said)}."
+    )
+
+
 def cost(costs: pd.DataFrame, rows: pd.DataFrame) -> str:
     """What a trial of each strategy took beyond one of the cheapest; '' where nothing was recorded."""
     seconds = costs[costs["metric"].str.startswith("seconds/") & (costs["metric"] != "seconds/diagnose")]
@@ -124,7 +154,7 @@ def cost(costs: pd.DataFrame, rows: pd.DataFrame) -> str:
     per_trial = seconds.groupby(["strategy", "seed"])["value"].sum().groupby("strategy").mean()
     per_trial = per_trial.reindex([s for s in rows["strategy"] if s in per_trial.index]).sort_values()
     said = [f"{name} {_seconds(value)}" for name, value in per_trial.items()]
-    return f"A trial took (mean, training included): {', '.join(said)}."
+    return f"A trial took (mean, training included; trials may have shared the machine): {', '.join(said)}."
 
 
 def _seconds(value: float) -> str:
@@ -181,16 +211,25 @@ def switches(run: Run) -> list[tuple[str, str]]:
     suite = run.suite
     planned = suite.get("planned_seeds", suite["seeds"])
     later = f", of which {suite['seeds'] - planned} were added later" if suite["seeds"] > planned else ""
-    subset = suite.get("subset")
     rows = [
         ("suite", f"{suite['name']}: {suite['description']}" if suite.get("description") else suite["name"]),
         ("seeds", f"{suite['seeds']}{later} (suite seed {suite.get('seed', 0)})"),
         ("stages", str(suite["stages"])),
         ("training", "continues from the stage before" if suite.get("warm_start") else "from fresh weights each stage"),
-        ("candidates", f"{subset:,} drawn per stage" if subset else "the whole unlabelled pool"),
+        ("candidates", _candidates(run)),
         ("reference", f"{run.reference}, smallest effect of interest {suite.get('primary', {}).get('effect', '–')}"),
     ]
     return rows
+
+
+def _candidates(run: Run) -> str:
+    """What strategies choose from; task by task where they differ."""
+    of_task = {task: facts["entry"].get("subset") for task, facts in run.tasks.items()}
+    subsets = {task: run.suite.get("subset") if own is None else own for task, own in of_task.items()}
+    said = {task: f"{n:,} drawn per stage" if n else "the whole unlabelled pool" for task, n in subsets.items()}
+    if len(set(said.values())) <= 1:
+        return next(iter(said.values()), "–")
+    return "; ".join(f"{task}: {text}" for task, text in said.items())
 
 
 def task_facts(facts: dict[str, Any]) -> list[tuple[str, str]]:

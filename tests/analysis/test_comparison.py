@@ -20,6 +20,7 @@ from albench.analysis.comparison import (
     equivalence_p,
     holm,
     holm_in_groups,
+    holm_levels,
     paired_t,
     sign_flip,
     sign_flip_max_t,
@@ -367,3 +368,32 @@ def test_user_errors_are_one_line():
         all_pairs(pd.concat([results, results.assign(task="figures")]), "accuracy")
     with pytest.raises(AlbenchError, match="of='area'"):
         against_reference(results, "accuracy", of="area")
+
+
+@given(P_VALUES, st.sampled_from([0.05, 0.2]))
+def test_a_p_value_is_below_its_level_exactly_where_holm_rejects(p, alpha):
+    levels, adjusted = holm_levels(p, alpha), holm(p)
+    tests = ~np.isnan(p)
+    near = np.isclose(p, levels) | np.isclose(adjusted, alpha)  # rounding decides there
+    assert np.array_equal((p < levels)[tests & ~near], (adjusted < alpha)[tests & ~near])
+    assert np.isnan(levels[~tests]).all()
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_interval_of_the_verdict_never_contradicts_it(seed):
+    gains = {"random": 0.0, "up": 0.03, "little": 0.012, "same": 0.0, "down": -0.02, "oracle": 0.1}
+    results = drawn(gains, seeds=8, spread=0.012, seed=seed)
+    table = against_reference(results, "accuracy", effect=0.015, leave_out={"oracle"}).set_index("strategy")
+    assert np.isnan(table.loc["oracle", ["verdict_low", "verdict_high"]].astype(float)).all()
+    words = set()
+    for row in table.drop("oracle").to_dict("records"):
+        low, high = row["verdict_low"], row["verdict_high"]
+        within, beside = low > -0.015 and high < 0.015, low > 0 or high < 0
+        assert low <= row["mean"] <= high
+        if row["verdict"] == "equivalent":
+            assert within
+        else:
+            assert beside == (row["verdict"] in ("better", "worse"))
+            assert row["verdict"] != "undecided" or not within
+        words.add(row["verdict"])
+    assert len(words) > 1

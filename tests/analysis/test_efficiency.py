@@ -17,6 +17,7 @@ from albench.analysis.efficiency import (
     labels_to_reach,
     median_interval,
     target_at,
+    targets_within,
 )
 from albench.errors import AlbenchError
 
@@ -183,3 +184,17 @@ def test_the_interval_of_a_censored_median_covers_it():
     draws[draws > 1.5] = np.inf  # the true median, ln 2, is below
     intervals = [centre(row, censored=True)[1:] for row in draws]
     assert np.mean([low <= np.log(2) <= high for low, high in intervals]) >= 0.95 - 0.01
+
+
+def test_targets_lie_within_the_rise_of_the_references_mean_curve():
+    results = tidy({"random": [[0.2, 0.5, 0.4, 0.8], [0.4, 0.5, 0.6, 1.0]], "a": [[0.3, 0.6, 0.7, 0.9]] * 2})
+    targets = targets_within(results, "m", shares=(0.5, 0.9))
+    assert targets == pytest.approx({0.5: 0.6, 0.9: 0.84})  # mean curve .3, .5, .5, .9
+    table = efficiency(results, "m", target=list(targets.values()))
+    assert table["target"].tolist() == pytest.approx([0.6, 0.84])
+    row = table.iloc[0]
+    assert (row["mean_curve_reference"], row["mean_curve"]) == pytest.approx((32.5, 20))
+    alone = efficiency(results, "m", target=targets[0.9]).iloc[0]
+    pd.testing.assert_series_equal(table.iloc[1], alone, check_names=False)
+    falling = tidy({"random": [[0.9, 0.8, 0.7, 0.6]], "a": [[0.1, 0.2, 0.3, 0.4]]})
+    assert targets_within(falling, "m") == {}

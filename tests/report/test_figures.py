@@ -123,7 +123,7 @@ def drawings():
         "balance": partial(matrices.balance, np.exp(20 * square)),
         "overlap": partial(matrices.overlap, square.abs()),
         "forest": partial(diagrams.forest, both, styles, "AUBC − random", 0.005),
-        "efficiency": partial(diagrams.efficiency, saved, styles, "labels saved against random"),
+        "efficiency": partial(diagrams.efficiency, saved, styles, "labels saved against random", 500),
         "ranks": partial(diagrams.critical_difference, ranks, styles, 1.2),
     }
 

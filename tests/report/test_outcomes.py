@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 import albench
+from albench.report import words, write
 from albench.report.outcomes import other_test_sets, remeasured
 from albench.report.runs import read
+from albench.report.tables import summaries, with_test_sets
 
 
 @pytest.fixture(scope="module")
@@ -78,3 +80,27 @@ def test_runs_of_an_older_version_or_with_names_from_elsewhere_are_left_out_with
 def test_seeds_added_after_looking_are_known_to_the_report(folder):
     run = read(folder, "tiny")
     assert run.suite["planned_seeds"] == run.suite["seeds"] == 2
+
+
+def test_the_report_shows_the_second_interval_and_says_what_lacks(folder):
+    table, _ = other_test_sets(read(folder, "tiny"), "digits", bounded=True)
+    row = table[table["of"] == "aubc"].iloc[0]
+    text = write([folder]).with_name("report.md").read_text().replace("\\", "")
+    low, high = (f"{row[end]:+.4f}".replace("-", "−") for end in ("low", "high"))
+    assert f"[{low}, {high}]" in " ".join(text.split())
+    assert "Had the test set been another one, too (200 draws of its samples)" in text
+    assert "What is missing" not in text
+    shutil.rmtree(folder / "trained")
+    rows = with_test_sets(summaries([read(folder, "tiny")], "digits"), {})
+    assert words.another_test_set(rows) == ""
+
+
+def test_a_report_bounds_what_it_counts(folder, monkeypatch):
+    run = read(folder, "tiny")
+    samples = run.tasks["digits"]["test"] * 6  # trainings
+    monkeypatch.setattr("albench.report.outcomes.WORK", 60 * samples)
+    assert set(other_test_sets(run, "digits", bounded=True)[0]["replicates"]) == {60}
+    monkeypatch.setattr("albench.report.outcomes.WORK", 49 * samples)
+    table, (note,) = other_test_sets(run, "digits", bounded=True)
+    assert table.empty
+    assert "longer than a report should" in note

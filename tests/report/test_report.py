@@ -21,7 +21,7 @@ from albench.report.runs import gather
 class Reader(HTMLParser):
     """Collects text, pictures, links and every tag that is opened."""
 
-    VOID = ("meta", "img", "link", "br")
+    VOID = ("meta", "img", "link", "br", "source")
 
     def __init__(self, page):
         super().__init__()
