@@ -192,9 +192,7 @@ def efficiency(
         results = _at_cost(results, cost)
     targets = np.atleast_1d(np.asarray(target, float))
     needed, means = _needed(results, targets), mean_curves(results, metric, "x" if cost is not None else "labelled")
-    crossed = {
-        name: labels_to_reach(curve.index.to_numpy(), curve.to_numpy(), targets) for name, curve in means.items()
-    }
+    crossed = {k: np.asarray(labels_to_reach(c.index.to_numpy(), c.to_numpy(), targets)) for k, c in means.items()}
     nowhere = np.full(len(targets), np.nan)
     rows = [
         {"strategy": strategy, "target": value}

@@ -66,9 +66,8 @@ def efficiency(
     can be said); with a column task, a group of lines per task or target. xlabel: such as "labels saved against
     random". budget: the most that can be saved, where the axis ends at the latest.
     """
-    ends = table[["mean", "low", "high"]].itertuples(index=False, name=None)
-    lines = _lines(table.assign(verdict=[reached(*row) for row in ends]), styles)
-    values = table[["mean", "low", "high"]].to_numpy(float).ravel()
+    values = table[["mean", "low", "high"]].to_numpy(float)
+    lines = _lines(table.assign(verdict=[reached(*row) for row in values]), styles)
     reach = min(np.abs(values[np.isfinite(values)]).max(initial=0) * 1.18 or budget, budget) or 1.0
     figure, axes = _rows(lines, xlabel, width, verdicts=True)
     axes.axvline(0, color=INK, linewidth=1, zorder=1)
@@ -76,13 +75,14 @@ def efficiency(
     for place, (row, look) in enumerate(lines):
         if look is None or row["verdict"] == NO_ESTIMATE:
             continue
-        ends = [row["mean"]]
-        if not np.isinf([row["low"], row["high"]]).all():
-            ends += [row["low"], row["high"]]
-            low, high = np.clip(ends[1:], -reach, reach)
+        ends = np.array([row["mean"], row["low"], row["high"]], float)
+        if np.isinf(ends[1:]).all():  # not reached, and no interval
+            ends = ends[:1]
+        else:
+            low, high = ends[1:].clip(-reach, reach)
             _interval(axes, place, row["mean"] if abs(row["mean"]) <= reach else np.inf, low, high, look)
-        for side in {np.sign(value) for value in ends if abs(value) > reach}:
-            _arrow(axes, place, side * reach, look)
+        for side in np.unique(np.sign(ends[np.abs(ends) > reach])):
+            _arrow(axes, place, float(side) * reach, look)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:+,.4g}".replace("-", "−") if value else "0")
     return figure
 

@@ -140,8 +140,8 @@ def _pairing(run: Run) -> Item:
     metric = first["task"].map({task: facts["metric"] for task, facts in run.tasks.items()})
     first = first[first["metric"] == metric]
     trained = first["strategy"].map({label: _training(run, label) for label in run.strategies})
-    groups = first.groupby([first["task"], trained, first["seed"]])["value"]
-    groups = groups.agg(strategies="size", finite="count", different=lambda values: values.nunique(dropna=False))
+    values = first.groupby([first["task"], trained, first["seed"]])["value"]
+    groups = values.agg(strategies="size", finite="count", different=lambda values: values.nunique(dropna=False))
     groups = groups[(groups["strategies"] > 1) & (groups["finite"] > 0)]
     if groups.empty:
         return Item(

@@ -168,8 +168,8 @@ def speed(mean: float, low: float, high: float) -> str:
     ('1.50× [1.20×,\xa01.90×]', 'not reached (at most 0.80×)', 'no estimate')
     """
     with np.errstate(divide="ignore"):
-        logs = np.log([mean, low, high])
-    return _said(*logs, lambda v: f"{np.exp(v):.2f}×")
+        a, b, c = (float(np.log(value)) for value in (mean, low, high))
+    return _said(a, b, c, lambda v: f"{np.exp(v):.2f}×")
 
 
 def _said(mean: float, low: float, high: float, write: Callable[[float], str]) -> str:

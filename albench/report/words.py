@@ -8,6 +8,7 @@ import pandas as pd
 from albench.report.runs import Run
 from albench.report.tables import leader, metric_name, number, p_value
 
+NAMED = 5  # strategies that a sentence names at most
 CHEATS = (
     "⚠ sees hidden labels: it selects by annotations that nobody would have before labelling. It shows what such "
     "knowledge would bring, is left out when a leader is named, and is not an upper bound."
@@ -127,22 +128,23 @@ def verdicts(rows: pd.DataFrame, alpha: float) -> str:
 
 
 def another_test_set(rows: pd.DataFrame) -> str:
-    """The intervals over seeds and test samples of what was judged, or else of the leader; '' where there are none."""
+    """The intervals over seeds and test samples of what was judged, else of the leader or all; '' without any."""
     there = rows[rows["sampled_low"].notna() & ~rows["cheats"]]
     judged = there[there["verdict"].isin(("better", "worse"))]
     best = leader(rows)
-    shown = judged if len(judged) else there[there.index == best]
+    shown = next((rows for rows in (judged, there[there.index == best], there) if len(rows)), there)
     if shown.empty:
         return ""
     said = []
-    for r in shown.to_dict("records"):
+    for r in shown.head(NAMED).to_dict("records"):
         zero = ", which includes 0" if r["sampled_low"] <= 0 <= r["sampled_high"] else ""
         low, high = (number(r[side], 4, True) for side in ("sampled_low", "sampled_high"))
         said.append(f"{r['strategy']} {low} to {high}{zero}")
     draws = f"{shown['replicates'].min():.0f}"
     return (
         f"Had the test set been another one, too ({draws} draws of its samples), the 95\u202f% interval of the "
-        f"difference, unadjusted: {'; '.join(said)}."
+        f"difference, unadjusted: {'; '.join(said)}"
+        + (f"; {len(shown) - NAMED} more are in the table." if len(shown) > NAMED else ".")
     )
 
 
