@@ -1,6 +1,8 @@
 """Whatever stands in a file that a user or a stranger wrote: its content, or one clear line. Never a traceback."""
 
+import copy
 import io
+import json
 import string
 import tempfile
 import warnings
@@ -21,7 +23,9 @@ from albench.strategy import PoolView
 from albench.suite import read, resolve
 from albench.tasks.classification import cifar10
 from albench.tasks.detection import annotations
-from albench.tasks.pose import lsp
+from albench.tasks.pose import heads, lsp
+from albench.tasks.pose.coco import CocoKeypoints
+from albench.tasks.pose.mpii import MAT, Mpii
 
 from .conftest import TINY
 
@@ -202,6 +206,61 @@ def any_mat_file_is_read_or_one_line(content):
     if found is not None:
         joints, visible, _ = found
         assert joints.shape == (*visible.shape, 2)
+
+
+def places(value, above=()):
+    """The path of every value inside lists and objects."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [above, *(path for key, one in inner for path in places(one, (*above, key)))]
+
+
+def changed(content):
+    """JSON with one value somewhere replaced by another one of any kind."""
+
+    def change(drawn):
+        path, value = drawn
+        whole = {"": copy.deepcopy(content)}
+        place, last = whole, ""
+        for key in path:
+            place, last = place[last], key
+        place[last] = value
+        return json.dumps(whole[""]).encode()
+
+    return st.tuples(st.sampled_from(places(content)), VALUES).map(change)
+
+
+def people(task, name):
+    """A miniature below PLACE: its task, the file of the pool's people, and that file with three of them."""
+    mini = task.miniature(PLACE / name)
+    (annotations,) = (PLACE / name).rglob("*train*.json")
+    content = json.loads(annotations.read_text())
+    if isinstance(content, list):
+        return mini, annotations, content[:3]
+    kept = content["annotations"][:2] + content["annotations"][-1:]
+    return mini, annotations, content | {"images": content["images"][:2], "annotations": kept}
+
+
+POSES = {task: people(task, task.__name__) for task in (Mpii, CocoKeypoints)}
+PEOPLE = [st.tuples(st.just(task), changed(content)) for task, (_, _, content) in POSES.items()]
+OTHERS = st.tuples(st.sampled_from(list(POSES)), damaged(json.dumps(POSES[Mpii][2]).encode()) | st.binary(max_size=60))
+
+
+@both(st.one_of(*PEOPLE, OTHERS))
+def any_people_in_json_are_read_or_one_line(drawn):
+    task, content = drawn
+    mini, annotations, _ = POSES[task]
+    annotations.write_bytes(content)
+    data = one_line(lambda: mini.load(PLACE / task.__name__))
+    if data is not None:
+        assert len(data.pool) in (1, 2, 3)
+        assert data.pool.targets["joints"].isfinite().all()
+
+
+@both(damaged((PLACE / "Mpii" / "mpii" / MAT).read_bytes()))
+def any_head_boxes_are_read_or_one_line(content):
+    found = one_line(lambda: heads.read(file("heads.mat", content)))
+    if found is not None:
+        assert all(head.size > 0 for there in found.values() for head in there)
 
 
 def jpeg() -> bytes:
