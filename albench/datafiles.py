@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePath
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -101,38 +101,6 @@ def numbers(entry: dict[str, Any], key: str, shape: tuple[int, ...], where: str)
         wanted = f"{' × '.join(map(str, shape))} numbers" if shape else "a number"
         raise AlbenchError(f"{where}: {key} is not {wanted}")
     return values
-
-
-class Coco(NamedTuple):
-    """A file in COCO's format: its entries as they are there, each with an id, an integer, that no other one has."""
-
-    images: dict[int, dict[str, Any]]
-    categories: dict[int, dict[str, Any]]
-    annotations: dict[int, dict[str, Any]]  # their image_id and category_id are among those
-
-
-def read_coco(file: Path) -> Coco:
-    """The entries of a COCO-format JSON file, by id.
-
-    Raises:
-        AlbenchError: it is no such file, or an entry lacks an id of its own or names one that is not there.
-    """
-    content = read_json(file, dict)
-    found = Coco({}, {}, {})
-    for section, entries in found._asdict().items():
-        given = content.get(section)
-        if not isinstance(given, list):
-            raise AlbenchError(f"{file} has no list {section!r}, so it is not in COCO's format")
-        for position, entry in enumerate(given):
-            number = entry.get("id") if isinstance(entry, dict) else None
-            if type(number) is not int or number in entries:
-                raise AlbenchError(f"{file}, {section}[{position}]: no id of its own")
-            entries[number] = entry
-    for number, entry in found.annotations.items():
-        for key, there in (("image_id", found.images), ("category_id", found.categories)):
-            if type(entry.get(key)) is not int or entry[key] not in there:
-                raise AlbenchError(f"{file}, annotation {number}: {key} is none of the file's")
-    return found
 
 
 @contextmanager

@@ -5,13 +5,13 @@ Lin et al., "Microsoft COCO: Common Objects in Context" (ECCV 2014); https://coc
 
 from collections import Counter
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 from pydantic import Field
 
 from albench.cache import PARTS, NewImages, Part, cached, listing
-from albench.datafiles import Coco, below, image_files, named_file, numbers, read_coco, require_inside
+from albench.datafiles import below, image_files, named_file, numbers, read_json, require_inside
 from albench.errors import AlbenchError
 from albench.recipe import Recipe
 from albench.samples import Data
@@ -89,7 +89,7 @@ class CocoKeypoints(Pose):
 
     def _people(self, file: Path, images: Path) -> tuple[list[Person], list[str]]:
         """The people of a split and what was odd, annotation by annotation."""
-        content = read_coco(file)
+        content = read(file)
         annotations, notes = _annotated(content, file)
         named = {
             number: named_file(images, content.images[number].get("file_name"), f"{file}, image {number}: file_name")
@@ -137,6 +137,38 @@ class CocoKeypoints(Pose):
         """24 + 8 generated figures in the official layout, a crowd among them, and the smallest network."""
         miniature.write_coco(folder / "coco", NAMES)
         return cls(size=32, stride=2, depth=1, width=8, dropout=0.1)
+
+
+class Coco(NamedTuple):
+    """A file in COCO's format: its entries as they are there, each with an id, an integer, that no other one has."""
+
+    images: dict[int, dict[str, Any]]
+    categories: dict[int, dict[str, Any]]
+    annotations: dict[int, dict[str, Any]]  # their image_id and category_id are among those
+
+
+def read(file: Path) -> Coco:
+    """The entries of a COCO-format JSON file, by id.
+
+    Raises:
+        AlbenchError: it is no such file, or an entry lacks an id of its own or names one that is not there.
+    """
+    content = read_json(file, dict)
+    found = Coco({}, {}, {})
+    for section, entries in found._asdict().items():
+        given = content.get(section)
+        if not isinstance(given, list):
+            raise AlbenchError(f"{file} has no list {section!r}, so it is not in COCO's format")
+        for position, entry in enumerate(given):
+            number = entry.get("id") if isinstance(entry, dict) else None
+            if type(number) is not int or number in entries:
+                raise AlbenchError(f"{file}, {section}[{position}]: no id of its own")
+            entries[number] = entry
+    for number, entry in found.annotations.items():
+        for key, there in (("image_id", found.images), ("category_id", found.categories)):
+            if type(entry.get(key)) is not int or entry[key] not in there:
+                raise AlbenchError(f"{file}, annotation {number}: {key} is none of the file's")
+    return found
 
 
 HOW = (

@@ -1,12 +1,10 @@
 """Files that annotations name, and JSON of any content: a value, or one line that says where."""
 
-import json
-
 import numpy as np
 import pytest
 
 from albench import datafiles
-from albench.datafiles import named_file, numbers, read_coco, read_json
+from albench.datafiles import named_file, numbers, read_json
 from albench.errors import AlbenchError
 
 
@@ -89,31 +87,3 @@ def test_numbers_may_be_nan_and_may_be_one():
     assert float(numbers({"a": 2}, "a", (), "")) == 2
     with pytest.raises(AlbenchError, match="a is not a number"):
         numbers({}, "a", (), "here")
-
-
-def coco():
-    images = [{"id": 3, "file_name": "a.jpg"}]
-    return {"images": images, "categories": [{"id": 1}], "annotations": [{"id": 9, "image_id": 3, "category_id": 1}]}
-
-
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        (lambda c: c.pop("categories"), "has no list 'categories'"),
-        (lambda c: c.update(images={"3": {}}), "has no list 'images'"),
-        (lambda c: c["images"].append({"id": 3}), r"images\[1\]: no id of its own"),
-        (lambda c: c["images"].append({}), r"images\[1\]: no id of its own"),
-        (lambda c: c["annotations"].append([]), r"annotations\[1\]: no id of its own"),
-        (lambda c: c["categories"].append({"id": [1]}), r"categories\[1\]: no id of its own"),
-        (lambda c: c["annotations"][0].update(image_id=4), "annotation 9: image_id is none of the file's"),
-        (lambda c: c["annotations"][0].update(category_id=[1]), "annotation 9: category_id is none of the file's"),
-    ],
-)
-def test_a_coco_file_s_entries_have_ids_that_lead_somewhere(tmp_path, change, said):
-    content = coco()
-    (tmp_path / "a.json").write_text(json.dumps(content))
-    assert read_coco(tmp_path / "a.json").annotations[9]["image_id"] == 3
-    change(content)
-    (tmp_path / "a.json").write_text(json.dumps(content))
-    with pytest.raises(AlbenchError, match=said):
-        read_coco(tmp_path / "a.json")

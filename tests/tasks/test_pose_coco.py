@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from albench.errors import AlbenchError
-from albench.tasks.pose.coco import NAMES, CocoKeypoints
+from albench.tasks.pose.coco import NAMES, CocoKeypoints, read
 from albench.tasks.pose.skeleton import COCO
 
 TINY = {"size": 32, "stride": 2, "depth": 1, "width": 8}
@@ -164,3 +164,31 @@ def test_what_is_missing_is_said_with_where_to_get_it(tmp_path):
     assert said.startswith(f"{tmp_path}/coco/annotations/person_keypoints_train2017.json is missing; fetch by hand")
     assert "annotations_trainval2017.zip" in said
     CocoKeypoints().fetch(written(tmp_path, [annotation()]))
+
+
+def ids():
+    images = [{"id": 3, "file_name": "a.jpg"}]
+    return {"images": images, "categories": [{"id": 1}], "annotations": [{"id": 9, "image_id": 3, "category_id": 1}]}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda c: c.pop("categories"), "has no list 'categories'"),
+        (lambda c: c.update(images={"3": {}}), "has no list 'images'"),
+        (lambda c: c["images"].append({"id": 3}), r"images\[1\]: no id of its own"),
+        (lambda c: c["images"].append({}), r"images\[1\]: no id of its own"),
+        (lambda c: c["annotations"].append([]), r"annotations\[1\]: no id of its own"),
+        (lambda c: c["categories"].append({"id": [1]}), r"categories\[1\]: no id of its own"),
+        (lambda c: c["annotations"][0].update(image_id=4), "annotation 9: image_id is none of the file's"),
+        (lambda c: c["annotations"][0].update(category_id=[1]), "annotation 9: category_id is none of the file's"),
+    ],
+)
+def test_a_coco_file_s_entries_have_ids_that_lead_somewhere(tmp_path, change, said):
+    content = ids()
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    assert read(tmp_path / "a.json").annotations[9]["image_id"] == 3
+    change(content)
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    with pytest.raises(AlbenchError, match=said):
+        read(tmp_path / "a.json")
