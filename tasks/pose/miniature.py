@@ -87,7 +87,7 @@ def write_coco(folder: Path, keypoints: list[str]) -> None:
             low, high = joints[row].min(0), joints[row].max(0)
             keys = {"id": row, "image_id": row, "category_id": 1, "iscrowd": 0}
             annotations.append(keys | {"bbox": [*low, *(high - low)], "keypoints": points.flatten().tolist()})
-        other = {"image_id": rows[0], "category_id": 1, "bbox": [0, 0, 9, 9], "keypoints": [0] * 51}
+        other: dict[str, Any] = {"image_id": rows[0], "category_id": 1, "bbox": [0, 0, 9, 9], "keypoints": [0] * 51}
         annotations += [other | {"id": 100, "iscrowd": 1}, other | {"id": 101, "iscrowd": 0}]
         categories = [{"id": 1, "name": "person", "keypoints": keypoints}]
         content = {"images": entries, "categories": categories, "annotations": annotations}

@@ -5,7 +5,7 @@ Andriluka, Pishchulin, Gehler and Schiele, "2D Human Pose Estimation: New Benchm
 """
 
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, NamedTuple, Self
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
 from pydantic import Field
@@ -21,8 +21,8 @@ from albench.tasks.pose.metric import Pck
 from albench.tasks.pose.skeleton import MPII, Skeleton
 from albench.tasks.pose.task import Pose
 
-FILES = {"pool": "train.json", "test": "valid.json"}
-PEOPLE = {"pool": 22_246, "test": 2_958}  # of the common split
+FILES: dict[Part, str] = {"pool": "train.json", "test": "valid.json"}
+PEOPLE: dict[Part, int] = {"pool": 22_246, "test": 2_958}  # of the common split
 MAT = "mpii_human_pose_v1_u12_1.mat"
 PLACES = ("", "annot", "mpii_human_pose_v1_u12_2")  # where annotations may lie in the folder
 HEIGHT = 200  # pixels: a person's height is 200 px × scale
@@ -197,19 +197,20 @@ def _entries(file: Path, images: Path) -> list[Entry]:
     Raises:
         AlbenchError: it is no such file, or an entry lacks something: which one.
     """
-    found = []
-    for position, entry in enumerate(read_json(file, list)):
-        where = f"{file}, person {position}"
-        if not isinstance(entry, dict):
-            raise AlbenchError(f"{where} is no object with image, center, scale, joints and joints_vis")
-        image = named_file(images, entry.get("image"), f"{where}: image")
-        centre, scale = numbers(entry, "center", (2,), where), numbers(entry, "scale", (), where)
-        joints, visible = numbers(entry, "joints", (16, 2), where), numbers(entry, "joints_vis", (16,), where) > 0
-        name = f"{image.name} at ({centre[0]:g}, {centre[1]:g})"
-        found.append(Entry(name, image, centre, float(scale), joints - 0.5, visible))
+    found = [_entry(one, f"{file}, person {i}", images) for i, one in enumerate(read_json(file, list))]
     if not found:
         raise AlbenchError(f"{file} names no person")
     return found
+
+
+def _entry(given: Any, where: str, images: Path) -> Entry:
+    if not isinstance(given, dict):
+        raise AlbenchError(f"{where} is no object with image, center, scale, joints and joints_vis")
+    image = named_file(images, given.get("image"), f"{where}: image")
+    centre, scale = numbers(given, "center", (2,), where), numbers(given, "scale", (), where)
+    joints, visible = numbers(given, "joints", (16, 2), where), numbers(given, "joints_vis", (16,), where) > 0
+    name = f"{image.name} at ({centre[0]:g}, {centre[1]:g})"
+    return Entry(name, image, centre, float(scale), joints - 0.5, visible)
 
 
 def _require_disjoint(pool: list[Entry], test: list[Entry]) -> None:
