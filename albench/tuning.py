@@ -45,12 +45,18 @@ def combinations(tries: list[str]) -> Iterator[tuple[str, ...]]:
 
 
 def tune(
-    planned: Callable[[tuple[str, ...]], Run], task: str, tries: list[str], seeds: int = 3, holdout: float = 0.2
+    planned: Callable[[tuple[str, ...]], Run],
+    task: str,
+    tries: list[str],
+    seeds: int = 3,
+    holdout: float = 0.2,
+    so_far: Callable[[pd.DataFrame], None] = lambda table: None,
 ) -> pd.DataFrame:
     """Train every combination on the first labels less the held-out share, and measure it on that share.
 
     planned: settings → the run with them (its strategies play no part). Returns one row a combination and seed, in
-    order: settings (text), seed, labels (those that were looked at), value (of the task's metric; higher is better).
+    order: settings (text), seed, labels (those that were looked at), value (of the task's metric; higher is better);
+    `so_far` is given the rows after every training, so that none is lost to what comes after it.
 
     Raises:
         AlbenchError: a wrong setting, no such task in the suite, or a share that leaves nothing to train or measure on.
@@ -64,6 +70,11 @@ def tune(
         for seed in range(FIRST_SEED, FIRST_SEED + seeds):
             labels, value = _measured(run, task, seed, holdout)
             rows.append((", ".join(settings), seed, labels, value))
+            so_far(_table(rows))
+    return _table(rows)
+
+
+def _table(rows: list[tuple[str, int, int, float]]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["settings", "seed", "labels", "value"])
 
 

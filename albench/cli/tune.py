@@ -18,7 +18,7 @@ import click
 @click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:i]")
 @click.option("--data-root", type=click.Path(path_type=Path), help="The folder that holds your data sets.")
 @click.option("--plugin", "plugins", multiple=True, type=click.Path(path_type=Path), help="A Python file to load.")
-@click.option("--out", type=click.Path(path_type=Path), help="Write every training's value to this CSV.")
+@click.option("--out", type=click.Path(path_type=Path), help="Write every training's value to this CSV, as it comes.")
 def command(
     suite: str, task: str, tries: tuple[str, ...], seeds: int, holdout: float, out: Path | None, **options: Any
 ) -> None:
@@ -40,9 +40,13 @@ def command(
     def planned(chosen: tuple[str, ...]) -> Any:
         return api.planned(suite, settings=[*fixed, *chosen], plugins=plugins, **options)
 
-    results = tune(planned, task, list(tries), seeds, holdout)
-    if out is not None:
-        results.to_csv(out, index=False)
+    def keep(so_far: Any) -> None:
+        if out is not None:
+            so_far.to_csv(out, index=False)
+        last = so_far.iloc[-1]
+        click.echo(f"{last['settings']}, seed {last['seed']}: {last['value']:.4f}", err=True)
+
+    results = tune(planned, task, list(tries), seeds, holdout, keep)
     shown = Table(title=f"{task}: held-out share of the first {results['labels'].iloc[0]} labels", title_justify="left")
     for heading in ("settings", "mean", "std", "seeds"):
         shown.add_column(heading, justify="left" if heading == "settings" else "right")

@@ -61,6 +61,17 @@ def test_values_stay_what_they_are():
     assert list(combinations(["a.b=[true, 1.5]", 'c=["x"]'])) == [("a.b=true", 'c="x"'), ("a.b=1.5", 'c="x"')]
 
 
+def test_what_was_trained_before_an_error_is_on_disk_and_shown(tiny, tmp_path):
+    out = tmp_path / "tuning.csv"
+    arguments = ["tune", str(tiny), "--task", "digits", "--set", "budget=20", "--seeds", "1", "--device", "cpu"]
+    tries = ["--try", "recipe.updates=[2]", "--try", "recipe.learning_rate=[0.01, 1e30]"]
+    result = CliRunner().invoke(main, [*arguments, *tries, "--out", str(out)])
+    assert result.exit_code == 2
+    assert "not finite" in result.stderr
+    assert "recipe.updates=2, recipe.learning_rate=0.01, seed 100: 0." in result.stderr
+    assert pd.read_csv(out)["seed"].tolist() == [100]
+
+
 def test_the_command_prints_the_line_for_the_suite(tiny, tmp_path):
     out = tmp_path / "tuning.csv"
     arguments = ["tune", str(tiny), "--task", "digits", "--set", "budget=20", "--try", "recipe.updates=[2,3]"]
