@@ -42,6 +42,8 @@ class Options:
             raise AlbenchError(f"--jobs must be at least 1, not {self.jobs}")
         if self.per_gpu < 1:
             raise AlbenchError(f"--trials-per-gpu must be at least 1, not {self.per_gpu}")
+        if self.per_gpu > 1 and self.backend == "slurm":
+            raise AlbenchError("--trials-per-gpu is not for --backend slurm, which gives each trial's job its own GPU")
         for module in BACKENDS[self.backend]:
             try:
                 importlib.import_module(module)

@@ -1,19 +1,25 @@
 """Which device a trial gets: the CPU, or a GPU of its own.
 
-A worker process claims a slot of a GPU with a lock that the kernel gives back when the process ends, however it ends.
+A worker process holds a slot of a GPU while it works on a trial, by a lock that the kernel gives back when the process
+ends, however it ends. An idle process holds none. One that finds none free hands its trial back.
 """
 
+import contextlib
 import functools
 import hashlib
 import os
+import socket
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 from filelock import FileLock, Timeout
 
 from albench.errors import AlbenchError
+
+SLOT_WAIT = 10.0  # seconds for a process that was killed, or is between two trials, to give its slot back
 
 Slot = tuple[str, int]  # the name of its lock, the index of its GPU among those that this process sees
 
@@ -54,37 +60,65 @@ def slots(gpus: list[str], per_gpu: int, only: int | None = None) -> list[Slot]:
     return [(f"{name}-{place}", index) for place in range(per_gpu) for name, index in chosen]
 
 
-def claim(free: list[Slot], folder: Path, poll: float = 1.0) -> tuple[int, FileLock]:
-    """The GPU of the first slot that no other process holds, and the lock; waits for one where all are taken."""
+class NoSlotError(AlbenchError):
+    """Every slot of this machine's GPUs is held by other processes of the run."""
+
+
+def claim(free: list[Slot], folder: Path, seconds: float, poll: float = 0.5) -> tuple[Slot, FileLock]:
+    """The first slot that no other process holds, and its lock; waits so long for one where all are taken.
+
+    Raises:
+        NoSlotError: all were taken for all that time.
+    """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    deadline = time.monotonic() + seconds
     while True:
-        for name, index in free:
-            lock = FileLock(folder / name)
+        for slot in free:
+            lock = FileLock(folder / slot[0])
             try:
                 lock.acquire(timeout=0)
-                return index, lock
+                return slot, lock
             except Timeout:
                 continue
-        time.sleep(poll)
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise NoSlotError(
+                f"every GPU slot of {socket.gethostname()} is held by another process of this run: use as many workers "
+                "as GPUs there, or a higher --trials-per-gpu"
+            )
+        time.sleep(min(poll, left))
 
 
-@functools.cache  # a process keeps its GPU until it ends: its tasks' data are on it
-def _claimed(device: str, per_gpu: int, run: Path) -> tuple[str, FileLock]:
+@functools.cache
+def _slots(device: str, per_gpu: int) -> list[Slot]:
     _, _, number = device.partition(":")
     # by the GPU's own number: under Slurm and Ray every worker calls its GPU "cuda:0"
     gpus = [str(torch.cuda.get_device_properties(i).uuid) for i in range(torch.cuda.device_count())]
     if not gpus or (number and int(number) >= len(gpus)):
         raise AlbenchError(f"device {device!r}: this worker's machine has {len(gpus)} CUDA devices")
-    mine = hashlib.blake2b(str(run).encode(), digest_size=6).hexdigest()
-    folder = Path(tempfile.gettempdir()) / f"albench-gpus-{os.getuid()}" / mine
-    index, lock = claim(slots(gpus, per_gpu, int(number) if number else None), folder)
-    return f"cuda:{index}", lock
+    return slots(gpus, per_gpu, int(number) if number else None)
 
 
-def device_of_worker(device: str, per_gpu: int, run: Path) -> str:
-    """'cpu', or the GPU that this process has claimed among the workers of a run (its folder): 'cuda:2'.
+_LAST: list[Slot] = []  # that this process held: its tasks' data are on that GPU
+
+
+@contextlib.contextmanager
+def device_of_worker(device: str, per_gpu: int, run: Path) -> Iterator[str]:
+    """'cpu', or a GPU of which this process holds a slot meanwhile, among the workers of a run (its folder): 'cuda:2'.
 
     Raises:
+        NoSlotError: all slots of this machine are taken.
         AlbenchError: there is no such GPU on this machine.
     """
-    return "cpu" if device == "cpu" else _claimed(device, per_gpu, run)[0]
+    if device == "cpu":
+        yield device
+        return
+    mine = hashlib.blake2b(str(run).encode(), digest_size=6).hexdigest()
+    folder = Path(tempfile.gettempdir()) / f"albench-gpus-{os.getuid()}" / mine
+    free = sorted(_slots(device, per_gpu), key=lambda slot: slot not in _LAST)  # the last one first
+    slot, lock = claim(free, folder, SLOT_WAIT)
+    _LAST[:] = [slot]
+    try:
+        yield f"cuda:{slot[1]}"
+    finally:
+        lock.release()

@@ -88,7 +88,7 @@ def _execute(run: Run, options: Options, command: list[str], console: Console) -
     left = sum(run.stages(trial) - done[trial] for trial in waiting)
     display = Display(run.folder, waiting, run.suite.stages, console, left)
     try:
-        with _workers(run, options, len(waiting)) as pool, display.live():
+        with _workers(run, options, len(waiting), console) as pool, display.live():
             dispatch = Dispatch(pool, run, {label: fact["fingerprint"] for label, fact in facts.items()}, options)
             for outcome in (outcome for wave in _waves(run, waiting) for outcome in dispatch.outcomes(wave)):
                 new = stages_done(store, outcome.trial, run.stages(outcome.trial)) - done[outcome.trial]
@@ -104,14 +104,21 @@ def _execute(run: Run, options: Options, command: list[str], console: Console) -
 
 
 @contextlib.contextmanager
-def _workers(run: Run, options: Options, trials: int) -> Iterator[Pool]:
-    """The backend's workers; for one job, or one trial, this process."""
+def _workers(run: Run, options: Options, trials: int, console: Console) -> Iterator[Pool]:
+    """The backend's workers. `--jobs 1` on a CPU, or one trial there, is this process: quick to start, good to debug.
+
+    Elsewhere even one worker is a process of its own: what kills it, or hangs in C, takes one trial and not the run.
+    """
+    gpu = run.device != "cpu"
     default = default_jobs(run.device, run.suite.numerics.threads, options.per_gpu)
-    alone = options.backend == "loky" and (options.jobs or default) == 1
-    if alone or trials == 0 or (options.backend == "loky" and trials == 1):
+    if trials == 0 or (options.backend == "loky" and not gpu and (options.jobs == 1 or trials == 1)):
         yield pools.Here()
         return
-    pool = backends.start(options, run.suite.numerics.threads, run.device != "cpu", run.folder, default)
+    if gpu and options.backend != "slurm" and not options.elsewhere() and (options.jobs or 0) > default:
+        room = f"this machine's GPUs have room for {default} trials ({options.per_gpu} each; --trials-per-gpu)"
+        console.print(f"--jobs {options.jobs}: {room}; {default} run at once.", soft_wrap=True)
+        options = replace(options, jobs=default)
+    pool = backends.start(options, run.suite.numerics.threads, gpu, run.folder, default)
     try:
         yield pool
     finally:

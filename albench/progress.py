@@ -32,16 +32,18 @@ class Heartbeat:
     of the epoch); host, pid, device; and the time of writing, so that silence tells of a process that is gone.
     """
 
-    def __init__(self, folder: Path, trial: Trial, device: str = "cpu") -> None:
+    def __init__(self, folder: Path, trial: Trial, device: str = "cpu", thread: bool = True) -> None:
+        """Without a `thread` of its own it is for the caller to call `pulse` now and then."""
         self.path, self.trial, self._last = folder / "progress" / f"{trial}.json", trial, (-1, "", 0.0)
         now = time.time()
         self._beat = {"stage": 0, "what": "loading", "fraction": 0.0, "since": now, "started": now}
         self._beat |= {"host": socket.gethostname(), "pid": os.getpid(), "device": device}
-        self._lock, self._ended = threading.Lock(), threading.Event()
+        self._lock, self._ended, self._written = threading.Lock(), threading.Event(), 0.0
         with contextlib.suppress(OSError):
             self.path.parent.mkdir(parents=True, exist_ok=True)
         self._write()
-        threading.Thread(target=self._pulse, daemon=True).start()
+        if thread:
+            threading.Thread(target=self._pulses, daemon=True).start()
 
     def __call__(self, stage: int, what: str, fraction: float) -> None:
         """Say what the trial is doing; a full disk must not stop it."""
@@ -59,7 +61,12 @@ class Heartbeat:
             self._ended.set()
             self.path.unlink(missing_ok=True)
 
-    def _pulse(self) -> None:
+    def pulse(self) -> None:
+        """Repeat the heartbeat if it is time."""
+        if time.monotonic() - self._written >= PULSE:
+            self._write()
+
+    def _pulses(self) -> None:
         while not self._ended.wait(PULSE):
             self._write()
 
@@ -67,6 +74,7 @@ class Heartbeat:
         with self._lock, contextlib.suppress(OSError):
             if self._ended.is_set():
                 return
+            self._written = time.monotonic()
             temporary = self.path.with_name(f".{self.path.name}@{socket.gethostname()}-{os.getpid()}.tmp")
             temporary.write_text(json.dumps(self._beat | {"time": time.time()}))
             os.replace(temporary, self.path)
@@ -86,6 +94,7 @@ class Display:
         self.folder, self.trials, self.stages, self.console = folder, trials, stages, console
         self.start, self.state = time.monotonic(), _State()
         self.left = left  # stages that this session has to do
+        self._by_name = {str(trial): trial for trial in trials}
 
     @contextlib.contextmanager
     def live(self) -> Iterator[None]:
@@ -122,12 +131,12 @@ class Display:
 
     def _running(self) -> list[tuple[Trial, dict]]:
         found = []
-        for trial in self.trials:
-            with contextlib.suppress(OSError, ValueError):
-                beat = json.loads((self.folder / "progress" / f"{trial}.json").read_text())
+        for path in (self.folder / "progress").glob("*.json"):  # those that run, not the thousands that wait
+            with contextlib.suppress(OSError, ValueError, KeyError):
+                trial, beat = self._by_name[path.stem], json.loads(path.read_text())
                 if time.time() - beat["time"] < 3600:
                     found.append((trial, beat))
-        return found
+        return sorted(found)
 
     def _seconds_left(self, begun: float = 0.0) -> float:
         done = self.state.stages + begun

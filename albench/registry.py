@@ -5,6 +5,7 @@ groups `albench.tasks`, `albench.strategies` and `albench.companions`; a group w
 other names of the same objects.
 """
 
+import functools
 import hashlib
 import importlib
 import importlib.util
@@ -19,6 +20,11 @@ from albench.errors import AlbenchError, did_you_mean
 T = TypeVar("T", bound=type)
 
 
+@functools.cache  # every package's file is read for it
+def _entries(group: str) -> tuple[EntryPoint, ...]:
+    return tuple(entry_points(group=group))
+
+
 class Registry:
     """One kind of thing by name; values are loaded when they are first asked for."""
 
@@ -29,7 +35,7 @@ class Registry:
 
     def _installed(self, suffix: str = "") -> dict[str, EntryPoint]:
         found: dict[str, EntryPoint] = {}
-        for entry in entry_points(group=self.group + suffix):
+        for entry in _entries(self.group + suffix):
             other = found.get(entry.name)
             if other is not None and other.value != entry.value:
                 raise AlbenchError(

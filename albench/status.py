@@ -27,7 +27,7 @@ class Running(BaseModel):
     pid: int = 0
     device: str = "?"
     stage: int  # from 0
-    what: str  # training, evaluating, observing, selecting, diagnosing
+    what: str  # training, evaluating, observing, selecting, diagnosing; away: at a worker without the run folder
     fraction: float  # of what it is doing
     started: float = 0.0  # the trial, in this process
     since: float = 0.0  # what it is doing
@@ -57,7 +57,7 @@ class Status(BaseModel):
     counts: dict[State, int]  # trials
     stages: int  # of all trials
     stages_done: int
-    workers: int  # processes that show signs of life
+    workers: int  # processes that show signs of life, and trials that are away
     seconds_of_work: float | None  # that is left for one worker, from the stages measured so far; None: unknown
     seconds_left: float | None  # with the workers there are; None without any, or unknown
     trials: list[TrialStatus]
@@ -175,7 +175,9 @@ def _summed(folder: Path, manifest: Record, trials: list[TrialStatus], costs: _C
         cost = costs.stage(trial.task, trial.strategy) if left else 0.0
         if work is not None:
             work = None if cost is None else work + left * cost
-    workers = len({(t.running.host, t.running.pid) for t in trials if t.state == "running" and t.running})
+    running = [t.running for t in trials if t.state == "running" and t.running]
+    away = sum(r.what == "away" for r in running)  # one process speaks for all of them
+    workers = away + len({(r.host, r.pid) for r in running if r.what != "away"})
     return Status(
         folder=str(folder),
         suite=manifest["suite"].get("name", ""),

@@ -17,7 +17,7 @@ import torch
 
 from albench import parcel, registry
 from albench.cycle import Limits, Plan, Progress, TrialRun, silent
-from albench.devices import device_of_worker
+from albench.devices import NoSlotError, device_of_worker
 from albench.errors import AlbenchError
 from albench.memory import out_of_memory
 from albench.parcel import Parcel
@@ -87,11 +87,14 @@ class Job:
 class Reply:
     """What a worker says: how the trial ended (None: it has not), and what goes home where there is no shared folder.
 
-    With neither, the worker does not see the run folder and wants a parcel.
+    With neither, the worker does not see the run folder and wants a parcel. `refused`: why the worker could not take
+    the trial, which is for another one then. `where`: host and device.
     """
 
     outcome: Outcome | None = None
     parcel: Parcel | None = None
+    refused: str | None = None
+    where: str = ""
 
 
 TOKEN = Path(".locks") / "token"
@@ -111,7 +114,14 @@ def _work(job: Job) -> Reply:
         return Reply()
     for path, content in job.plugins.items():
         _load(path, content)
-    device = device_of_worker(job.run.device, job.per_gpu, job.run.folder)
+    try:
+        with device_of_worker(job.run.device, job.per_gpu, job.run.folder) as device:
+            return replace(_work_on(device, job, here), where=f"{socket.gethostname()}, {device}")
+    except NoSlotError as error:
+        return Reply(refused=str(error))
+
+
+def _work_on(device: str, job: Job, here: bool) -> Reply:
     run = replace(job.run, device=device, plugins=())
     if not here or job.host != socket.gethostname():
         _same_data(run, job.trial, job.fingerprint)

@@ -1,17 +1,23 @@
 """Trials are sent out, come back, are lost and tried again, and travel as parcels where no folder is shared."""
 
+import concurrent.futures
+import contextlib
 import functools
+import io
 import itertools
 import subprocess
 import sys
+import time
 from dataclasses import replace
 
 import pytest
-from filelock import FileLock, Timeout
+from filelock import Timeout
+from rich.console import Console
 
 import albench
-from albench import backends, devices, execute, parcel, store, worker
+from albench import backends, devices, execute, parcel, pools, store, worker
 from albench.backends import Lost, Options
+from albench.devices import NoSlotError
 from albench.dispatch import TRIES, Dispatch
 from albench.errors import AlbenchError
 from albench.store import Store, Trial
@@ -45,9 +51,9 @@ def ends(job):
 
 @pytest.fixture
 def dispatch(tiny, tmp_path):
-    def make(pool, work=ends, **changes):
+    def make(pool, work=ends, device="cpu", **changes):
         suite = resolve(read(str(tiny), ()).model_copy(update=changes))
-        run = Run(suite, tmp_path / "run", None, "cpu")
+        run = Run(suite, tmp_path / "run", None, device)
         return Dispatch(pool, run, {"digits": "?"}, Options(), work)
 
     return make
@@ -267,22 +273,83 @@ def test_every_gpu_has_one_trial_before_any_has_two():
 def test_two_workers_never_claim_one_gpu_and_a_dead_one_gives_it_back(tmp_path):
     code = (
         "import sys, time; from pathlib import Path; from albench import devices\n"
-        "index, lock = devices.claim(devices.slots(['a', 'b'], 1), Path(sys.argv[1]))\n"
+        "(_, index), lock = devices.claim(devices.slots(['a', 'b'], 1), Path(sys.argv[1]), 60)\n"
         "print(index, flush=True); time.sleep(60)"
     )
     start = [sys.executable, "-c", code, str(tmp_path)]
     processes = [subprocess.Popen(start, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     claimed = {int(p.stdout.readline()) for p in processes}
     assert claimed == {0, 1}
-    with pytest.raises(Timeout):
-        FileLock(tmp_path / "a-0").acquire(timeout=0)
+    with pytest.raises(NoSlotError, match="every GPU slot of .* is held by another process of this run"):
+        devices.claim(devices.slots(["a", "b"], 1), tmp_path, 0.2, poll=0.05)
     processes[0].kill()
     processes[0].wait()
-    index, lock = devices.claim(devices.slots(["a", "b"], 1), tmp_path, poll=0.1)
+    (_, index), lock = devices.claim(devices.slots(["a", "b"], 1), tmp_path, 5, poll=0.1)
     assert index in (0, 1)
     lock.release()
     processes[1].kill()
     processes[1].wait()
+
+
+@pytest.fixture
+def two_gpus(monkeypatch, tmp_path):
+    monkeypatch.setattr(devices, "_slots", lambda device, per_gpu: devices.slots(["a", "b"], per_gpu))
+    monkeypatch.setattr(devices.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(devices, "SLOT_WAIT", 0.1)
+    monkeypatch.setattr(devices, "_LAST", [])
+
+
+def test_an_idle_worker_holds_no_gpu_and_takes_its_last_one_again(two_gpus, tmp_path):
+    with devices.device_of_worker("cuda", 1, tmp_path) as first:
+        with devices.device_of_worker("cuda", 1, tmp_path) as second:
+            assert {first, second} == {"cuda:0", "cuda:1"}
+            with pytest.raises(NoSlotError), devices.device_of_worker("cuda", 1, tmp_path):
+                pass
+        with devices.device_of_worker("cuda", 1, tmp_path) as again:
+            assert again == second
+
+
+def test_more_workers_than_gpus_hand_trials_back_and_all_are_done(two_gpus, dispatch, monkeypatch):
+    """Five threads of Dask workers on a machine with two GPUs."""
+
+    class Crowd(Unreliable):
+        def wait(self):  # all that are out at the same time
+            with concurrent.futures.ThreadPoolExecutor(8) as threads:
+                calls, self.calls = self.calls, []
+                return list(zip([t for t, _ in calls], threads.map(lambda one: one[1](), calls), strict=True))
+
+    def works(run, trial, fingerprint):
+        time.sleep(0.3)
+        return Outcome(trial)
+
+    monkeypatch.setattr(worker, "run_trial", works)
+    pool = Crowd(lambda number, trial: False, size=5)
+    sent = dispatch(pool, work=worker.work, device="cuda")
+    outcomes = list(sent.outcomes(sent.run.trials()))
+    assert sorted(o.trial for o in outcomes) == sorted(sent.run.trials())
+    assert all(o.error is None for o in outcomes)
+    assert len(outcomes) < len(pool.sent) <= len(outcomes) + 3  # each of the three without a GPU was asked once
+
+
+def test_gpus_that_stay_taken_end_the_run_in_one_line(two_gpus, dispatch):
+    pool = Unreliable(lambda number, trial: False)
+    sent = dispatch(pool, work=worker.work, device="cuda")
+    with contextlib.ExitStack() as held:
+        for _ in range(2):
+            held.enter_context(devices.device_of_worker("cuda", 1, sent.run.folder))
+        with pytest.raises(AlbenchError, match="is held by another process of this run: use as many workers as GPUs"):
+            list(sent.outcomes(sent.run.trials()))
+
+
+@pytest.mark.parametrize(("jobs", "expected"), [(7, 2), (2, 2), (1, 1), (None, 2)])
+def test_on_this_machine_no_more_trials_run_at_once_than_gpus_have_room_for(tmp_path, monkeypatch, jobs, expected):
+    started, console = [], Console(file=io.StringIO(), width=200)
+    monkeypatch.setattr(devices.torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(pools, "Processes", lambda jobs, threads: started.append(jobs) or pools.Here())
+    run = Run(resolve(read("quick")), tmp_path, None, "cuda")
+    with execute._workers(run, Options(jobs=jobs), 9, console):
+        assert started == [expected]
+    assert ("room for 2 trials" in console.file.getvalue()) == (jobs == 7)
 
 
 def test_jobs_are_the_gpus_times_the_trials_on_each(monkeypatch):
@@ -302,6 +369,7 @@ def test_jobs_are_the_gpus_times_the_trials_on_each(monkeypatch):
         ({"slurm": {"partition": "gpu"}}, "--slurm is for --backend slurm, not loky"),
         ({"jobs": 0}, "--jobs must be at least 1, not 0"),
         ({"trials_per_gpu": 0}, "--trials-per-gpu must be at least 1, not 0"),
+        ({"backend": "slurm", "trials_per_gpu": 2}, "--trials-per-gpu is not for --backend slurm"),
     ],
 )
 def test_options_that_do_not_go_together_are_one_line(run, options, line):
