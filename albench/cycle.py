@@ -8,6 +8,7 @@ run again goes through the same loop and finds its records.
 import contextlib
 import hashlib
 import json
+import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -166,6 +167,7 @@ class Stage:
             "peak_memory": memory,
             "updates": setup.recipe.length(len(self.labelled)),
             "device": device_name(setup.device),
+            "where": f"{socket.gethostname()}, {setup.device}",  # whose GPU of several, for who looks for a bad one
             "scoring_batch": batch,
             "resumed": checkpoint.resumed,  # the updates at which a killed training went on
         }, outcomes

@@ -50,8 +50,9 @@ class Trial:
 class Store:
     """The records of one run folder. Every write is whole or not there, and on disk before the call returns."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, checkpoints: Path | None = None) -> None:
+        """`checkpoints`: where they are kept if the folder itself will not last."""
+        self.folder, self.checkpoints = folder, checkpoints
 
     def _trial(self, trial: Trial) -> Path:
         return self.folder / "trials" / f"{trial}.jsonl"
@@ -190,7 +191,7 @@ class Store:
 
     def checkpoint(self, identity: str) -> Path:
         """Where a training keeps its state while it goes on."""
-        return self._trained(identity, ".checkpoint")
+        return (self.checkpoints or self.folder / "trained") / f"{identity}.checkpoint"
 
     # What went wrong -----------------------------------------------------------------------------------------------
 

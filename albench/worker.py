@@ -2,10 +2,11 @@
 
 Where the folder is seen, a worker takes a trial through all its stages and shares nothing with others but the folder.
 Where it is not, the trial comes as a parcel, does one stage in a temporary folder, and goes home again, so that a
-machine that is lost takes one stage with it.
+machine that is lost takes one stage with it. Its checkpoints stay on the machine, for a worker that follows one killed.
 """
 
 import functools
+import hashlib
 import socket
 import tempfile
 import traceback
@@ -16,6 +17,7 @@ from typing import Any
 import torch
 
 from albench import parcel, registry
+from albench.cache import cache_folder
 from albench.cycle import Limits, Plan, Progress, TrialRun, silent
 from albench.devices import NoSlotError, device_of_worker
 from albench.errors import AlbenchError
@@ -41,6 +43,7 @@ class Run:
     device: str
     plugins: tuple[Path, ...] = ()
     checkpoint_minutes: float = Limits.checkpoint_minutes
+    checkpoints: Path | None = None  # where they are kept, if not in the folder
 
     def trials(self) -> list[Trial]:
         """Strategy by strategy, so that trials which share a stage 0 seldom start at the same moment."""
@@ -129,7 +132,8 @@ def _work_on(device: str, job: Job, here: bool) -> Reply:
         return Reply(run_trial(run, job.trial, job.fingerprint))
     assert job.parcel is not None
     with tempfile.TemporaryDirectory(prefix="albench-") as temporary:
-        return _away(replace(run, folder=Path(temporary)), job, job.parcel)
+        kept = cache_folder() / "checkpoints" / hashlib.blake2b(str(run.folder).encode(), digest_size=8).hexdigest()
+        return _away(replace(run, folder=Path(temporary), checkpoints=kept), job, job.parcel)
 
 
 def _sees(folder: Path, token: str) -> bool:
@@ -246,7 +250,7 @@ def trial_run(run: Run, trial: Trial, fingerprint: str, progress: Progress = sil
         functools.partial(strategy_class, **chosen.params),
         chosen.strategy,
         {"task": entry.task, "params": entry.params, "data": fingerprint},
-        Store(run.folder),
+        Store(run.folder, run.checkpoints),
         progress,
         Limits(run.checkpoint_minutes, run.suite.selection_minutes),
     )

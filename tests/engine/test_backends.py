@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from contextlib import suppress
 
@@ -155,16 +156,6 @@ def port():
         return probe.getsockname()[1]
 
 
-def dask_scheduler(children, number):
-    start = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", str(number)]
-    return children(*start, "--no-dashboard", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-
-def dask_worker(children, address, *before, **options):
-    start = [sys.executable, "-m", "distributed.cli.dask_worker", address, "--nthreads", "1", "--no-dashboard"]
-    return children(*before, *start, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **options)
-
-
 def training(folder, stage):
     """Whether some trial is in the middle of training this stage."""
     for path in (folder / "progress").glob("*.json"):
@@ -177,60 +168,87 @@ def training(folder, stage):
     return False
 
 
-LONG = ("--set", "recipe.updates=400", "--seeds", 1)  # some seconds a stage, so that there is a middle
+class DaskCluster:
+    """A scheduler and two machines, which do not see the folder `hidden`: their mount of it is an empty one."""
+
+    def __init__(self, base):
+        self.base, self.hidden, self.visible = base, base / "hidden", base / "visible"
+        self.hidden.mkdir()
+        self.visible.mkdir()
+        self.port, self.started = port(), []
+        self.address = f"tcp://127.0.0.1:{self.port}"
+        self.blind = []
+        if shutil.which("unshare") and not subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode:
+            self.blind = ["unshare", "-rm", "bash", "-c", f'mount -t tmpfs none "{self.hidden}" && exec "$@"', "-"]
+        self.scheduler = self.start_scheduler()
+        self.machines = [self.start_worker() for _ in range(2)]
+
+    def start_scheduler(self):
+        return self._start("dask_scheduler", "--host", "127.0.0.1", "--port", self.port)
+
+    def start_worker(self):
+        return self._start("dask_worker", self.address, "--nthreads", 1, before=self.blind)
+
+    def _start(self, module, *arguments, before=()):
+        call = [*before, sys.executable, "-m", f"distributed.cli.{module}", *map(str, arguments), "--no-dashboard"]
+        silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        self.started.append(subprocess.Popen(call, start_new_session=True, cwd=self.visible, **silent))
+        return self.started[-1]
 
 
-@pytest.mark.slow
-def test_a_machine_is_lost_and_then_the_scheduler_restarted(tiny, tmp_path, children):
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
     needs("dask")
-    serial = subprocess.run(command(tiny, tmp_path / "serial", "--jobs", 1, *LONG), timeout=300)
-    assert serial.returncode == 0
-    number, out = port(), tmp_path / "run"
-    address = f"tcp://127.0.0.1:{number}"
-    scheduler = dask_scheduler(children, number)
-    machines = [dask_worker(children, address, cwd=tmp_path) for _ in range(2)]
-    log = (tmp_path / "said").open("w")
-    session = children(*command(tiny, out, "--backend", "dask", "--scheduler", address, *LONG), stderr=log)
-    wait_for(lambda: training(out, 0))
-    end(machines[0])  # the other goes on
-    wait_for(lambda: training(out, 1))
-    end(scheduler)
-    end(machines[1])
-    scheduler = dask_scheduler(children, number)
-    dask_worker(children, address, cwd=tmp_path)
-    assert session.wait(300) == 0, (tmp_path / "said").read_text()
-    assert tables(out) == tables(tmp_path / "serial")
+    cluster = DaskCluster(tmp_path_factory.mktemp("cluster"))
+    yield cluster
+    for process in cluster.started:
+        end(process)
 
 
-@pytest.mark.slow
-def test_workers_that_do_not_see_the_folder_send_their_records_home(tiny, tmp_path, children, plugin):
-    """Their mount of the folder is an empty one, in a name space of their own."""
-    needs("dask")
-    if not shutil.which("unshare") or subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode:
+def kinds(folder):
+    return {trial: [(r["kind"], r["stage"]) for r in Store(folder).records(trial)] for trial in Store(folder).trials()}
+
+
+def test_dask_workers_that_do_not_see_the_folder_send_their_records_home(run, cluster, plugin):
+    if not cluster.blind:
         pytest.skip("unshare -rm is not allowed here")
     path, fragile, kills = plugin
-    hidden, visible = tmp_path / "hidden", tmp_path / "visible"
-    hidden.mkdir()
-    visible.mkdir()
-    options = ("--plugin", path, "--strategies", f"random,entropy,learning-loss,{fragile}")
-    serial = subprocess.run(command(tiny, visible / "serial", "--jobs", 1, *options), timeout=300)
-    assert serial.returncode == 0
+    options = {"plugins": [path], "strategies": ["random", "learning-loss", fragile], "seeds": 1}
+    serial, _, _ = run(out=cluster.visible / "serial", **options)
     (kills / "stage1").touch()
-    address = f"tcp://127.0.0.1:{port()}"
-    dask_scheduler(children, address.rpartition(":")[2])
-    blind = ["unshare", "-rm", "bash", "-c", f'mount -t tmpfs none "{hidden}" && exec "$@"', "-"]
-    for _ in range(2):
-        dask_worker(children, address, *blind, cwd=visible)
-    run = command(tiny, hidden / "run", "--backend", "dask", "--scheduler", address, *options)
-    done = subprocess.run(run, capture_output=True, text=True, timeout=400)
-    assert done.returncode == 0, done.stderr
+    away, failed, said = run(out=cluster.hidden / "run", backend="dask", scheduler=cluster.address, **options)
+    assert failed == [], said
     assert not list(kills.iterdir())
-    assert tables(hidden / "run") == tables(visible / "serial")
-    for trial in Store(visible / "serial").trials():
-        kinds = [
-            [(r["kind"], r["stage"]) for r in Store(f).records(trial)] for f in (visible / "serial", hidden / "run")
-        ]
-        assert kinds[0] == kinds[1]
+    assert tables(away) == tables(serial)
+    assert kinds(away) == kinds(serial)
+
+
+def test_a_dask_machine_is_lost_and_then_the_scheduler_restarted(run, cluster):
+    """The last test with this cluster."""
+    options = {"strategies": ["random", "learning-loss"], "seeds": 1, "settings": ["recipe.updates=200"]}
+    serial, _, _ = run(out=cluster.visible / "long", **options)
+    out, happened = cluster.visible / "faults", []
+
+    def faults():
+        wait_for(lambda: training(out, 0))
+        end(cluster.machines[0])  # the other goes on
+        wait_for(lambda: training(out, 1))
+        end(cluster.scheduler)
+        end(cluster.machines[1])
+        cluster.start_scheduler()
+        cluster.start_worker()
+        happened.append("all")
+
+    thread = threading.Thread(target=faults)
+    thread.start()
+    _, failed, said = run(out=out, backend="dask", scheduler=cluster.address, **options)
+    thread.join()
+    assert happened
+    assert failed == [], said
+    assert tables(out) == tables(serial)
+
+
+LONG = ("--set", "recipe.updates=400", "--seeds", 1)  # some seconds a stage, so that there is a middle
 
 
 @pytest.mark.slow

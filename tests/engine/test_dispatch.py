@@ -15,7 +15,7 @@ from filelock import Timeout
 from rich.console import Console
 
 import albench
-from albench import backends, devices, execute, parcel, pools, store, worker
+from albench import backends, devices, execute, parcel, pools, store, training, worker
 from albench.backends import Lost, Options
 from albench.devices import NoSlotError
 from albench.dispatch import TRIES, Dispatch
@@ -184,6 +184,27 @@ def test_a_trial_that_fails_away_brings_its_records_home(away, tmp_path):
     folder, failed, _ = away(strategies=["away-broken"], seeds=1, plugins=[plugin])
     assert [o.error for o in failed] == ["ValueError: broken"]
     assert sorted(albench.load_results(folder).query("metric == 'accuracy'").stage) == [0, 1]
+
+
+def test_away_a_killed_worker_costs_what_came_after_its_checkpoint(run, away, monkeypatch):
+    whole, _, _ = run(strategies=["random"], seeds=1, out="whole")
+    real, calls = training._update, []
+
+    def dies(*arguments):
+        calls.append(arguments)
+        if len(calls) == 7:  # the third of stage 1
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    monkeypatch.setattr(training, "_update", dies)
+    options = {"strategies": ["random"], "seeds": 1, "checkpoint_minutes": 1e-9}
+    with pytest.raises(KeyboardInterrupt):
+        away(**options)
+    folder, failed, _ = away(**options)
+    assert failed == []
+    records = Store(folder).records(Trial("digits", "random", 0))
+    assert [r["resumed"] for r in records if r["kind"] == "trained"] == [[], [2], []]
+    assert files(folder, "results", "selections") == files(whole, "results", "selections")
 
 
 def test_a_plugin_that_a_machine_lacks_keeps_its_name_there(tmp_path):
