@@ -18,7 +18,7 @@ from albench.devices import default_jobs, pick_device
 from albench.dispatch import Dispatch
 from albench.errors import AlbenchError
 from albench.progress import Display
-from albench.store import Record, Store, Trial, failures
+from albench.store import LEASE, Record, Store, Trial, failures
 from albench.suite import followed, resolve
 from albench.timelimit import last_words
 from albench.worker import Outcome, Run, data_on, stages_done, task_of
@@ -36,7 +36,7 @@ def execute(run: Run, options: Options, command: list[str], console: Console) ->
     device = pick_device(run.device, options.elsewhere())
     run = replace(run, suite=resolve(run.suite), folder=run.folder.resolve(), device=device)
     try:
-        with _alone_on(run.folder):
+        with _alone_on(run.folder, console):
             return _execute(run, options, command, console)
     except OSError as error:
         where = error.filename or run.folder
@@ -46,22 +46,31 @@ def execute(run: Run, options: Options, command: list[str], console: Console) ->
 
 
 @contextlib.contextmanager
-def _alone_on(folder: Path) -> Iterator[None]:
-    """One run at a time on a folder. A lock of the kernel's tells at once; a lease where the file system has none."""
+def _alone_on(folder: Path, console: Console) -> Iterator[None]:
+    """One run at a time on a folder.
+
+    A lock of the kernel's tells at once, where the file system has such; but one that is mounted on several hosts may
+    keep them to each. The lease is seen by all; that of a dead one on another host is waited out.
+    """
     (folder / ".locks").mkdir(parents=True, exist_ok=True)
-    lock, seconds = FileLock(folder / ".locks" / "run"), 0.0
-    try:
+    lock, lease = FileLock(folder / ".locks" / "run"), Store(folder).lock("run")
+    with contextlib.ExitStack() as held:
         try:
-            lock.acquire(timeout=0)
-        except NotImplementedError:
-            lock, seconds = Store(folder).lock("run"), 75.0  # longer than a dead one's lease
-            lock.acquire(timeout=seconds)
-    except Timeout:
-        raise AlbenchError(f"{folder}: another albench run works on this folder; wait for it or use --out") from None
-    try:
+            with contextlib.suppress(NotImplementedError):
+                lock.acquire(timeout=0)
+                held.callback(lock.release)
+            try:
+                lease.acquire(timeout=1)
+            except Timeout:
+                console.print(
+                    f"{folder}: does a run on another machine work on it? That shows within {1.2 * LEASE:g} s."
+                )
+                lease.acquire(timeout=1.2 * LEASE)
+            held.callback(lease.release)
+        except Timeout:
+            message = f"{folder}: another albench run works on this folder; wait for it or use --out"
+            raise AlbenchError(message) from None
         yield
-    finally:
-        lock.release()
 
 
 def _execute(run: Run, options: Options, command: list[str], console: Console) -> list[Outcome]:

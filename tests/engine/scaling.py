@@ -108,13 +108,20 @@ def simulate(folder, trials, workers, stages, seconds, away=False, empty=False):
     run = Run(resolve(read(str(folder / "scaling.toml"))), folder / "run", None, "cpu")
     planned = run.trials()
     enumerated = time.perf_counter() - clock
-    before, worker.run_trial = (worker.run_trial, worker._same_data), sleeper(seconds)
-    worker._same_data = lambda run, trial, fingerprint: None
+    before, synced = (worker.run_trial, worker._same_data, store._sync), []
+
+    def sync(file):
+        began = time.perf_counter()
+        before[2](file)
+        synced.append(time.perf_counter() - began)
+
+    worker.run_trial, worker._same_data, store._sync = sleeper(seconds), lambda *arguments: None, sync
     work = nothing if empty else sends_home if away else worker.work
     sizes, process = [], psutil.Process()
     try:
         dispatch = Dispatch(Threads(workers), run, dict.fromkeys(run.suite.tasks, "?"), Options("dask"), work)
         counts.clear()
+        synced.clear()
         clock, cpu, all_cpu = time.perf_counter(), time.thread_time(), time.process_time()
         for number, outcome in enumerate(dispatch.outcomes(planned), 1):
             assert outcome.error is None, outcome.trace
@@ -122,7 +129,7 @@ def simulate(folder, trials, workers, stages, seconds, away=False, empty=False):
                 sizes.append(round(process.memory_info().rss / 2**20, 1))
         wall, cpu, all_cpu = time.perf_counter() - clock, time.thread_time() - cpu, time.process_time() - all_cpu
     finally:
-        worker.run_trial, worker._same_data = before
+        worker.run_trial, worker._same_data, store._sync = before
     done = len(planned) * stages
     files = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
     trained = len(list((folder / "run" / "trained").glob("*.json")))  # those that slept
@@ -136,7 +143,9 @@ def simulate(folder, trials, workers, stages, seconds, away=False, empty=False):
         "dispatcher's cpu per stage, ms": round(1000 * cpu / done, 2),
         "cpu of all per stage, ms": round(1000 * all_cpu / done, 2),
         "worker's time beside sleeping per stage, ms": round(1000 * (wall * workers - trained * seconds) / done, 1),
-        "per stage": {name: round(counts[name] / done, 2) for name in sorted(counts)},
+        "of it waiting for the disk (fsync)": round(1000 * sum(synced) / done, 1),
+        "per stage": {"fsync": round(len(synced) / done, 2)}
+        | {name: round(counts[name] / done, 2) for name in sorted(counts)},
         "files": len(files),
         "KiB per trial": round(sum(files) / 1024 / len(planned), 1),
         "MiB at each tenth of the trials": sizes,

@@ -181,10 +181,15 @@ class DaskCluster:
         if shutil.which("unshare") and not subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode:
             self.blind = ["unshare", "-rm", "bash", "-c", f'mount -t tmpfs none "{self.hidden}" && exec "$@"', "-"]
         self.scheduler = self.start_scheduler()
+        wait_for(self.answers)
         self.machines = [self.start_worker() for _ in range(2)]
 
     def start_scheduler(self):
         return self._start("dask_scheduler", "--host", "127.0.0.1", "--port", self.port)
+
+    def answers(self):
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
 
     def start_worker(self):
         return self._start("dask_worker", self.address, "--nthreads", 1, before=self.blind)

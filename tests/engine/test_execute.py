@@ -9,6 +9,7 @@ import pytest
 from filelock import FileLock
 
 import albench
+from albench import execute, store
 from albench.errors import AlbenchError
 from albench.store import Store, failures
 
@@ -154,6 +155,34 @@ def test_two_runs_on_one_folder_are_refused(run, tmp_path):
         pytest.raises(AlbenchError, match="another albench run works on this folder"),
     ):
         run()
+
+
+RUNNING = """
+import socket, sys, time
+from pathlib import Path
+socket.gethostname = lambda: "elsewhere"
+from albench import store
+store.LEASE = 2.0
+with store.Store(Path(sys.argv[1])).lock("run"):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_run_on_another_host_that_shares_no_locks_is_seen_and_a_dead_one_is_waited_out(run, tmp_path, monkeypatch):
+    (tmp_path / "run").mkdir()
+    call = [sys.executable, "-c", RUNNING, str(tmp_path / "run")]
+    other = subprocess.Popen(call, stdout=subprocess.PIPE, text=True)
+    other.stdout.readline()
+    for module in (store, execute):
+        monkeypatch.setattr(module, "LEASE", 2.0)
+    with pytest.raises(AlbenchError, match="another albench run works on this folder"):
+        run(strategies=["random"], seeds=1, stages=1)
+    other.kill()
+    other.wait()
+    _, failed, said = run(strategies=["random"], seeds=1, stages=1)
+    assert failed == []
+    assert "does a run on another machine work on it?" in said
 
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:99", "cuda:x"])

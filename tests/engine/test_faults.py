@@ -301,28 +301,6 @@ def test_a_data_root_that_vanished_is_one_line_and_the_results_stay(run, tmp_pat
     assert albench.load_results(folder).equals(before)
 
 
-def test_data_that_vanish_while_the_run_works_fail_the_trial_in_one_line(run, monkeypatch):
-    from albench.tasks.classification.digits import Digits
-
-    real, calls = Digits.load, []
-
-    def load(self, root):
-        calls.append(root)
-        if len(calls) > 1:
-            raise AlbenchError("digits: the data are gone")
-        return real(self, root)
-
-    monkeypatch.setattr(Digits, "load", load)
-    from albench import worker
-
-    for outcome in run(strategies=["random"], seeds=1, stages=1)[1]:
-        raise AssertionError(outcome)
-    worker.data_on.cache_clear()
-    with pytest.raises(AlbenchError, match="task 'digits': digits: the data are gone"):
-        run(strategies=["random"], seeds=1)
-    worker.data_on.cache_clear()
-
-
 @pytest.mark.parametrize("suffix", [".json", ".safetensors", ".npz"])
 def test_a_damaged_training_is_trained_again_to_the_same_numbers(run, suffix):
     """Stage 0 is shared: what is damaged is found by the strategy that comes later."""
