@@ -33,7 +33,8 @@ def out_of_memory(error: BaseException) -> bool:
     """Whether an allocation failed, on the device or on the CPU."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    return isinstance(error, RuntimeError) and "you tried to allocate" in str(error)  # torch's CPU allocator
+    words = ("you tried to allocate", "could not create a primitive")  # of torch's CPU allocator, of oneDNN
+    return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
 
 
 def release(device: torch.device) -> None:
