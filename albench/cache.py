@@ -1,7 +1,8 @@
 """Decoded data on disk: images are read from JPEGs once, then mapped into memory by every process that needs them.
 
 An entry is a folder: `pool.npy` and `test.npy`, the images as uint8 [N, C, H, W], and `rest.safetensors`, the targets,
-names, classes and notes. Images are decoded straight into the files, so a set may be larger than memory.
+names, classes, notes and the fingerprint, which is not taken anew at every start. Images are decoded straight into the
+files, so a set may be larger than memory.
 """
 
 import errno
@@ -96,11 +97,17 @@ def _write(entry: Path, build: Callable[[NewImages], Data]) -> None:
                 _on_disk(temporary / f"{part}.npy", tuple(samples.images.shape)).copy_(samples.images)
             tensors |= {f"{part}/{name}": target.contiguous() for name, target in samples.targets.items()}
         facts = {"classes": data.classes, "notes": data.notes, "pool": data.pool.names, "test": data.test.names}
+        facts |= {"fingerprint": data.fingerprint(), "written": _written(temporary)}
         save_file(tensors, temporary / "rest.safetensors", metadata={"data": json.dumps(facts)})
         shutil.rmtree(entry, ignore_errors=True)  # one that could not be read
         os.replace(temporary, entry)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _written(entry: Path) -> list[int]:
+    """When the images were last written to: a fingerprint is of nothing later."""
+    return [(entry / f"{part}.npy").stat().st_mtime_ns for part in PARTS]
 
 
 def _on_disk(file: Path, shape: tuple[int, ...]) -> Tensor:
@@ -121,7 +128,8 @@ def _read(entry: Path) -> Data | None:
             facts = json.loads((file.metadata() or {})["data"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
         parts = [_samples(entry, part, tensors, facts[part]) for part in PARTS]
-        return Data(parts[0], parts[1], tuple(facts["classes"]), facts["notes"])
+        known = facts.get("fingerprint") if facts.get("written") == _written(entry) else None
+        return Data(parts[0], parts[1], tuple(facts["classes"]), facts["notes"], known)
     except TORN:
         return None
 

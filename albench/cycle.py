@@ -125,9 +125,9 @@ class Stage:
         return self._fitted
 
     def release(self) -> None:
-        """The trial has gone on: forget the model; on disk only the shared stage 0 and the latest stage stay."""
+        """The trial has gone on: forget the model; on disk stay the latest stage and what other trials share."""
         self._fitted = None
-        if self.number > 0:
+        if self.number > 0 and not self.trial.expects_twin(self.number):
             self.trial.store.drop_weights(self.identity)
 
     def checkpoint(self) -> Checkpoint:
@@ -199,6 +199,7 @@ class TrialRun:
     store: Store
     progress: Progress = silent
     limits: Limits = Limits()
+    twins: tuple[Trial, ...] = ()  # trials that share every stage's training: a replay without another companion, say
 
     def run(self, one_stage: bool = False) -> None:
         """Take the trial through its stages, from wherever its records end; `one_stage`: no further than one more.
@@ -231,6 +232,16 @@ class TrialRun:
             labelled = torch.cat([labelled, torch.tensor(records["selected", number]["indices"], dtype=torch.long)])
             previous = stage
 
+    def expects_twin(self, stage: int) -> bool:
+        """Whether a trial that shares this one's trainings has not selected at a stage yet, and may need the model."""
+        for twin in self.twins:
+            try:
+                if not any(r["stage"] == stage and r["kind"] != "trained" for r in self.store.records(twin)):
+                    return True
+            except AlbenchError:  # damaged: the twin's own error, and it may be repaired
+                return True
+        return False
+
     def _append(self, record: Record) -> None:
         self.store.append(self.trial, record)
 
@@ -238,20 +249,18 @@ class TrialRun:
         """Observe the candidates, select, and say what the selection's predictor was worth."""
         strategy, number, setup = self.strategy(), stage.number, self.setup
         rows = candidates(setup, self.plan, number, labelled, strategy.whole_pool)
-        self.progress(number, "observing", 0.0)
-        stage.fitted()  # outside the limit: it may have to be trained again
+        if strategy.observes():
+            self.progress(number, "observing", 0.0)
+            stage.fitted()  # outside the limit: it may have to be trained again
         with self._time_limit():
             positions, diagnosis, seconds, batch = self._choose(strategy, stage, labelled, rows)
         record = {"kind": "selected", "stage": number, "indices": rows[positions].tolist(), "seconds": seconds}
         record["scoring_batch"] = batch
         clock = time.perf_counter()
-        model = stage.fitted().model
-        record["character"], _ = halving(setup, lambda less: character(less, model, rows, positions, number))
+        record["character"] = {} if diagnosis is None else character(setup, diagnosis, positions, number)
+        if diagnosis is not None and diagnosis.predicted:
+            record["diagnosis"] = {"candidates": self._worth(diagnosis, number), "test": self._on_test(stage)}
         seconds["diagnose"] = time.perf_counter() - clock
-        if diagnosis is not None:
-            clock = time.perf_counter()
-            record["diagnosis"] = {"candidates": self._worth(diagnosis, number)} | self.diagnose(stage)
-            seconds["diagnose"] += time.perf_counter() - clock
         return record
 
     def _followed(self, strategy: Strategy, stage: int) -> Tensor | None:
@@ -281,8 +290,7 @@ class TrialRun:
         seconds = {"observe": time.perf_counter() - clock}
         self.progress(number, "selecting", 0.0)
         clock = time.perf_counter()
-        targets = setup.data.pool.batch(labelled)
-        del targets["image"]
+        targets = setup.data.pool.annotations(labelled)
         followed = self._followed(strategy, number)
         view = PoolView(
             self.trial.task, self.trial.seed, number, rows, labelled, kept, kept_labelled, targets, followed
@@ -314,16 +322,19 @@ class TrialRun:
         strategy, test = self.strategy(), self.setup.data.test
         if not strategy.observes():
             return {}
-        self.progress(stage.number, "diagnosing", 0.0)
         stage.fitted()
-        diagnosis = None
-        for rows in (torch.arange(min(2, len(test))), torch.arange(len(test))):  # two rows tell whether it scores
-            with self._time_limit():
-                _, diagnosis, _ = self._observe(strategy, stage, test, rows, diagnose=True)
-            if diagnosis is None:
-                return {}
+        with self._time_limit():
+            kept, _, _ = self._observe(strategy, stage, test, torch.arange(min(2, len(test))))
+        return {"test": self._on_test(stage)} if "score" in kept else {}
+
+    def _on_test(self, stage: Stage) -> Record:
+        """A pass of its own: evaluation's is shared by strategies, and a strategy that fails must not cost it."""
+        test = self.setup.data.test
+        self.progress(stage.number, "diagnosing", 0.0)
+        with self._time_limit():
+            _, diagnosis, _ = self._observe(self.strategy(), stage, test, torch.arange(len(test)), diagnose=True)
         assert diagnosis is not None
-        return {"test": self._worth(diagnosis, stage.number)}
+        return self._worth(diagnosis, stage.number)
 
     def _worth(self, diagnosis: Diagnosis, stage: int) -> Record:
         """Ranking accuracy and Spearman ρ per predictor, and a sample of (predicted, true) pairs."""

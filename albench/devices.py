@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 from albench.errors import AlbenchError
 
 SLOT_WAIT = 10.0  # seconds for a process that was killed, or is between two trials, to give its slot back
-
+SHARE = 0.4  # of a trial's part of a GPU's memory, at most, is for images
 Slot = tuple[str, int]  # the name of its lock, the index of its GPU among those that this process sees
 
 
@@ -48,6 +48,14 @@ def default_jobs(device: str, threads: int, per_gpu: int = 1) -> int:
         return per_gpu * (1 if ":" in device else max(1, torch.cuda.device_count()))
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, cores // threads)
+
+
+def fits(size: int, device: torch.device, per_gpu: int = 1) -> bool:
+    """Whether so many bytes of images may lie on a device, beside a network and `per_gpu` − 1 other trials."""
+    if device.type != "cuda":
+        return True
+    free, total = torch.cuda.mem_get_info(device)
+    return size <= SHARE * min(free, total / per_gpu)
 
 
 def slots(gpus: list[str], per_gpu: int, only: int | None = None) -> list[Slot]:

@@ -7,14 +7,14 @@ import socket
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Hashable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from albench import parcel
 from albench.backends import Lost, Options, Pool
 from albench.errors import AlbenchError
 from albench.progress import Heartbeat
 from albench.store import CEILING, Store, Trial, write_whole
-from albench.suite import followed
+from albench.suite import followed, twins
 from albench.timelimit import last_words
 from albench.worker import TOKEN, Job, Outcome, Reply, Run, stages_done, work
 
@@ -43,6 +43,7 @@ class Dispatch:
         write_whole(self.run.folder / TOKEN, self._token.encode())
         self._plugins = {path: path.read_bytes() for path in self.run.plugins}
         strategies = self.run.suite.strategies.items()
+        self._alike = {label: twins(self.run.suite, label) for label, _ in strategies}
         self._leaders = {label: followed(label, entry) for label, entry in strategies}
         self._companions = {
             label: (entry.companion, json.dumps(entry.companion_params, sort_keys=True)) for label, entry in strategies
@@ -80,7 +81,7 @@ class Dispatch:
                 beat.pulse()
 
     def _send(self, waiting: deque[Trial], out: dict[Trial, Hashable]) -> None:
-        """Send out as many as there is room for, in order, past those that wait for a stage 0 that is being trained."""
+        """Send out as many as there is room for, in order, past those that wait for a stage that is being trained."""
         room, held = self._room() - len(out), []
         busy = {shared for shared in out.values() if shared is not None}
         while room > 0 and waiting:
@@ -115,7 +116,7 @@ class Dispatch:
     def _job(self, trial: Trial) -> Job:
         sent = None
         if self.away:
-            sent = parcel.outward(self.store, trial, self._siblings(trial), self._leader(trial))
+            sent = parcel.outward(self.store, trial, self._siblings(trial), self._others(trial))
             last = f" (last: {self._where[trial]})" if trial in self._where else ""
             where = f"sent to a {self.options.backend} worker{last}"
             self._beats[trial] = Heartbeat(self.run.folder, trial, where, thread=False)
@@ -158,12 +159,16 @@ class Dispatch:
             if label != trial.strategy and companion == same
         ]
 
-    def _leader(self, trial: Trial) -> Trial | None:
+    def _others(self, trial: Trial) -> set[Trial]:
+        """The trials that this one follows or shares every training with."""
         leader = self._leaders.get(trial.strategy)
-        return Trial(trial.task, leader, trial.seed) if leader else None
+        return {*self._twins(trial), *([replace(trial, strategy=leader)] if leader else [])}
+
+    def _twins(self, trial: Trial) -> list[Trial]:
+        return [replace(trial, strategy=label) for label in self._alike.get(trial.strategy, ())]
 
     def _shared_start(self, trial: Trial) -> Hashable:
-        """What a stage 0 that is still to be trained has in common with others. Where the folder is shared, a lock
+        """What a stage that is still to be trained has in common with others. Where the folder is shared, a lock
         sees to that; workers that do not see each other must not be sent the same."""
         if not self.away or trial.strategy == CEILING:
             return None
@@ -174,7 +179,11 @@ class Dispatch:
     def _start(self, trial: Trial) -> Hashable:
         try:
             if self.store.records(trial):
-                return None
+                return self._course(trial)
         except AlbenchError:  # damaged: the trial's own error
             return None
         return trial.task, trial.seed, *self._companions[trial.strategy]
+
+    def _course(self, trial: Trial) -> Hashable:
+        """What the later stages have in common with others."""
+        return frozenset({trial, *others}) if (others := self._twins(trial)) else None

@@ -1,28 +1,31 @@
 """One pass over samples: what a strategy asked to see, batch by batch; and the guarded selection from it."""
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from albench.errors import AlbenchError
 from albench.numeric.nearest import nearest_distance
 from albench.samples import Batch, Samples
 from albench.seeds import generator, isolated
 from albench.strategy import Outputs, PoolView, Strategy
-from albench.task import Raw
-from albench.training import Fitted, Setup, passes
+from albench.training import Fitted, Setup
 
 
 @dataclass
 class Diagnosis:
-    """Predictors of the loss beside the true loss, [N] each on the CPU: for the report alone, never for a selection."""
+    """What a pass tells beside what the strategy keeps: for the report alone, never for a selection.
 
-    predicted: dict[str, Tensor]  # "score" (the strategy's), "entropy", "trivial"
+    predicted: predictors of the loss, [N] each on the CPU: "score" (the strategy's), "entropy", "trivial"; none where
+    the strategy keeps no score. true: the loss [N] on the CPU. embedding: [N, d], on the device.
+    """
+
+    predicted: dict[str, Tensor]
     true: Tensor
+    embedding: Tensor
 
 
 def observe(
@@ -30,8 +33,8 @@ def observe(
 ) -> tuple[dict[str, Tensor], Diagnosis | None]:
     """What the strategy keeps of the given rows, concatenated: name → [N, …].
 
-    The model is in evaluation mode, images are not augmented, labels are left out. With `diagnose` a strategy that
-    keeps a "score" gets a Diagnosis beside it, from the same forward pass.
+    The model is in evaluation mode, images are not augmented, labels are left out. With `diagnose` there is a
+    Diagnosis beside it, from the same forward pass.
 
     Raises:
         AlbenchError: what is kept has the wrong length or device, or a score is not a number.
@@ -40,36 +43,37 @@ def observe(
     kept: list[dict[str, Tensor]] = []
     diagnosed: list[dict[str, Tensor]] = []
     with isolated(*setup.axes, stage, "observation", who=who), torch.no_grad():
-        for chunk in rows.split(setup.numerics.scoring_batch):
-            part, diagnosis = _observe_batch(setup, strategy, fitted, samples, chunk, diagnose)
-            kept.append({name: _checked(who, name, value, len(chunk), setup.device) for name, value in part.items()})
+        hidden = not (diagnose or strategy.cheats)
+        for batch in samples.batches(rows.split(setup.numerics.scoring_batch), hidden):
+            count = len(batch["image"])
+            part, diagnosis = _observe_batch(setup, strategy, fitted, batch, diagnose)
+            kept.append({name: _checked(who, name, value, count, setup.device) for name, value in part.items()})
             if diagnosis is not None:
                 diagnosed.append(diagnosis)
     together = {name: torch.cat([part[name] for part in kept]) for name in (kept[0] if kept else {})}
     if not diagnosed:
         return together, None
-    columns = {name: torch.cat([d[name] for d in diagnosed]).float().cpu() for name in diagnosed[0]}
-    return together, Diagnosis(true=columns.pop("true"), predicted=columns)
+    columns = {name: torch.cat([d[name] for d in diagnosed]).float() for name in diagnosed[0]}
+    embedding, columns = columns.pop("embedding"), {name: column.cpu() for name, column in columns.items()}
+    return together, Diagnosis(embedding=embedding, true=columns.pop("true"), predicted=columns)
 
 
 def _observe_batch(
-    setup: Setup, strategy: Strategy, fitted: Fitted, samples: Samples, rows: Tensor, diagnose: bool
+    setup: Setup, strategy: Strategy, fitted: Fitted, batch: Batch, diagnose: bool
 ) -> tuple[dict[str, Any], dict[str, Tensor] | None]:
     task = setup.task
-    full = task.prepare(samples.batch(rows, hidden=not (diagnose or strategy.cheats)))
+    full = task.prepare(batch)
     full["image"] = full["image"].contiguous(memory_format=torch.channels_last)
     seen = full if strategy.cheats else {"image": full["image"]}
     bf16 = setup.numerics.precision == "bf16"
     outputs = Outputs(task, fitted.model, seen, fitted.companion, cheats=strategy.cheats, bf16=bf16)
     kept = strategy.observe(outputs)
-    if not (diagnose and "score" in kept):
+    if not diagnose:
         return kept, None
-    return kept, {
-        "score": kept["score"],
-        "entropy": outputs.prediction.entropy(),
-        "trivial": task.trivial(full),
-        "true": task.losses(outputs.raw, full),
-    }
+    diagnosis = {"true": task.losses(outputs.raw, full), "embedding": outputs.embedding}
+    if "score" in kept:
+        diagnosis |= {"score": kept["score"], "entropy": outputs.prediction.entropy(), "trivial": task.trivial(full)}
+    return kept, diagnosis
 
 
 def contents(setup: Setup, rows: Tensor) -> list[int]:
@@ -78,37 +82,23 @@ def contents(setup: Setup, rows: Tensor) -> list[int]:
     return setup.task.contents(targets, setup.data.classes).sum(0).tolist()
 
 
-def character(setup: Setup, model: nn.Module, rows: Tensor, positions: Tensor, stage: int) -> dict[str, float]:
-    """What a selection is like, seen by the model that led to it; for the report alone. At most two passes over k.
+def character(setup: Setup, diagnosis: Diagnosis, positions: Tensor, stage: int) -> dict[str, float]:
+    """What a selection is like to the model that led to it, from the pass over the candidates; for the report alone.
 
-    "metric": the task's metric on the selected samples, before they are learned (for a classifier, 1 − the share that
-    it got wrong); left out where it is not defined. "distance": the mean distance of a selected sample's embedding to
-    its nearest among the selected, over the same of k random candidates; below 1 the selection is redundant.
+    "loss": the mean true loss of the selected over that of all candidates; above 1 it took what the model gets wrong.
+    "distance": the mean distance of a selected sample's embedding to its nearest among the selected, over the same of
+    k random candidates; below 1 the selection is redundant. For a random selection both are 1 but for chance, so
+    strategies that observe nothing cost no pass for it.
     """
-    k = len(positions)
-    drawn = torch.randperm(len(rows), generator=generator(*setup.axes, stage, "character"))[:k]
-    found = {}
-    with torch.inference_mode():
-        value, chosen = _measured(setup, model, rows[positions])
-        if math.isfinite(value):
-            found["metric"] = value
-        usual = nearest_distance(_measured(setup, model, rows[drawn])[1]) if k > 1 else 0.0
-        if usual > 0:
-            found["distance"] = nearest_distance(chosen) / usual
+    k, found = len(positions), {}
+    drawn = torch.randperm(len(diagnosis.true), generator=generator(*setup.axes, stage, "character"))[:k]
+    usual = float(diagnosis.true.mean())
+    if math.isfinite(usual) and usual > 0:
+        found["loss"] = float(diagnosis.true[positions].mean()) / usual
+    apart = [nearest_distance(diagnosis.embedding[chosen.to(setup.device)]) for chosen in (positions, drawn)]
+    if apart[1] > 0:
+        found["distance"] = apart[0] / apart[1]
     return found
-
-
-def _measured(setup: Setup, model: nn.Module, rows: Tensor) -> tuple[float, Tensor]:
-    """The task's metric on rows of the pool, and their embeddings [k, d]."""
-    embeddings = []
-
-    def outputs() -> Iterator[tuple[Raw, Batch]]:
-        for raw, batch in passes(setup, model, setup.data.pool, rows):
-            embeddings.append(setup.task.embedding(raw))
-            yield raw, batch
-
-    metrics, _ = setup.task.measure(outputs(), setup.data.classes)
-    return metrics.get(setup.task.metric, math.nan), torch.cat(embeddings)
 
 
 def _checked(who: str, name: str, value: Any, length: int, device: torch.device) -> Tensor:

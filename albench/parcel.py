@@ -1,6 +1,7 @@
 """What travels where workers do not see the run folder: a trial's records and trainings, there and back, as bytes."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,23 +14,26 @@ _NAME = re.compile(r"[0-9a-f]{32}\.[a-z.]+")  # a training's file: its identity 
 class Parcel:
     """The lines of a trial's records, and files of trained/ by name; `dropped`: those that were sent and are gone.
 
-    `leader`: the trial that this one follows, and its records.
+    `others`: the trials that this one follows or shares its trainings with, and their records.
     """
 
     records: bytes
     trained: dict[str, bytes] = field(default_factory=dict)
     dropped: tuple[str, ...] = ()
-    leader: tuple[Trial, bytes] | None = None
+    others: tuple[tuple[Trial, bytes], ...] = ()
 
 
-def outward(store: Store, trial: Trial, siblings: list[Trial], leader: Trial | None = None) -> Parcel:
-    """What a worker needs to go on with a trial: its records and latest training, or a stage 0 that siblings have."""
-    trained = [r["identity"] for _, r in store.lines(trial)[0] if r is not None and r.get("kind") == "trained"]
+def outward(store: Store, trial: Trial, siblings: list[Trial], others: Iterable[Trial] = ()) -> Parcel:
+    """What a worker needs for a trial's next stage: its records and latest training, and what others have of it.
+
+    siblings: trials whose stage 0 may be this one's. others: those that it follows or shares every training with.
+    """
+    trained = _trained(store, trial)
     wanted = set(trained[-1:])
-    if not trained:
-        wanted = {first for other in siblings if (first := _first(store, other)) is not None}
-    led = (leader, _lines(store, leader)) if leader else None
-    return Parcel(_lines(store, trial), _files(store.folder, wanted), leader=led)
+    for other in [*others, *([] if trained else siblings)]:
+        wanted |= set(_trained(store, other)[len(trained) : len(trained) + 1])
+    records = tuple((other, _lines(store, other)) for other in others)
+    return Parcel(_lines(store, trial), _files(store.folder, wanted), others=records)
 
 
 def _lines(store: Store, trial: Trial) -> bytes:
@@ -37,11 +41,9 @@ def _lines(store: Store, trial: Trial) -> bytes:
     return b"".join(line for line, _ in store.lines(trial)[0])
 
 
-def _first(store: Store, trial: Trial) -> str | None:
-    for _, record in store.lines(trial)[0]:
-        if record is not None and record.get("kind") == "trained":
-            return record.get("identity")
-    return None
+def _trained(store: Store, trial: Trial) -> list[str]:
+    """The identities of a trial's trainings, stage by stage."""
+    return [r["identity"] for _, r in store.lines(trial)[0] if r is not None and r.get("kind") == "trained"]
 
 
 def _files(folder: Path, identities: set[str]) -> dict[str, bytes]:
@@ -57,7 +59,7 @@ def unpack(parcel: Parcel, store: Store, trial: Trial) -> None:
     """Lay out on the worker what `outward` packed."""
     for name, content in parcel.trained.items():
         write_whole(store.folder / "trained" / Path(name).name, content)
-    for whose, records in [(trial, parcel.records), *([parcel.leader] if parcel.leader else [])]:
+    for whose, records in [(trial, parcel.records), *parcel.others]:
         if records:
             store.replace(whose, [records])
 

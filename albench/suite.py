@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
 
 from albench import registry
-from albench.analysis.published import Published, settings
+from albench.analysis.publication import Published, settings
 from albench.errors import AlbenchError, did_you_mean
 from albench.store import CEILING
 from albench.suite_file import bundled, change, content_of, parse_setting
@@ -237,6 +237,21 @@ def _uncertain(suite: Suite, label: str) -> dict[str, str]:
 def followed(label: str, entry: StrategyEntry) -> str | None:
     """The label of the strategy whose selections this one follows, if any."""
     return registry.strategies.get(entry.strategy or label)(**entry.params).follows()
+
+
+def twins(suite: Suite, label: str) -> list[str]:
+    """Other strategies of a resolved suite that train alike at every stage: the same selections, the same companion.
+
+    Such are one that follows another, or the same one under two labels. That two strategies happen to select the same
+    is not foreseen.
+    """
+
+    def course(label: str) -> Any:
+        entry = suite.strategies[label]
+        leader = suite.strategies.get(followed(label, entry) or label, entry)
+        return leader.strategy, leader.params, entry.companion, entry.companion_params
+
+    return [other for other in suite.strategies if other != label and course(other) == course(label)]
 
 
 def _check_followed(label: str, strategies: dict[str, StrategyEntry]) -> None:

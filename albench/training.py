@@ -316,8 +316,7 @@ def _check_finite(objectives: list[Tensor], update: int) -> None:
 def passes(setup: Setup, model: nn.Module, samples: Samples, rows: Tensor | None = None) -> Iterator[tuple[Raw, Batch]]:
     """(raw, prepared batch) over the rows (default: all) in order, in evaluation mode and without augmentation."""
     rows = torch.arange(len(samples)) if rows is None else rows
-    for chunk in rows.split(setup.numerics.scoring_batch):
-        batch = setup.task.prepare(samples.batch(chunk))
+    for batch in map(setup.task.prepare, samples.batches(rows.split(setup.numerics.scoring_batch))):
         yield setup.task.outputs(lambda ready: setup.forward(model, ready), batch), batch
 
 

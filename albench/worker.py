@@ -19,7 +19,7 @@ import torch
 from albench import parcel, registry
 from albench.cache import cache_folder
 from albench.cycle import Limits, Plan, Progress, TrialRun, silent
-from albench.devices import NoSlotError, device_of_worker
+from albench.devices import NoSlotError, device_of_worker, fits
 from albench.errors import AlbenchError
 from albench.memory import out_of_memory
 from albench.parcel import Parcel
@@ -28,7 +28,7 @@ from albench.recipe import Recipe
 from albench.samples import Data
 from albench.store import CEILING, Store, Trial
 from albench.strategy import Strategy
-from albench.suite import StrategyEntry, Suite
+from albench.suite import StrategyEntry, Suite, twins
 from albench.task import Task
 from albench.training import Setup
 
@@ -44,6 +44,7 @@ class Run:
     plugins: tuple[Path, ...] = ()
     checkpoint_minutes: float = Limits.checkpoint_minutes
     checkpoints: Path | None = None  # where they are kept, if not in the folder
+    per_gpu: int = 1  # trials at once on one GPU
 
     def trials(self) -> list[Trial]:
         """Strategy by strategy, so that trials which share a stage 0 seldom start at the same moment."""
@@ -125,7 +126,7 @@ def _work(job: Job) -> Reply:
 
 
 def _work_on(device: str, job: Job, here: bool) -> Reply:
-    run = replace(job.run, device=device, plugins=())
+    run = replace(job.run, device=device, plugins=(), per_gpu=job.per_gpu)
     if not here or job.host != socket.gethostname():
         _same_data(run, job.trial, job.fingerprint)
     if here:
@@ -195,7 +196,9 @@ def run_trial(run: Run, trial: Trial, fingerprint: str, one_stage: bool = False)
             registry.load_plugin(plugin)
         torch.set_num_threads(run.suite.numerics.threads)
         with Store(run.folder).lock(str(trial)):
-            trial_run(run, trial, fingerprint, heartbeat).run(one_stage)
+            work = trial_run(run, trial, fingerprint, heartbeat)
+            work.twins = twins_of(run, trial)
+            work.run(one_stage)
         return Outcome(trial)
     except Exception as error:
         return Outcome(trial, _line(error, run), traceback.format_exc())
@@ -227,7 +230,7 @@ def trial_run(run: Run, trial: Trial, fingerprint: str, progress: Progress = sil
     assert chosen.strategy is not None
     device = torch.device(run.device)
     task = task_of(run, trial.task)
-    data = data_on(task, run.data_root, device)
+    data = data_on(task, run.data_root, device, run.per_gpu)
     strategy_class = Strategy if whole else registry.strategies.get(chosen.strategy)
     companion, companion_params = None, {}
     if chosen.companion is not None:
@@ -257,10 +260,17 @@ def trial_run(run: Run, trial: Trial, fingerprint: str, progress: Progress = sil
 
 
 @functools.lru_cache(maxsize=4)
-def data_on(task: Any, root: Path | None, device: torch.device) -> Data:
-    """A task's data, loaded once per worker process."""
+def data_on(task: Any, root: Path | None, device: torch.device, per_gpu: int = 1) -> Data:
+    """A task's data, loaded once per worker process; images that do not fit on the device stay in the cache's files."""
     data = task.load(root)
-    return Data(data.pool.to(device), data.test.to(device), data.classes, data.notes)
+    return data.to(device, fits(data.pool.images.nbytes + data.test.images.nbytes, device, per_gpu))
+
+
+def twins_of(run: Run, trial: Trial) -> tuple[Trial, ...]:
+    """The trials that share every training of this one."""
+    if trial.strategy == CEILING:
+        return ()
+    return tuple(replace(trial, strategy=label) for label in twins(run.suite, trial.strategy))
 
 
 def task_of(run: Run, label: str) -> Task:

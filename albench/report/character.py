@@ -105,12 +105,20 @@ def _balance(runs: list[Run], task: str, styles: Styles, folder: Folder, name: s
 
 
 def _character(runs: list[Run], task: str, styles: Styles, folder: Folder, name: str) -> list[Block]:
-    """The metric on selected samples before they were learned, and how far apart they lie, stage by stage."""
+    """How hard selected samples were before they were learned, and how far apart they lie, stage by stage."""
     frame = pd.concat([run.results[run.results["task"] == task] for run in runs])
     metric = metric_name(runs[0].tasks[task]["metric"])
     blocks: list[Block] = []
     for what, title, ylabel, caption in (
         (
+            "selected/loss",
+            "How hard the selected samples were",
+            "loss ÷ candidates'",
+            "Mean true loss of the selected samples under the model that led to them, over that of all candidates, "
+            "mean ± one standard deviation over seeds. Above 1 the selection is what the model gets wrong. A strategy "
+            "that looks at no candidate is at 1 but for chance, and has no curve.",
+        ),
+        (  # of older runs
             "selected/metric",
             "What the model already knew of its selections",
             f"{metric} on the selected",
@@ -123,7 +131,7 @@ def _character(runs: list[Run], task: str, styles: Styles, folder: Folder, name:
             "nearest distance ÷ random's",
             "Mean distance of a selected sample's embedding to its nearest one in the same selection, over that of as "
             "many random candidates under the same model, mean ± one standard deviation over seeds. Below 1 a "
-            "selection is redundant, above it is spread out.",
+            "selection is redundant, above it is spread out; random is at 1 but for chance.",
         ),
     ):
         table = curves(frame[frame["metric"] == what])

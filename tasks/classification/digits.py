@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from pydantic import Field
 
+from albench.datafiles import bundled_digits
 from albench.recipe import Recipe
 from albench.samples import Data, Samples
 from albench.tasks.classification.task import Classification
@@ -30,12 +31,10 @@ class Digits(Classification):
 
     def load(self, root: Path | None) -> Data:
         """A fixed random third to test on, the rest to choose from; `samples` takes a part of all."""
-        from sklearn.datasets import load_digits
-
-        bunch = load_digits()
-        order = np.random.default_rng(0).permutation(len(bunch.images))[: self.samples]
-        images = torch.from_numpy(np.clip(bunch.images * 16, 0, 255).astype(np.uint8))[:, None]
-        labels = torch.from_numpy(bunch.target.astype(np.int64))
+        pixels, classes = bundled_digits()
+        order = np.random.default_rng(0).permutation(len(pixels))[: self.samples]
+        images = torch.from_numpy(np.clip(pixels * 16, 0, 255).astype(np.uint8))[:, None]
+        labels = torch.from_numpy(classes)
         test = round(len(order) * TEST / 1797)
 
         def part(rows: np.ndarray) -> Samples:

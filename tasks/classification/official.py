@@ -73,6 +73,8 @@ class OfficialImages(Classification):
         if not self.verify:
             sums = dict.fromkeys(sums)
         data = cached((self.registered, 2, self.verify, listing(files)), lambda _: self._data(folder, sums))
+        if not (self.pool or self.test):
+            return data
         return Data(_part(data.pool, self.pool), _part(data.test, self.test), data.classes)
 
     def fetch(self, root: Path) -> None:

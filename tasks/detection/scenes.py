@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from albench.cache import cached
+from albench.datafiles import bundled_digits
 from albench.recipe import Recipe
 from albench.samples import Data, Samples
 from albench.seeds import generator
@@ -74,11 +75,9 @@ class DigitScenes(Detection):
         return cached(key, lambda _: self._compose())
 
     def _compose(self) -> Data:
-        from sklearn.datasets import load_digits
-
-        bunch = load_digits()
-        order = torch.randperm(len(bunch.target), generator=generator("digit-scenes", "split", self.scene_seed))
-        images, labels = torch.from_numpy(bunch.images)[order].float() / 16, torch.from_numpy(bunch.target)[order]
+        pixels, classes = bundled_digits()
+        order = torch.randperm(len(classes), generator=generator("digit-scenes", "split", self.scene_seed))
+        images, labels = torch.from_numpy(pixels)[order].float() / 16, torch.from_numpy(classes)[order]
         cut = int(len(order) * TEST_DIGITS)
         compose = functools.partial(
             scenes, size=self.size, objects=self.objects, sides=self.sides, hardest=self.hardest

@@ -3,7 +3,9 @@
 import multiprocessing
 import os
 import time
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -46,6 +48,18 @@ def test_what_was_built_is_read_the_next_time(folder):
     assert (read.classes, read.notes, read.test.names) == (("a", "b"), "a note", ["image 0", "image 1"])
     assert torch.equal(read.pool.images, torch.full((4, 3, 2, 2), 7, dtype=torch.uint8))
     assert torch.equal(read.pool.targets["label"], torch.arange(4))
+
+
+def test_the_fingerprint_lies_in_the_entry_and_counts_until_an_image_is_written(folder):
+    data = cached("key", make)
+    taken_anew = replace(data, known=None).fingerprint()
+    assert cached("key", refuse).known == taken_anew
+    images = np.lib.format.open_memmap(entry(folder) / "pool.npy", "r+")
+    images[0] = 0
+    images.flush()
+    changed = cached("key", refuse)
+    assert changed.known is None
+    assert changed.fingerprint() != taken_anew
 
 
 def test_another_key_is_another_entry(folder):

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 import albench
-from albench import tables
+from albench import tables, training
 from albench.store import Store, Trial
 
 from .conftest import TINY
@@ -195,10 +195,11 @@ def test_the_labelled_sets_contents_and_the_character_of_selections_are_recorded
     total = labels.groupby(["strategy", "seed", "labelled"])["value"].sum().reset_index()
     assert (total["value"] == total["labelled"]).all()  # one class a sample
     results = albench.load_results(folder)
-    wrong = results[results.metric == "selected/metric"]
-    assert len(wrong) == 2 * 2 * 2
-    assert wrong["value"].between(0, 1).all()
-    assert (results.loc[results.metric == "selected/distance", "value"] > 0).all()
+    for metric in ("selected/loss", "selected/distance"):
+        found = results[results.metric == metric]
+        assert len(found) == 2 * 2
+        assert set(found["strategy"]) == {"entropy"}  # random looks at nothing
+        assert (found["value"] > 0).all()
 
 
 def test_every_stage_names_its_training_and_device(run):
@@ -209,3 +210,81 @@ def test_every_stage_names_its_training_and_device(run):
     assert all((folder / "trained" / f"{identity}.json").is_file() for identity in trainings.identity)
     shared = trainings[trainings.stage == 0].groupby("seed")["identity"].nunique()
     assert shared.tolist() == [2, 2]  # random and entropy share theirs
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """How often something was trained, and how many samples went forward through a network outside of training."""
+    count = {"fits": 0, "scored": 0}
+    fit, built = training.fit, training.build
+
+    def fitting(*args, **options):
+        count["fits"] += 1
+        return fit(*args, **options)
+
+    def building(*args):
+        def passed(module, inputs, outputs):
+            count["scored"] += 0 if module.training else len(inputs[0])
+
+        fitted = built(*args)
+        fitted.model.register_forward_hook(passed)
+        return fitted
+
+    monkeypatch.setattr(training, "fit", fitting)
+    monkeypatch.setattr(training, "build", building)
+    return count
+
+
+def strategies(tiny, text):
+    tiny.write_text(TINY.replace('strategies = ["random", "entropy", "learning-loss"]', "") + text)
+
+
+REPLAY = '[strategies.replay]\nparams = { source = "this run", strategy = "%s" }\n'
+
+
+def test_a_replay_of_this_run_trains_nothing_again(run, tiny, counted):
+    strategies(tiny, "[strategies.random]\n" + REPLAY % "random")
+    folder, failed, _ = run(seeds=1)
+    assert failed == []
+    assert counted["fits"] == 3 == len(list((folder / "trained").glob("*.json")))
+    results = albench.load_results(folder).pivot(index=["stage", "metric"], columns="strategy", values="value")
+    assert (results["random"] == results["replay"]).all()
+
+
+def test_strategies_that_train_alike_share_it_also_where_they_look_at_the_model(run, tiny, counted):
+    strategies(tiny, '[strategies.entropy]\n[strategies.again]\nstrategy = "entropy"\n' + REPLAY % "entropy")
+    folder, failed, _ = run(seeds=1)
+    assert failed == []
+    assert counted["fits"] == 3
+    identities = {r["identity"] for r in Store(folder).records(Trial("digits", "again", 0)) if r["kind"] == "trained"}
+    kept = {path.stem for path in (folder / "trained").glob("*.safetensors")}
+    assert len(kept) == 2  # the last to pass a stage drops its weights: stage 0 and the last one stay, as ever
+    assert kept < identities
+
+
+def test_a_resumed_run_trains_nothing_again(run, tiny, counted):
+    strategies(tiny, '[strategies.entropy]\n[strategies.again]\nstrategy = "entropy"\n')
+    run(seeds=1, stages=2)
+    run(seeds=1, strategies=["entropy"])
+    folder, _, _ = run(seeds=1)
+    assert counted["fits"] == 3 == len(list((folder / "trained").glob("*.json")))
+
+
+def test_random_twins_for_an_a_a_test_train_stage_0_once(run, counted):
+    run(strategies=["random", "random-b"], seeds=1)
+    assert counted["fits"] == 1 + 2 * 2
+
+
+def test_one_pass_gives_all_that_is_asked_and_random_costs_none(run, tiny, counted):
+    strategies(tiny, "[strategies.random]\n")
+    run(seeds=1, out="random")
+    evaluation, test, pool = 3 * 40, 40, 80
+    assert counted["scored"] == evaluation
+    counted["scored"] = 0
+    strategies(tiny, "[strategies.core-set]\n")  # candidates and labelled together: the whole pool, once a selection
+    run(seeds=1, out="core-set")
+    assert counted["scored"] == evaluation + 2 * pool + 2  # two test samples tell that it has no score
+    counted["scored"] = 0
+    strategies(tiny, "[strategies.learning-loss]\n")  # score, entropy, trivial, true loss, character, and the test set
+    run(seeds=1, out="learning-loss")
+    assert counted["scored"] == evaluation + (80 - 8) + (80 - 16) + 3 * test + 2

@@ -24,6 +24,8 @@ from albench.store import Store, Trial
 from albench.suite import read, resolve
 from albench.worker import Outcome, Reply, Run
 
+from .conftest import TINY
+
 
 class Unreliable:
     """Workers in this process; those whose number is called die before the call."""
@@ -149,6 +151,23 @@ def test_away_a_stage_0_is_trained_once_and_what_was_finished_goes_along(run, aw
     assert seconds["random"] == seconds["entropy"] != seconds["learning-loss"]
     whole, _, _ = run(out="whole")
     assert files(folder, "results", "selections") == files(whole, "results", "selections")
+
+
+def test_away_trials_that_train_alike_share_it_too(tiny, run, away):
+    text = TINY.replace('strategies = ["random", "entropy", "learning-loss"]', "")
+    replay = '[strategies.replay]\nparams = { source = "this run", strategy = "entropy" }\n'
+    tiny.write_text(f'{text}[strategies.entropy]\n[strategies.again]\nstrategy = "entropy"\n{replay}')
+    folder, failed, _ = away(seeds=1)
+    assert failed == []
+    seconds = [
+        [r["seconds"]["train"] for r in Store(folder).records(trial) if r["kind"] == "trained"]
+        for trial in Store(folder).trials()
+    ]
+    assert seconds[0] == seconds[1] == seconds[2]
+    assert len(list((folder / "trained").glob("*.json"))) == 3
+    here, _, _ = run(out="here", seeds=1)
+    assert files(folder, "results", "selections") == files(here, "results", "selections")
+    assert {p.name for p in (folder / "trained").iterdir()} == {p.name for p in (here / "trained").iterdir()}
 
 
 def test_away_other_data_are_refused(away, monkeypatch):
