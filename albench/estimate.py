@@ -14,21 +14,22 @@ from albench.memory import peak_memory, reset_peak_memory
 from albench.observing import observe
 from albench.store import CEILING, Trial
 from albench.strategy import Strategy
-from albench.suite import resolve
+from albench.suite import Suite, resolve, twins
 from albench.training import Setup
 from albench.worker import Run, trial_run
 
 ENOUGH = 3.0  # seconds that one measurement should take; big networks take a few steps whatever they cost
-STEPS = (3, 60)  # fewest and most training steps measured; the first warms up
+STEPS = (3, 60)  # fewest and most training steps of a measurement; the first half of them warms up
+WARM = 8  # steps on a GPU before anything is measured: kernels are chosen there, graphs compiled
 
 
 @dataclass(frozen=True)
 class Estimate:
     """One task's part of a suite. Seconds are those of one worker; selection itself (k-center, say) is not in them.
 
-    trainings counts what strategies share once (a stage 0). step: seconds of a training step, with the costliest
-    companion. memory: bytes, as `memory.peak_memory` has it. disk: bytes of the weights and outcomes that stay.
-    jobs: how many trials run at once here unless one says otherwise.
+    trainings counts what strategies share once (a stage 0, a replay). step: seconds of a training step, with the
+    costliest companion. memory: bytes, as `memory.peak_memory` has it. disk: bytes of the weights and outcomes that
+    stay. jobs: how many trials run at once here unless one says otherwise.
     """
 
     task: str
@@ -83,13 +84,14 @@ def _task(run: Run, label: str) -> Estimate:
     setups = {_kind(trial.setup): trial.setup for trial in trials.values()}
     setups |= {_kind(whole): whole} if suite.ceiling else {}
     costs = {kind: _cost(setup, plan) for kind, setup in setups.items()}
-    kinds = [_kind(trial.setup) for trial in trials.values()]
-    begun = [(costs[kind], plan.labelled(0)) for kind in dict.fromkeys(kinds)] * suite.seeds
-    later = [(costs[kind], plan.labelled(stage)) for kind in kinds for stage in range(1, plan.stages)] * suite.seeds
+    kinds = {name: _kind(trial.setup) for name, trial in trials.items()}
+    begun = [(costs[kind], plan.labelled(0)) for kind in dict.fromkeys(kinds.values())] * suite.seeds
+    apart = [kind for name, kind in kinds.items() if not _is_shared(suite, name)]
+    later = [(costs[kind], plan.labelled(stage)) for kind in apart for stage in range(1, plan.stages)] * suite.seeds
     ceilings = [(costs[_kind(whole)], len(whole.data.pool)) for _ in range(suite.ceiling)]
     trainings = [(cost, whole.recipe.length(labelled)) for cost, labelled in begun + later + ceilings]
-    seen = [_observing(t.setup, t.strategy(), plan, costs[_kind(t.setup)]) for t in trials.values()]
-    last = [costs[kind] for kind in kinds] * suite.seeds if plan.stages > 1 else []  # weights stay of a trial's last
+    seen = [_observing(t.setup, t.strategy(), plan) for t in trials.values()]
+    last = [costs[kind] for kind in apart] * suite.seeds if plan.stages > 1 else []  # weights stay of a trial's last
     kept = sum(cost.weights for cost in [cost for cost, _ in begun + ceilings] + last)
     test = len(whole.data.test)
     return Estimate(
@@ -107,6 +109,12 @@ def _task(run: Run, label: str) -> Estimate:
     )
 
 
+def _is_shared(suite: Suite, name: str) -> bool:
+    """Whether a strategy before this one has all of its trainings."""
+    before = list(suite.strategies)[: list(suite.strategies).index(name)]
+    return not set(before).isdisjoint(twins(suite, name))
+
+
 def _kind(setup: Setup) -> str:
     """Trainings of one kind are shared where they begin."""
     return repr((setup.companion, sorted(setup.companion_params.items())))
@@ -115,6 +123,8 @@ def _kind(setup: Setup) -> str:
 def _cost(setup: Setup, plan: Plan) -> _Cost:
     """Measured on the first labels: training steps, and the evaluation of test samples."""
     rows = initial_set(setup, plan)
+    if setup.device.type == "cuda":
+        _steps(setup, rows, WARM)
     step, fitted = _steps(setup, rows, STEPS[0])
     if step * STEPS[0] < ENOUGH / 2:
         step, fitted = _steps(setup, rows, min(STEPS[1], int(ENOUGH / step)))
@@ -132,23 +142,23 @@ def _cost(setup: Setup, plan: Plan) -> _Cost:
 
 
 def _steps(setup: Setup, rows: torch.Tensor, count: int) -> tuple[float, training.Fitted]:
-    """Seconds of a training step, the first of `count` left out, and what it trained."""
+    """Seconds of a training step, the first half of `count` left out, and what it trained."""
     ticks: list[float] = []
 
     def tick(update: int, updates: int) -> None:
-        _wait(setup.device)
-        ticks.append(time.perf_counter())
+        if update in (count // 2, count):  # a GPU is waited for nowhere else: steps are to overlap as in a run
+            _wait(setup.device)
+            ticks.append(time.perf_counter())
 
     short = replace(setup, recipe=setup.recipe.merged({"updates": count}))
     fitted, _ = training.fit(short, 0, rows, on_update=tick)
-    return (ticks[-1] - ticks[0]) / (len(ticks) - 1), fitted
+    return (ticks[1] - ticks[0]) / (count - count // 2), fitted
 
 
-def _observing(setup: Setup, strategy: Strategy, plan: Plan, cost: _Cost) -> float:
-    """Seconds of one trial: candidates (and labelled), the test set where scores are diagnosed, the selections."""
-    selections = 2 * plan.budget * (plan.stages - 1) * cost.measure  # as `observing.character` looks at them
+def _observing(setup: Setup, strategy: Strategy, plan: Plan) -> float:
+    """Seconds of one trial: candidates (and labelled), and the test set where scores are diagnosed."""
     if not strategy.observes():
-        return selections
+        return 0.0
     fitted, scored = training.build(setup, 0), False
 
     def look(count: int) -> None:
@@ -162,7 +172,7 @@ def _observing(setup: Setup, strategy: Strategy, plan: Plan, cost: _Cost) -> flo
         free = len(setup.data.pool) - plan.labelled(stage)
         samples += min(free, plan.subset) if plan.subset and not strategy.whole_pool else free
         samples += plan.labelled(stage) if strategy.sees_labelled else 0
-    return selections + seconds * (samples + plan.stages * len(setup.data.test) * scored)
+    return seconds * (samples + plan.stages * len(setup.data.test) * scored)
 
 
 def _most(setup: Setup, there: int) -> int:

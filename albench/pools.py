@@ -53,18 +53,27 @@ class Processes:
         self._jobs, self._threads = jobs, threads
         self._idle: list[Any] = []
         self._out: dict[concurrent.futures.Future, tuple[Trial, Any]] = {}
+        self._tasks: dict[Any, set[str]] = {}  # that a worker has done: their data and graphs are there
 
     def room(self) -> int:
         return self._jobs
 
     def submit(self, trial: Trial, call: Call) -> None:
         while True:
-            executor = self._idle.pop() if self._idle else _process(self._threads)
+            executor = self._worker(trial.task)
             try:
                 self._out[executor.submit(call)] = trial, executor
                 return
             except concurrent.futures.BrokenExecutor:  # killed while it was idle
                 executor.shutdown(wait=False)
+
+    def _worker(self, task: str) -> Any:
+        """An idle worker, one that knows the task before another; a new one where there is none."""
+        known = [executor for executor in self._idle if task in self._tasks[executor]]
+        executor = (known or self._idle or [_process(self._threads)])[-1]
+        self._idle = [other for other in self._idle if other is not executor]
+        self._tasks.setdefault(executor, set()).add(task)
+        return executor
 
     def wait(self) -> Replies:
         replies: Replies = []

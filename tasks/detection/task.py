@@ -9,7 +9,6 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.ops import batched_nms
 
 from albench.samples import Batch, Samples
 from albench.task import Prediction, Raw, Task, stored
@@ -19,8 +18,8 @@ from albench.tasks.detection.coco_map import coco_map
 from albench.tasks.detection.loss import multibox_loss, scale
 from albench.tasks.detection.metric import Boxes, average_precision, resampled
 from albench.tasks.detection.network import SSD, Compact, compact_grids
+from albench.tasks.detection.suppression import detections
 
-LOW_SCORE, PER_CLASS, NMS, PER_IMAGE = 0.01, 400, 0.45, 200  # SSD's own detection step
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -146,20 +145,11 @@ class Detection(Task):
     def detect(self, raw: Raw) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Rows in the batch [K], labels [K], scores [K], corners [K, 4] in fractions of the image; best first per row.
 
-        Scores above .01, 400 boxes a class, non-maximum suppression at IoU .45 per class, 200 boxes an image.
+        See `suppression.detections`.
         """
-        scores = raw["logits"].float().softmax(2)[..., 1:].transpose(1, 2)  # [B, C, D]
-        _, classes, defaults = scores.shape
+        scores = raw["logits"].float().softmax(2)[..., 1:]
         boxes = decode(raw["offsets"].float(), _defaults(self.grids, scores.device)).clamp(0, 1)
-        top, place = scores.topk(min(PER_CLASS, defaults), dim=2)
-        row, label, rank = (top > LOW_SCORE).nonzero(as_tuple=True)
-        score, box = top[row, label, rank], boxes[row, place[row, label, rank]]
-        kept = batched_nms(box, score, row * classes + label, NMS)  # in falling score
-        kept = kept[row[kept].argsort(stable=True)]
-        row = row[kept]
-        rank_in_image = torch.arange(len(row), device=row.device) - torch.searchsorted(row, row)
-        few = kept[rank_in_image < PER_IMAGE]
-        return row[rank_in_image < PER_IMAGE], label[few], score[few], box[few]
+        return detections(scores, boxes)
 
     def measure(
         self, batches: Iterable[tuple[Raw, Batch]], classes: Sequence[str]

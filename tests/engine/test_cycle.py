@@ -265,7 +265,6 @@ def test_strategies_that_train_alike_share_it_also_where_they_look_at_the_model(
 def test_a_resumed_run_trains_nothing_again(run, tiny, counted):
     strategies(tiny, '[strategies.entropy]\n[strategies.again]\nstrategy = "entropy"\n')
     run(seeds=1, stages=2)
-    run(seeds=1, strategies=["entropy"])
     folder, _, _ = run(seeds=1)
     assert counted["fits"] == 3 == len(list((folder / "trained").glob("*.json")))
 

@@ -26,6 +26,8 @@ params = { samples = 120, width = 4, blocks = [1, 1] }
 [strategies.random-with-module]
 strategy = "random"
 companion = "loss-prediction"
+[strategies.replay]
+params = { source = "this run", strategy = "entropy" }
 """
 
 
@@ -42,8 +44,8 @@ def test_counts_are_those_of_the_run(suite, run):
     assert not failed
     trainings = pd.read_csv(folder / "trainings.csv")
     done = list((folder / "trained").glob("*.json"))
-    assert part.trials == 2 * 4 + 1
-    # two kinds of stage 0 (with the module and without), then every strategy by itself; and one ceiling
+    assert part.trials == 2 * 5 + 1
+    # two kinds of stage 0 (with the module and without), then every strategy by itself but the replay; and one ceiling
     assert part.trainings == 2 * (2 + 2 * 4) + 1 == len(done)
     assert trainings["identity"].nunique() == len(done) - 1
     assert part.steps == 5 * len(done)

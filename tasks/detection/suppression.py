@@ -1,0 +1,56 @@
+"""From the scores of all default boxes to an image's detections: SSD's own last step."""
+
+import torch
+from torch import Tensor
+from torchvision.ops import nms
+
+LOW_SCORE, PER_CLASS, OVERLAP, PER_IMAGE = 0.01, 400, 0.45, 200
+FIRST = 1000  # boxes of an image that are looked at first
+
+Detections = tuple[Tensor, Tensor, Tensor, Tensor]
+
+
+def detections(scores: Tensor, boxes: Tensor) -> Detections:
+    """Rows in the batch [K], labels [K], scores [K], corners [K, 4]; row by row, best first.
+
+    scores: [B, D, C] of the C classes; boxes: [B, D, 4], corners in fractions of the image. Scores above .01, the best
+    400 boxes a class, non-maximum suppression at IoU .45 per class, the best 200 boxes an image.
+    """
+    able = (scores > LOW_SCORE).flatten(1).count_nonzero(1)
+    most = int(able.max())
+    row, label, score, box = _suppressed(scores, boxes, min(FIRST, most))
+    # A box is suppressed by better ones alone: 200 that are left of the first are the best 200 of all.
+    if bool(((able > FIRST) & (torch.bincount(row, minlength=len(scores)) < PER_IMAGE)).any()):
+        row, label, score, box = _suppressed(scores, boxes, most)
+    few = _rank(row) < PER_IMAGE
+    return row[few], label[few], score[few], box[few]
+
+
+def _suppressed(scores: Tensor, boxes: Tensor, count: int) -> Detections:
+    """What suppression leaves of each image's best `count` boxes of any class."""
+    classes = scores.shape[2]
+    score, place = scores.flatten(1).topk(count, dim=1)  # in falling order
+    row, rank = (score > LOW_SCORE).nonzero(as_tuple=True)
+    score, place = score[row, rank], place[row, rank]
+    label, box = place % classes, boxes[row, place // classes]
+    group = row * classes + label
+    order = group.argsort(stable=True)
+    order = order[_rank(group[order]) < PER_CLASS]
+    kept = order[_apart(box[order], score[order], group[order])].sort().values  # as they were: row by row, best first
+    return row[kept], label[kept], score[kept], box[kept]
+
+
+def _apart(box: Tensor, score: Tensor, group: Tensor) -> Tensor:
+    """Positions that suppression within each group leaves; equal groups stand together, best first."""
+    if box.is_cuda:  # one launch: groups are moved apart, in fp64, which keeps the overlaps exact
+        return nms(box.double() + 2.0 * group[:, None], score, OVERLAP)
+    begin, kept = 0, [group.new_zeros(0)]
+    for size in torch.unique_consecutive(group, return_counts=True)[1].tolist():
+        kept.append(begin + torch.ops.torchvision.nms(box[begin : begin + size], score[begin : begin + size], OVERLAP))
+        begin += size
+    return torch.cat(kept)
+
+
+def _rank(group: Tensor) -> Tensor:
+    """The place of each element within its group; equal groups stand together, in rising order."""
+    return torch.arange(len(group), device=group.device) - torch.searchsorted(group, group)
