@@ -164,7 +164,7 @@ def _observing(setup: Setup, strategy: Strategy, plan: Plan) -> float:
     def look(count: int) -> None:
         nonlocal scored
         _, diagnosis = observe(setup, strategy, fitted, setup.data.pool, torch.arange(count), 0, diagnose=True)
-        scored = diagnosis is not None
+        scored = diagnosis is not None and bool(diagnosis.predicted)
 
     seconds = _per_sample(look, _most(setup, len(setup.data.pool)), setup.device)
     samples = 0
