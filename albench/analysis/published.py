@@ -15,7 +15,7 @@ import pandas as pd
 
 from albench.analysis.comparison import all_pairs
 from albench.analysis.curves import aubc, curves, of_one_task
-from albench.analysis.publication import settings
+from albench.analysis.publication import Published
 from albench.errors import AlbenchError, did_you_mean
 
 COLUMNS = ("task", "metric", "strategy", "labelled", "value", "reading", "uncertainty")
