@@ -236,7 +236,7 @@ class TrialRun:
         """Whether a trial that shares this one's trainings has not selected at a stage yet, and may need the model."""
         for twin in self.twins:
             try:
-                if not any(r["stage"] == stage and r["kind"] != "trained" for r in self.store.records(twin)):
+                if not any((r["kind"], r["stage"]) == ("selected", stage) for r in self.store.records(twin)):
                     return True
             except AlbenchError:  # damaged: the twin's own error, and it may be repaired
                 return True
