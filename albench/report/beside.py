@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from albench.analysis import publication, published
+from albench.analysis import published
 from albench.analysis.curves import curves
+from albench.analysis.publication import settings
 from albench.errors import AlbenchError
 from albench.report import charts, figures, tables
 from albench.report.blocks import Block, Folder, Table, Text
@@ -178,7 +179,7 @@ def _open(found: Publication, theirs: dict, task: str, name: str) -> list[Block]
     notes = theirs["tasks"][label]["uncertain"]
     if not notes:
         return []
-    there, here = publication.settings(theirs, label), publication.settings(found.run.suite, plain(task))
+    there, here = settings(theirs, label), settings(found.run.suite, plain(task))
     return [
         Table(
             title=f"What the publication leaves open ({found.source.protocol} has its likeliest value)",
