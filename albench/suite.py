@@ -292,7 +292,7 @@ def _resolved_task(suite: Suite, label: str, entry: TaskEntry) -> TaskEntry:
         budget=budget,
         subset=suite.subset if entry.subset is None else entry.subset,
         price=entry.price,
-        published=_published(entry.published, label, cls.metric),
+        published=_published(entry.published, label, task.metric),
         uncertain=entry.uncertain,
     )
 

@@ -110,29 +110,36 @@ def resampled(
     verdict: np.ndarray,
     positives: np.ndarray,
     counts: np.ndarray,
+    eleven: bool = False,
 ) -> np.ndarray:
-    """All-point average precision [R, C] where image n is there counts[r, n] times (non-negative integers [R, N]).
+    """All-point (or 11-point) average precision [R, C] where image n is there counts[r, n] times (non-negative integers [R, N]).
 
     sample, label, score, verdict: one row a detection, judged already: copies of an image are images of their own.
     positives: objects that count, [N, C]. The c copies of a detection stand together, as one step of the curve: on the
     way through them precision only rises (hits) or recall stays (misses), so the envelope is that of c steps.
     """
     present = counts.astype(np.int64) @ positives.astype(np.int64)
-    area = np.full(present.shape, np.nan)
+    rule = _eleven_points if eleven else _area
+    found = np.full(present.shape, np.nan)
     for number in range(present.shape[1]):
         own = np.flatnonzero((label == number) & (verdict != IGNORED))
         own = own[np.argsort(-score[own], kind="stable")]
         able = np.flatnonzero(present[:, number])
         for rows in np.array_split(able, 1 + len(able) * len(own) // CHUNK):
             weight = counts[np.ix_(rows, sample[own])].astype(np.int64)
-            area[rows, number] = _weighted_area(weight, verdict[own] == HIT, present[rows, number])
-    return area
+            hits = np.cumsum(weight * (verdict[own] == HIT), 1)
+            recall, precision = hits / present[rows, number, None], hits / np.maximum(np.cumsum(weight, 1), 1)
+            found[rows, number] = rule(recall, precision)
+    return found
 
 
-def _weighted_area(weight: np.ndarray, hit: np.ndarray, positives: np.ndarray) -> np.ndarray:
-    """Area [R] under the precision envelopes of detections in falling score, weight [R, K], hit [K]."""
-    seen = np.cumsum(weight, 1)
-    hits = np.cumsum(weight * hit, 1)
-    recall, precision = hits / positives[:, None], hits / np.maximum(seen, 1)
+def _area(recall: np.ndarray, precision: np.ndarray) -> np.ndarray:
+    """`all_point` of each row of recall and precision [R, K]."""
     envelope = np.maximum.accumulate(precision[:, ::-1], 1)[:, ::-1]
     return (np.diff(recall, axis=1, prepend=0) * envelope).sum(1)
+
+
+def _eleven_points(recall: np.ndarray, precision: np.ndarray) -> np.ndarray:
+    """`eleven_point` of each row of recall and precision [R, K]."""
+    best = [np.where(recall >= t, precision, 0).max(1, initial=0) for t in np.arange(11) / 10]
+    return np.stack(best, 1).mean(1)

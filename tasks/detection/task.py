@@ -20,6 +20,7 @@ from albench.tasks.detection.metric import Boxes, average_precision, resampled
 from albench.tasks.detection.network import SSD, Compact, compact_grids
 from albench.tasks.detection.suppression import detections
 
+METRICS = {"all-point": "map", "11-point": "map@11pt"}
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -32,13 +33,15 @@ def _defaults(grids: tuple[Grid, ...], device: torch.device) -> Tensor:
 class Detection(Task):
     """Objects in boxes, found by an SSD. The metric is mean average precision at IoU .5 by VOC's rules.
 
+    `rule` "all-point" is the devkit's since 2010, the area under the precision envelope ("map"); "11-point" is that of
+    VOC 2007, which SSD and the paper report ("map@11pt"). Both are measured; the rule says which is the primary one.
+
     Targets of Samples: boxes fp32 [N, G, 4], (xmin, ymin, xmax, ymax) in 1-based inclusive pixels of the original
     image; labels int64 [N, G], -1 for padding; difficult bool [N, G]; size int64 [N, 2], the original's height and
     width. Batches from `prepare` and `augment` hold what each default box is to say: matched int64 [B, D], 0 for
     background, and offsets [B, D, 4].
     """
 
-    metric: ClassVar[str] = "map"
     channels: ClassVar[int] = 3
     mean: ClassVar[tuple[float, ...]] = (0.482, 0.459, 0.408)
 
@@ -51,7 +54,13 @@ class Detection(Task):
     photometric: Annotated[float, Field(ge=0, le=1)] = 1.0
     train_difficult: bool = True  # learn from objects that the evaluation leaves out
     divisor: Literal["batch", "image"] = "batch"  # of an image's loss: matched boxes of the batch, or its own
+    rule: Literal["all-point", "11-point"] = "all-point"  # of average precision, in the primary metric and per class
     coco_metrics: bool = False  # measure COCO's mean average precision, too
+
+    @property
+    def metric(self) -> str:  # type: ignore[override]
+        """The primary metric: the mean by `rule`."""
+        return METRICS[self.rule]
 
     @property
     def can(self) -> frozenset[str]:
@@ -154,7 +163,7 @@ class Detection(Task):
     def measure(
         self, batches: Iterable[tuple[Raw, Batch]], classes: Sequence[str]
     ) -> tuple[dict[str, float], dict[str, np.ndarray]]:
-        """ "map" (all-point), "map@11pt" and "ap/<class>", scored in the original images' pixels.
+        """ "map" (all-point), "map@11pt" and "ap/<class>" (by `rule`), scored in the original images' pixels.
 
         With `coco_metrics` "coco-map" (IoU .5 to .95), "coco-map@0.5" and "coco-map@0.75" beside them.
 
@@ -172,7 +181,8 @@ class Detection(Task):
         able = ~np.isnan(area)
         means = [float(ap[able].mean()) if able.any() else float("nan") for ap in (area, eleven)]
         numbers = {"map": means[0], "map@11pt": means[1]}
-        numbers |= {f"ap/{classes[label]}": float(area[label]) for label in np.flatnonzero(able).tolist()}
+        by_rule = eleven if self.rule == "11-point" else area
+        numbers |= {f"ap/{classes[label]}": float(by_rule[label]) for label in np.flatnonzero(able).tolist()}
         if self.coco_metrics:
             numbers |= coco_map(detections, objects, done)
         positives = np.zeros((done, len(classes)), np.int16)
@@ -189,10 +199,10 @@ class Detection(Task):
         }
 
     def remeasure(self, outcomes: dict[str, np.ndarray], counts: np.ndarray) -> np.ndarray:
-        """The mean over the classes, all-point, of the images as often as they are counted."""
+        """The mean over the classes, by `rule`, of the images as often as they are counted."""
         sample, label, score, hit, positives = stored(outcomes, "sample", "label", "score", "hit", "positives")
-        areas = resampled(sample, label, score, hit, positives, counts)
-        means = [row[~np.isnan(row)] for row in areas]
+        precisions = resampled(sample, label, score, hit, positives, counts, eleven=self.rule == "11-point")
+        means = [row[~np.isnan(row)] for row in precisions]
         return np.array([row.mean() if len(row) else np.nan for row in means])
 
     def _found(self, raw: Raw, batch: Batch, done: int) -> Boxes:

@@ -39,6 +39,8 @@ def test_the_protocol_of_the_paper(label):
     assert issubclass(registry.companions.get("loss-prediction-mse"), module)
     published = entry.published
     assert (published.task, published.measured) == PUBLISHED[label]
+    task = registry.tasks.get(entry.task)(**entry.params)
+    assert task.metric == published.measured  # the one that tests and verdicts are about
     theirs = suite.model_dump(mode="json")
     assert protocol_differences(theirs, label, theirs, published.protocol_task) == []
 

@@ -135,14 +135,16 @@ def test_counting_an_image_several_times_is_having_copies_of_it(found, truth, co
     positives = np.array(
         [[sum(o[0] == n and o[1] == c and not o[3] for o in truth) for c in range(3)] for n in range(3)]
     )
-    areas = resampled(*detections[:2], detections.weight, verdict, positives, np.array(counts))
+    judged = *detections[:2], detections.weight, verdict, positives, np.array(counts)
+    areas, elevens = resampled(*judged), resampled(*judged, eleven=True)
 
     def copied(rows, times):  # image n becomes images 10 n, 10 n + 1 …
         return [(10 * row[0] + copy, *row[1:]) for row in rows for copy in range(times[row[0]])]
 
-    for area, times in zip(areas, counts, strict=True):
-        slow = [slow_precision(copied(found, times), copied(truth, times), label)[0] for label in range(3)]
-        np.testing.assert_allclose(area, slow)
+    for area, eleven, times in zip(areas, elevens, counts, strict=True):
+        slow = np.array([slow_precision(copied(found, times), copied(truth, times), label) for label in range(3)])
+        np.testing.assert_allclose(area, slow[:, 0])
+        np.testing.assert_allclose(eleven, slow[:, 1])
 
 
 def test_the_size_of_voc_2007_takes_seconds():

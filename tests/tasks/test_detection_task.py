@@ -211,3 +211,23 @@ def test_the_divisor_of_an_image_s_loss_is_a_switch(mini):
     # SSD's own objective: the batch's sum over the batch's matches.
     objective = (task.losses(raw, batch) * task.scale(batch)).mean()
     torch.testing.assert_close(objective, task.losses(raw, batch).sum() / matched.sum())
+
+
+def test_the_rule_of_average_precision_is_a_switch_of_the_primary_metric(mini):
+    task, data, model = mini
+    seven = task.model_copy(update={"rule": "11-point"})
+    assert (task.metric, seven.metric) == ("map", "map@11pt")
+    rng = torch.Generator().manual_seed(0)
+    parts = []
+    for rows in torch.arange(len(data.test)).split(3):
+        raw, batch = perfect(task, data, rows)
+        parts.append((raw | {"logits": raw["logits"] + 9 * torch.randn(raw["logits"].shape, generator=rng)}, batch))
+    numbers, outcomes = seven.measure(iter(parts), data.classes)
+    area, _ = task.measure(iter(parts), data.classes)
+    assert area["map"] == numbers["map"]
+    assert 0.05 < numbers["map@11pt"] < 0.95
+    assert numbers["map@11pt"] != numbers["map"]
+    for one, found, name in ((task, area, "map"), (seven, numbers, "map@11pt")):
+        parts_of = [found[f"ap/{c}"] for c in data.classes if f"ap/{c}" in found]
+        assert sum(parts_of) / len(parts_of) == pytest.approx(found[name])
+        assert one.remeasure(outcomes, torch.ones(1, len(data.test), dtype=int).numpy())[0] == found[name]
