@@ -27,10 +27,13 @@ class Policy(NamedTuple):
 
 
 def augment(
-    image: Tensor, boxes: Tensor, labels: Tensor, size: int, policy: Policy, rng: torch.Generator
+    image: Tensor, boxes: Tensor, labels: Tensor, size: int, policy: Policy, rng: torch.Generator, mean: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Image [B, C, size, size], boxes and labels under one random change per image; lost objects get label -1."""
-    image = colour(image, policy.photometric, rng)
+    """Image [B, C, size, size], boxes and labels under one random change per image; lost objects get label -1.
+
+    mean: [C], the mean colour, which the image is less of.
+    """
+    image = colour(image, policy.photometric, rng, mean)
     region = crop(expand(len(image), policy.expand, rng), boxes, labels, policy.crop, rng)
     flip = torch.rand(len(image), generator=rng, device=image.device) < (0.5 if policy.mirror else 0)
     image = look(image, region, flip, size)
@@ -42,27 +45,35 @@ def uniform(shape: tuple[int, ...], low: float, high: float, rng: torch.Generato
     return low + (high - low) * torch.rand(shape, generator=rng, device=rng.device)
 
 
-def colour(image: Tensor, strength: float, rng: torch.Generator) -> Tensor:
-    """Brightness (±32 of 255), contrast and saturation (.5 to 1.5) and hue (±18°), each for half of the images.
-
-    All four are linear, so they are one 3 × 3 matrix and one offset per image. Saturation mixes with the grey value
-    and hue is a rotation about the grey axis, where SSD goes through HSV. Grey images have no saturation and hue.
-    """
+def colour(image: Tensor, strength: float, rng: torch.Generator, mean: Tensor) -> Tensor:
+    """SSD's photometric distortion: `distort` by brightness (±32 of 255), contrast and saturation (.5 to 1.5) and hue
+    (±18°), each for half of the images."""
     if strength == 0:
         return image
+    amount = uniform((4, len(image)), -1, 1, rng) * strength * (uniform((4, len(image)), 0, 1, rng) < 0.5)
+    bright, contrast, hue, saturation = amount
+    return distort(image, bright * 32 / 255, 1 + contrast * 0.5, hue * math.pi / 10, 1 + saturation * 0.5, mean)
+
+
+def distort(image: Tensor, bright: Tensor, contrast: Tensor, hue: Tensor, saturation: Tensor, mean: Tensor) -> Tensor:
+    """The image [B, C, H, W] (less the mean colour [C]) made brighter, then scaled about black, then turned in hue
+    (radians) and scaled in saturation about its grey value; cut off at black and white. Each amount is [B].
+
+    All are linear, so they are one 3 × 3 matrix and one offset per image. Saturation mixes with the mean of the
+    channels and hue is a rotation about the grey axis, where SSD goes through HSV. One channel has neither.
+    """
+    base = mean[:, None, None]
     count, channels = image.shape[:2]
-    amount = uniform((4, count), -1, 1, rng) * strength * (uniform((4, count), 0, 1, rng) < 0.5)
-    bright, gain = amount[0] * 32 / 255, 1 + amount[1] * 0.5
-    if channels != 3:
-        return image * gain[:, None, None, None] + bright[:, None, None, None]
-    angle, saturation = amount[2] * math.pi / 10, 1 + amount[3] * 0.5
-    grey = torch.full((3, 3), 1 / 3, device=image.device)
-    chroma = torch.eye(3, device=image.device) - grey
-    cross = torch.tensor([[0.0, -1, 1], [1, 0, -1], [-1, 1, 0]], device=image.device) / math.sqrt(3)
-    turn = chroma * angle.cos()[:, None, None] + cross * angle.sin()[:, None, None]
-    matrix = gain[:, None, None] * (grey + saturation[:, None, None] * turn)
-    flat = torch.baddbmm(bright[:, None, None], matrix, image.flatten(2))
-    return flat.reshape(image.shape)
+    matrix = contrast[:, None, None].expand(count, channels, channels) * torch.eye(channels, device=image.device)
+    if channels == 3:
+        grey = torch.full((3, 3), 1 / 3, device=image.device)
+        chroma = torch.eye(3, device=image.device) - grey
+        cross = torch.tensor([[0.0, -1, 1], [1, 0, -1], [-1, 1, 0]], device=image.device) / math.sqrt(3)
+        turn = chroma * hue.cos()[:, None, None] + cross * hue.sin()[:, None, None]
+        matrix = matrix @ (grey + saturation[:, None, None] * turn)
+    shift = matrix @ (mean + bright[:, None])[..., None]  # of what is added to the image: the mean and the brightness
+    flat = torch.baddbmm(shift, matrix, image.flatten(2)).reshape(image.shape)
+    return flat.clamp(0, 1) - base
 
 
 def expand(count: int, largest: float, rng: torch.Generator) -> Tensor:
@@ -98,7 +109,10 @@ def crop(canvas: Tensor, boxes: Tensor, labels: Tensor, least: float, rng: torch
 
 
 def look(image: Tensor, region: Tensor, flip: Tensor, size: int) -> Tensor:
-    """Each image's region (corners [B, 4], which may reach beyond it), mirrored where `flip`, at size × size."""
+    """Each image's region (corners [B, 4], which may reach beyond it), mirrored where `flip`, at size × size.
+
+    Bilinear without smoothing, also where it shrinks: as SSD's readers in Python do.
+    """
     side, middle = region[:, 2:] - region[:, :2], region[:, :2] + region[:, 2:] - 1
     theta = torch.zeros(len(image), 2, 3, device=image.device)
     theta[:, 0, 0] = torch.where(flip, -side[:, 0], side[:, 0])

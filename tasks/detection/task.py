@@ -94,15 +94,18 @@ class Detection(Task):
     def augment(self, batch: Batch, rng: torch.Generator) -> Batch:
         """As `prepare`; of the targets only `labels` is handed on, with -1 for objects that were cropped away."""
         policy = Policy(self.expand, self.crop, self.mirror, self.photometric)
-        image, boxes, labels = augment(self._centred(batch["image"]), *self._truth(batch), self.size, policy, rng)
+        image, mean = self._centred(batch["image"]), self._mean(batch["image"])
+        image, boxes, labels = augment(image, *self._truth(batch), self.size, policy, rng, mean)
         ready = {"image": image / self.deviation}
         if "boxes" in batch:
             ready |= {"labels": labels, **self._encoded(boxes, labels)}
         return ready
 
     def _centred(self, image: Tensor) -> Tensor:
-        mean = image.new_tensor(self.mean, dtype=torch.float32)[:, None, None]
-        return image.float() / 255 - mean
+        return image.float() / 255 - self._mean(image)[:, None, None]
+
+    def _mean(self, image: Tensor) -> Tensor:
+        return image.new_tensor(self.mean, dtype=torch.float32)
 
     def _truth(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Boxes [B, G, 4] as fractions of the image and labels [B, G]; G = 1, all padding, where there are none."""

@@ -1,9 +1,16 @@
 """Augmentation keeps boxes on their objects."""
 
+import colorsys
+import math
+
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from albench.tasks.detection.augment import Policy, augment, colour, crop, expand, look, move
+from albench.tasks.detection.augment import Policy, augment, colour, crop, distort, expand, look, move
+
+MEAN = torch.tensor([0.482, 0.459, 0.408])
 
 BOXES = torch.tensor([[[0.1, 0.2, 0.4, 0.5], [0.6, 0.5, 0.9, 0.9]]])
 
@@ -25,7 +32,7 @@ def extent(mask):
 @pytest.mark.parametrize("policy", [Policy(photometric=0), Policy(1, 1, True, 0), Policy(1.5, 0.6, False, 0)])
 def test_boxes_stay_on_the_painted_objects(policy):
     image, boxes, labels = painted()
-    seen, moved, kept = augment(image, boxes, labels, 80, policy, torch.Generator().manual_seed(3))
+    seen, moved, kept = augment(image, boxes, labels, 80, policy, torch.Generator().manual_seed(3), MEAN)
     assert seen.shape == (64, 3, 80, 80)
     assert (kept >= 0).any(1).all()  # no crop loses every object
     assert (moved - BOXES).abs().amax((1, 2)).gt(0.01).sum() > 10
@@ -76,10 +83,59 @@ def test_without_objects_the_canvas_stays_whole():
 
 def test_colours_turn_about_grey():
     rng = torch.Generator().manual_seed(0)
-    grey = torch.full((200, 3, 1, 1), 0.3)
-    changed = colour(grey, 1.0, rng)[:, :, 0, 0]
+    grey = torch.full((200, 3, 1, 1), 0.5) - MEAN[:, None, None]
+    changed = (colour(grey, 1.0, rng, MEAN) + MEAN[:, None, None])[:, :, 0, 0]
     torch.testing.assert_close(changed, changed[:, :1].expand(-1, 3))  # grey stays grey under hue and saturation
-    assert changed.std() > 0.03
-    assert (changed - 0.3).abs().max() <= 0.3 * 0.5 + 32 / 255 + 1e-6
-    assert torch.equal(colour(grey, 0.0, rng), grey)
-    assert colour(torch.rand(4, 1, 5, 5), 1.0, rng).shape == (4, 1, 5, 5)
+    assert 0.1 < changed.std() < 0.3
+    assert changed.min() >= (0.5 - 32 / 255) * 0.5 - 1e-6
+    assert torch.equal(colour(grey, 0.0, rng, MEAN), grey)
+    assert colour(torch.rand(4, 1, 5, 5), 1.0, rng, torch.zeros(1)).shape == (4, 1, 5, 5)
+
+
+def slow_distortion(pixel, bright, contrast, hue, saturation):
+    """SSD's distortion of one pixel in fractions of white, step by step: hue through HSV, as SSD does it."""
+    pixel = [(value + bright) * contrast for value in pixel]
+    h, s, v = colorsys.rgb_to_hsv(*pixel)
+    pixel = colorsys.hsv_to_rgb((h + hue / (2 * math.pi)) % 1, s, v)
+    grey = sum(pixel) / 3
+    return [min(max(grey + saturation * (value - grey), 0), 1) for value in pixel]
+
+
+@pytest.mark.parametrize(
+    ("bright", "contrast", "hue", "saturation", "tolerance"),
+    [
+        (0.1, 1.0, 0.0, 1.0, 1e-5),
+        (-0.12, 1.0, 0.0, 1.0, 1e-5),
+        (0.0, 1.5, 0.0, 1.0, 1e-5),
+        (0.0, 0.5, 0.0, 1.0, 1e-5),
+        (0.1, 0.6, 0.0, 1.4, 1e-5),
+        (0.0, 1.0, math.pi / 10, 1.0, 0.06),  # a rotation about grey is not quite one in HSV: of 255, at most 15
+        (-0.05, 1.3, -math.pi / 10, 0.7, 0.06),
+    ],
+)
+def test_colours_equal_the_slow_distortion_of_each_pixel(bright, contrast, hue, saturation, tolerance):
+    """Contrast scales about black, not about the mean colour; saturation and hue tint nothing that is grey."""
+    image = torch.rand(1, 3, 6, 6, generator=torch.Generator().manual_seed(0)) * 0.4 + 0.2
+    base = MEAN[:, None, None]
+    amounts = [torch.tensor([value]) for value in (bright, contrast, hue, saturation)]
+    seen = distort(image - base, *amounts, MEAN) + base
+    slow = [slow_distortion(pixel, bright, contrast, hue, saturation) for pixel in image[0].flatten(1).T.tolist()]
+    torch.testing.assert_close(seen[0].flatten(1).T, torch.tensor(slow), atol=tolerance, rtol=0)
+
+
+def test_a_crop_shows_the_detail_that_is_stored():
+    """A crop of .3 of a fine pattern, against the same crop of the original by Pillow; 104 px blur what 154 show."""
+    side = 500
+    y, x = np.mgrid[:side, :side]
+    original = Image.fromarray((127 + 120 * np.sin(x / 2.2) * np.cos(y / 2.9)).astype(np.uint8))
+    low = 0.35
+    box = (low * side, low * side, (low + 0.3) * side, (low + 0.3) * side)
+    wanted = torch.from_numpy(np.array(original.resize((300, 300), Image.Resampling.BILINEAR, box=box))).float()
+    region = torch.tensor([[low, low, low + 0.3, low + 0.3]])
+    error = {}
+    for stored in (345, 512):
+        kept = torch.from_numpy(np.array(original.resize((stored, stored), Image.Resampling.BILINEAR))).float()
+        seen = look(kept[None, None], region, torch.tensor([False]), 300)
+        error[stored] = (seen[0, 0] - wanted).abs().mean()
+    assert error[512] < 0.4 * error[345]
+    assert error[512] < 12
