@@ -2,16 +2,21 @@
 
 import importlib.util
 import json
+import os
+import shlex
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from PIL import Image
 
 from albench.errors import AlbenchError
+
+T = TypeVar("T")
 
 MOST_PIXELS = 100_000_000  # that an image may declare: some 400 MB decoded, in each of a few threads
 MOST_JSON = 1 << 30  # bytes of a JSON file; COCO's largest is .5 GB, and takes some ten times as much in memory
@@ -136,3 +141,35 @@ def opened_image(file: Path) -> Iterator[Image.Image]:
     except (OSError, SyntaxError, ValueError, MemoryError, Image.DecompressionBombError) as error:
         reason = str(error).partition("\n")[0]
         raise AlbenchError(f"cannot read image {file}: {reason}; fetch it again or leave it out") from error
+
+
+def require_readable(file: Path) -> None:
+    """Decode an image to its end.
+
+    Raises:
+        AlbenchError: it cannot be read.
+    """
+    with opened_image(file) as image:
+        image.load()
+
+
+def each_problem(check: Callable[[T], object], things: Iterable[T]) -> Iterator[str]:
+    """The message of every AlbenchError (or OSError) that `check` raises, thing by thing; some are checked at once."""
+
+    def problem(thing: T) -> str | None:
+        try:
+            check(thing)
+        except (AlbenchError, OSError) as error:
+            return str(error)
+        return None
+
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        yield from (found for found in threads.map(problem, things) if found is not None)
+
+
+def prepare_command(name: str, root: Path, **params: Any) -> str:
+    """The command that fetches a task's data, as it is typed; None stands for a parameter's default."""
+    words = ["albench", "data", "prepare", name, "--data-root", str(root)]
+    for key, value in params.items():
+        words += ["--set", f"{key}={value}"] if value is not None else []
+    return f"`{shlex.join(words)}`"

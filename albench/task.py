@@ -9,7 +9,7 @@ no strategy can reach a hidden label through it.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -72,6 +72,7 @@ class Task(BaseModel, ABC):
     metric: ClassVar[str]  # the primary metric; higher is better. A property where a parameter decides
     recipe: ClassVar[Recipe]  # how it is trained unless the suite says otherwise
     source: ClassVar[str] = "made from a seed; nothing to download"  # where the data come from, in one line
+    places: ClassVar[frozenset[str]] = frozenset()  # parameters that say where files lie, and no more
 
     @property
     def can(self) -> frozenset[str]:
@@ -92,6 +93,17 @@ class Task(BaseModel, ABC):
         Raises:
             AlbenchError: it must be fetched by hand: what, from where, and where to put it.
         """
+
+    def problems(self, root: Path | None) -> Iterator[str]:
+        """What is wrong with the data, a line for each bad file or annotation; the files are read, not the cache.
+
+        Default: the first that stops `load`, which raises it.
+
+        Raises:
+            AlbenchError: nothing can be looked at: the folder is missing.
+        """
+        self.load(root)
+        return iter(())
 
     @classmethod
     @abstractmethod

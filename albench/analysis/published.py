@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from albench import registry
 from albench.analysis.comparison import all_pairs
 from albench.analysis.curves import aubc, curves, of_one_task
 from albench.analysis.publication import Published
@@ -245,7 +246,10 @@ def protocol_differences(ours: dict, task: str, theirs: dict, their_task: str) -
     mine, other = ours["tasks"][task], theirs["tasks"][their_task]
     if mine["task"] != other["task"]:
         lines.append(f"task: {other['task']!r} → {mine['task']!r}")
-    lines += _changes({k: v for k, v in other.items() if k not in NOT_PROTOCOL}, mine, "")
+    places = _places(mine["task"])
+    theirs_here = {k: v for k, v in other.items() if k not in NOT_PROTOCOL}
+    theirs_here["params"] = {k: v for k, v in other["params"].items() if k not in places}
+    lines += _changes(theirs_here, mine, "")
     general = ("seeds", "stages", "warm_start")
     lines += _changes({key: theirs[key] for key in general}, ours, "")
     precision = [suite.get("numerics", {}).get("precision") for suite in (theirs, ours)]
@@ -253,6 +257,14 @@ def protocol_differences(ours: dict, task: str, theirs: dict, their_task: str) -
     for label in ours["strategies"].keys() & theirs["strategies"].keys():
         lines += _changes(_strategy(theirs, their_task, label), _strategy(ours, task, label), f"strategies.{label}.")
     return sorted(set(lines), key=lambda line: (line.startswith("strategies."), line))
+
+
+def _places(task: str) -> frozenset[str]:
+    """The parameters of a registered task that say where files lie; none where it is a plug-in's, not loaded here."""
+    try:
+        return registry.tasks.get(task).places
+    except AlbenchError:
+        return frozenset()
 
 
 def _strategy(suite: dict, task: str, label: str) -> dict:

@@ -1,5 +1,6 @@
 """`albench data`: which data the tasks need, whether they are sound, and how to get them."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +36,33 @@ def build_task(name: str, settings: dict[str, Any]) -> Any:
     return validated(tasks.get(name), settings, f"task {name!r}")
 
 
-def verify(name: str, task: Any, root: Path | None) -> None:
-    """Load a task's data and print what they hold.
+def named(name: str, settings: tuple[str, ...]) -> list[tuple[str, Any]]:
+    """What a name stands for: a task with parameters set, or each task of a suite (bundled, or a TOML file) with the
+    suite's parameters, by label.
 
     Raises:
-        AlbenchError: they are missing or unreadable.
+        AlbenchError: neither; or an unknown parameter, or a value that it does not take.
     """
+    from albench.suite import bundled, read
+
+    if name not in bundled() and not name.endswith(".toml"):
+        return [(name, build_task(name, parse_settings(settings)))]
+    suite = read(name, settings)
+    return [(label, build_task(entry.task or label, entry.params)) for label, entry in suite.tasks.items()]
+
+
+def verify(name: str, task: Any, root: Path | None) -> None:
+    """Read a task's data, file by file; print each problem, or else what the data hold.
+
+    Raises:
+        AlbenchError: they are missing or unreadable, or there were problems: how many.
+    """
+    count = 0
+    for line in task.problems(root):
+        count += 1
+        click.echo(line)
+    if count:
+        raise AlbenchError(f"{name}: {count} problem{'s' if count > 1 else ''}, a line for each above")
     data = task.load(root)
     pool, test = data.pool, data.test
     _, channels, height, width = pool.images.shape
@@ -55,7 +77,31 @@ def verify(name: str, task: Any, root: Path | None) -> None:
         click.echo(("  notes        " if position == 0 else " " * 15) + note)
 
 
-_name = click.argument("name")
+def prepare(name: str, task: Any, root: Path | None) -> None:
+    """Fetch a task's data where there is something to fetch, and check them.
+
+    Raises:
+        AlbenchError: what must be fetched by hand, and where to put it; or what is wrong with what is there.
+    """
+    if not fetches(type(task)):
+        click.echo(f"{name}: nothing to download ({task.source})")
+    elif root is None:
+        raise click.UsageError(f"task {name!r} has data to fetch ({task.source}): say where to with --data-root DIR")
+    else:
+        click.echo(f"{name}: fetching into {root} ({task.source})")
+        root.mkdir(parents=True, exist_ok=True)
+        task.fetch(root)
+    verify(name, task, root)
+
+
+def fetches(task: type) -> bool:
+    """Whether `albench data prepare` has something to do for a task, be it to say what to fetch by hand."""
+    from albench.task import Task
+
+    return getattr(task, "fetch", None) is not Task.fetch
+
+
+_name = click.argument("name", metavar="TASK|SUITE")
 _root = click.option("--data-root", type=click.Path(path_type=Path), metavar="DIR", help="Where data sets lie.")
 _set = click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="A parameter of the task.")
 _plugin = click.option("--plugin", "plugins", multiple=True, metavar="FILE", help="A file that registers tasks.")
@@ -69,18 +115,22 @@ def command() -> None:
 @command.command("list")
 @_plugin
 def list_data(plugins: tuple[str, ...]) -> None:
-    """Each task and where its data come from."""
+    """Each task and where its data come from; * marks those that `albench data prepare` fetches or asks for."""
     for file in plugins:
         load_plugin(file)
     rows = []
     for entry in registered(tasks):
         try:
-            rows.append((entry.name, tasks.get(entry.name).source))
+            task = tasks.get(entry.name)
+            rows.append((entry.name + (" *" if fetches(task) else ""), task.source))
         except AlbenchError as error:  # one broken package must not hide the others
             rows.append((entry.name, f"({error})"))
     formatter = click.HelpFormatter(max_width=110)
     formatter.write_dl(rows)
     click.echo(formatter.getvalue().rstrip())
+    click.echo(
+        "\n* albench data prepare NAME --data-root DIR. A suite's name stands for its tasks with its parameters."
+    )
 
 
 @command.command("verify")
@@ -89,14 +139,11 @@ def list_data(plugins: tuple[str, ...]) -> None:
 @_set
 @_plugin
 def verify_data(name: str, data_root: Path | None, settings: tuple[str, ...], plugins: tuple[str, ...]) -> None:
-    """Load a task's data and print counts, classes, what dirt was met, and the fingerprint.
+    """Read every file of a task's data (or a suite's), not the cache of them, and say what is wrong, line by line.
 
-    Exits with 1 when the data are missing or cannot be read.
+    Where nothing is: counts, classes, what dirt was met, and the fingerprint. Exits with 1 when something is wrong.
     """
-    for file in plugins:
-        load_plugin(file)
-    task = build_task(name, parse_settings(settings))
-    _verify_or_exit(name, task, data_root)
+    _each(verify, name, data_root, settings, plugins)
 
 
 @command.command("prepare")
@@ -105,37 +152,30 @@ def verify_data(name: str, data_root: Path | None, settings: tuple[str, ...], pl
 @_set
 @_plugin
 def prepare_data(name: str, data_root: Path | None, settings: tuple[str, ...], plugins: tuple[str, ...]) -> None:
-    """Download a task's data where that is allowed, then check them. Safe to repeat.
+    """Download a task's data (or a suite's) where that is allowed, then check them. Safe to repeat and to interrupt.
 
     Exits with 1 when they could not be fetched or read.
     """
-    from albench.task import Task
+    _each(prepare, name, data_root, settings, plugins)
 
+
+def _each(
+    work: Callable[[str, Any, Path | None], None],
+    name: str,
+    root: Path | None,
+    settings: tuple[str, ...],
+    plugins: tuple[str, ...],
+) -> None:
+    """Work on every task that is named. What is wrong with one stops no other, and is exit code 1: the data's fault,
+    not the command's."""
     for file in plugins:
         load_plugin(file)
-    task = build_task(name, parse_settings(settings))
-    if type(task).fetch is Task.fetch:
-        click.echo(f"{name}: nothing to download ({task.source})")
-    elif data_root is None:
-        raise AlbenchError(f"task {name!r} has data to fetch ({task.source}): say where to with --data-root DIR")
-    else:
-        click.echo(f"{name}: fetching into {data_root} ({task.source})")
+    failed = False
+    for label, task in named(name, settings):
         try:
-            data_root.mkdir(parents=True, exist_ok=True)
-            task.fetch(data_root)
+            work(label, task, root)
         except (AlbenchError, OSError) as error:
-            _fail(error)
-    _verify_or_exit(name, task, data_root)
-
-
-def _verify_or_exit(name: str, task: Any, root: Path | None) -> None:
-    try:
-        verify(name, task, root)
-    except (AlbenchError, OSError) as error:
-        _fail(error)
-
-
-def _fail(error: Exception) -> None:
-    """The data's fault, not the command's: exit code 1, so that scripts can tell them apart."""
-    click.echo(f"Error: {error}", err=True)
-    raise SystemExit(1)
+            click.echo(f"Error: {error}", err=True)
+            failed = True
+    if failed:
+        raise SystemExit(1)

@@ -7,6 +7,7 @@ from typing import ClassVar, Self
 
 import numpy as np
 
+from albench.download import Source, download, unpack
 from albench.errors import AlbenchError
 from albench.tasks.classification.official import Images, OfficialImages, Sums, official
 
@@ -29,6 +30,7 @@ PYTHON: Sums = {
     "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
     "test_batch": "40351d587109b95175f43aff81a1287e",
 }
+ARCHIVE = Source("https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz", "md5:c58f30108f718f92721af3b95e74349a")
 PIXELS = 3 * 32 * 32
 
 
@@ -49,9 +51,10 @@ class Cifar10(OfficialImages):
         return (np.concatenate(images), np.concatenate(labels)), parts[-1]
 
     def _download(self, root: Path) -> None:
-        from torchvision.datasets import CIFAR10
-
-        CIFAR10(str(root), download=True)
+        archive = root / "cifar-10-python.tar.gz"
+        download(ARCHIVE, archive)
+        unpack(archive, root)
+        archive.unlink()
 
     @classmethod
     def miniature(cls, folder: Path) -> Self:

@@ -2,6 +2,7 @@
 
 import hashlib
 from abc import abstractmethod
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
@@ -10,6 +11,7 @@ import torch
 from pydantic import Field, model_validator
 
 from albench.cache import cached, listing
+from albench.datafiles import each_problem
 from albench.errors import AlbenchError
 from albench.recipe import Recipe
 from albench.samples import Data, Samples
@@ -91,6 +93,13 @@ class OfficialImages(Classification):
         folder, sums = self._find(root)
         if not _whole(folder, sums, self.verify):
             raise AlbenchError(f"{folder}: not the official files, and read before those just fetched; move it away")
+
+    def problems(self, root: Path | None) -> Iterator[str]:
+        """Every file that is missing or differs from the official one; whether they are read without the cache."""
+        folder, sums = self._find(root)
+        yield from (found := list(each_problem(lambda name: official(folder / name, sums[name]), sums)))
+        if not found:
+            self._data(folder, sums)
 
     def _data(self, folder: Path, sums: Sums) -> Data:
         def samples(name: str, images: np.ndarray, labels: np.ndarray) -> Samples:

@@ -112,8 +112,9 @@ def resampled(
     counts: np.ndarray,
     eleven: bool = False,
 ) -> np.ndarray:
-    """All-point (or 11-point) average precision [R, C] where image n is there counts[r, n] times (non-negative integers [R, N]).
+    """All-point (or 11-point) average precision [R, C] where image n is there counts[r, n] times.
 
+    counts: non-negative integers [R, N].
     sample, label, score, verdict: one row a detection, judged already: copies of an image are images of their own.
     positives: objects that count, [N, C]. The c copies of a detection stand together, as one step of the curve: on the
     way through them precision only rises (hits) or recall stays (misses), so the envelope is that of c steps.

@@ -11,9 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from albench.download import Source
 from albench.errors import AlbenchError
 from albench.task import Raw
 from albench.tasks.detection.boxes import Grid
+
+# VGG-16's convolutions as SSD was published with, torchvision's VGG16_Weights.IMAGENET1K_FEATURES
+IMAGENET = Source("https://download.pytorch.org/models/vgg16_features-amdegroot-88682ab5.pth", "sha256:88682ab5")
 
 SSD300 = (  # cells, pixels between them, side of the square box and the next map's, aspect ratios; of 300 px, for VOC
     Grid(38, 8 / 300, 30 / 300, (30 * 60) ** 0.5 / 300, (2.0,)),
@@ -77,6 +81,8 @@ class Vgg(nn.Module):
     """VGG-16 to conv5_3 without batch norm, dilated fc6, fc7, and SSD300's four extra stages.
 
     `width` 64 is VGG-16's own. Source maps: conv4_3 (L2-normalised), fc7, conv8_2, conv9_2, conv10_2, conv11_2.
+    fc6 and fc7 start from Xavier's initialisation, as torchvision's do; the published SSD took them from a VGG-16
+    with reduced fully connected layers, trained on ImageNet.
     """
 
     def __init__(self, width: int) -> None:
@@ -154,31 +160,29 @@ class SSD(nn.Module):
         return {"logits": logits, "offsets": offsets, "features": maps, "embedding": deepest.float().mean((2, 3))}
 
 
-def load_vgg(backbone: Vgg, weights: str) -> None:
-    """Copy VGG-16's convolutions: "imagenet" (torchvision downloads them), or a file with vgg16's state dict.
+def imagenet_file() -> Path:
+    """Where torch keeps the ImageNet weights: TORCH_HOME, or ~/.cache/torch."""
+    return Path(torch.hub.get_dir()) / "checkpoints" / Path(IMAGENET.url).name
 
-    Either is in the form that SSD was published with, torchvision's IMAGENET1K_FEATURES: input is pixels 0-255 less
-    the mean colour. A file is read by safetensors or by torch without unpickling code.
+
+def load_vgg(backbone: Vgg, file: Path) -> None:
+    """Copy VGG-16's convolutions from a file with vgg16's state dict; fc6, fc7 and the extra stages stay as they are.
+
+    The input is pixels 0-255 less the mean colour, as SSD was published. The file is read by safetensors or by torch,
+    without unpickling code.
 
     Raises:
-        AlbenchError: the file or the download failed, or a convolution is missing or has another shape.
+        AlbenchError: it cannot be read, or a convolution is missing or has another shape.
     """
-    from torchvision.models import VGG16_Weights
-
     wanted = backbone.features.state_dict()
     try:
-        if weights == "imagenet":
-            state = VGG16_Weights.IMAGENET1K_FEATURES.get_state_dict(check_hash=True)
-        elif weights.endswith(".safetensors"):
+        if file.suffix == ".safetensors":
             from safetensors.torch import load_file
 
-            state = load_file(weights)
+            state = load_file(file)
         else:
-            state = torch.load(Path(weights), map_location="cpu", weights_only=True)
+            state = torch.load(file, map_location="cpu", weights_only=True)
         backbone.features.load_state_dict({name: state[f"features.{name}"] for name in wanted})
     except Exception as error:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        tip = "give a state dict of vgg16"
-        if weights == "imagenet":
-            tip = f"fetch {VGG16_Weights.IMAGENET1K_FEATURES.url} by hand and set params.weights to the file"
-        raise AlbenchError(f"cannot read VGG-16 weights {weights!r} ({reason}); {tip}") from error
+        raise AlbenchError(f"cannot read VGG-16 weights {file} ({reason}); give a state dict of vgg16") from error

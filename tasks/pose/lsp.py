@@ -4,6 +4,7 @@ Johnson and Everingham, "Clustered Pose and Nonlinear Appearance Models for Huma
 "Learning Effective Human Pose Estimation from Inaccurate Annotation" (CVPR 2011).
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, ClassVar, Self
 
@@ -13,7 +14,7 @@ from pydantic import Field
 from scipy.io import savemat
 
 from albench.cache import PARTS, NewImages, Part, cached, listing
-from albench.datafiles import below, require_inside
+from albench.datafiles import below, each_problem, require_inside, require_readable
 from albench.errors import AlbenchError
 from albench.matlab import read_array
 from albench.recipe import Recipe
@@ -55,12 +56,17 @@ class LeedsSports(Pose):
         Raises:
             AlbenchError: the folder, `joints.mat` or an image is missing or unreadable, or the numbers differ.
         """
+        folder, files = self._files(root)
+        key = ("lsp", 1, self.size, self.margin, self.test, listing([folder / "joints.mat", *files]))
+        return cached(key, lambda new: self._built(folder, files, new))
+
+    def _files(self, root: Path | None) -> tuple[Path, list[Path]]:
+        """The folder with `joints.mat`, and its images in order."""
         folder = self._found(root)
         files = sorted(f for f in (folder / "images").iterdir() if f.suffix.lower() in {".jpg", ".jpeg", ".png"})
         for file in (folder / "joints.mat", *files):
             require_inside(file, folder, folder / "images")
-        key = ("lsp", 1, self.size, self.margin, self.test, listing([folder / "joints.mat", *files]))
-        return cached(key, lambda new: self._built(folder, files, new))
+        return folder, files
 
     def _found(self, root: Path | None) -> Path:
         if root is None:
@@ -94,6 +100,14 @@ class LeedsSports(Pose):
                 raise AlbenchError(f"{folder}: no image of the {'test set' if part == 'test' else part} has joints")
         pool, test = (crops.samples(part, people[part], self.stored, self.margin, new) for part in PARTS)
         return Data(pool, test, self.skeleton.names, notes)
+
+    def problems(self, root: Path | None) -> Iterator[str]:
+        """Every image that cannot be read, and a `joints.mat` that can't or annotates another number of images."""
+        folder, files = self._files(root)
+        joints, _, _ = read_joints(folder / "joints.mat")
+        if len(files) != len(joints):
+            yield f"{folder} has {len(files)} images but joints.mat annotates {len(joints)}{_gap(files, len(joints))}"
+        yield from each_problem(require_readable, files)
 
     def _test_count(self, images: int, official: bool) -> int:
         count = self.test or (1000 if official and images == 2000 else max(1, images // 4))

@@ -64,6 +64,48 @@ def test_prepare_fetches_and_verify_tells(dots, tmp_path):
         assert part in result.output
 
 
+SUITE = """
+name = "two"
+budget = 2
+strategies = ["random"]
+[tasks.few]
+task = "{name}"
+params = {{ count = 3 }}
+[tasks.many]
+task = "{name}"
+params = {{ count = 9 }}
+"""
+
+
+def test_a_suite_s_name_stands_for_its_tasks_with_their_parameters(dots, tmp_path):
+    name, plugin = dots
+    (tmp_path / "two.toml").write_text(SUITE.format(name=name))
+    missing = call("verify", tmp_path / "two.toml", "--plugin", plugin, "--data-root", tmp_path / "data")
+    assert missing.exit_code == 1
+    assert missing.stderr.count("Error: no dots.txt") == 2
+    result = call("prepare", tmp_path / "two.toml", "--plugin", plugin, "--data-root", tmp_path / "data")
+    assert result.exit_code == 0
+    assert "few: 3 in the pool" in result.output
+    assert "many: 9 in the pool" in result.output
+    unknown = call("verify", "ll4al-vocc", "--data-root", tmp_path)
+    assert unknown.exit_code == 2
+
+
+def test_problems_are_listed_then_the_exit_code_says_so(tmp_path):
+    from albench.tasks.detection.voc import PascalVoc
+
+    PascalVoc.miniature(tmp_path / "set")
+    for name in ("000004", "000007"):
+        file = tmp_path / "set" / "JPEGImages" / f"{name}.jpg"
+        file.write_bytes(file.read_bytes()[:500])
+    (tmp_path / "set" / "Annotations" / "000009.xml").write_text("<annotation>")
+    result = call("verify", "voc", "--data-root", tmp_path, "--set", "folder=set", "--set", "size=48")
+    assert result.exit_code == 1
+    lines = result.stdout.splitlines()
+    assert [name in line for name, line in zip(("000009", "000004", "000007"), lines, strict=True)] == [True] * 3
+    assert result.stderr == "Error: voc: 3 problems, a line for each above\n"
+
+
 def test_prepare_asks_where(dots):
     name, plugin = dots
     result = call("prepare", name, "--plugin", plugin)

@@ -185,12 +185,12 @@ def test_vgg_weights_from_a_file(tmp_path):
     one, other = Vgg(4), Vgg(4)
     file = tmp_path / "vgg.pt"
     torch.save({f"features.{k}": v for k, v in one.features.state_dict().items()}, file)
-    load_vgg(other, str(file))
+    load_vgg(other, file)
     assert all(torch.equal(a, b) for a, b in zip(one.features.parameters(), other.features.parameters(), strict=True))
     with pytest.raises(AlbenchError, match="cannot read VGG-16 weights"):
-        load_vgg(Vgg(8), str(file))
+        load_vgg(Vgg(8), file)
     with pytest.raises(AlbenchError, match="cannot read VGG-16 weights"):
-        load_vgg(one, str(tmp_path / "absent.pt"))
+        load_vgg(one, tmp_path / "absent.pt")
 
 
 def test_vgg_layers_are_numbered_as_torchvisions():
@@ -214,14 +214,15 @@ def test_the_divisor_of_an_image_s_loss_is_a_switch(mini):
 
 
 def test_the_rule_of_average_precision_is_a_switch_of_the_primary_metric(mini):
-    task, data, model = mini
+    task, data, _ = mini
     seven = task.model_copy(update={"rule": "11-point"})
     assert (task.metric, seven.metric) == ("map", "map@11pt")
     rng = torch.Generator().manual_seed(0)
     parts = []
     for rows in torch.arange(len(data.test)).split(3):
         raw, batch = perfect(task, data, rows)
-        parts.append((raw | {"logits": raw["logits"] + 9 * torch.randn(raw["logits"].shape, generator=rng)}, batch))
+        noise = 15 * torch.randn(raw["logits"].shape, generator=rng)
+        parts.append((raw | {"logits": raw["logits"] + noise}, batch))
     numbers, outcomes = seven.measure(iter(parts), data.classes)
     area, _ = task.measure(iter(parts), data.classes)
     assert area["map"] == numbers["map"]

@@ -2,6 +2,7 @@
 
 import math
 import shutil
+import tarfile
 
 import pytest
 import torch
@@ -132,23 +133,92 @@ def test_other_errors(home, tmp_path):
     PascalVoc(folder=".").fetch(home)  # all there: nothing to do
 
 
-@pytest.mark.parametrize("lost", ["JPEGImages", "Annotations", "JPEGImages/000032.jpg", "ImageSets/Main/val.txt"])
-def test_an_interrupted_unpacking_is_fetched_again(tmp_path, monkeypatch, lost):
-    home, calls = tmp_path / "VOCdevkit" / "VOC2012", []
-    PascalVoc.miniature(home)
+@pytest.fixture
+def site(tmp_path, monkeypatch):
+    """The official archives, in small, fetched from a folder; what was fetched, by name."""
+    source, fetched = tmp_path / "site", []
+    for year, parts in {"VOC2007": ("train", "val"), "VOC2012": ("train", "val")}.items():
+        PascalVoc.miniature(source / "VOCdevkit" / year)
+        for part, new in zip(parts, ("trainval", "test"), strict=True):
+            lists = source / "VOCdevkit" / year / "ImageSets" / "Main"
+            (lists / f"{new}.txt").write_text((lists / f"{part}.txt").read_text())
 
-    def download(root, **how):
-        calls.append(how["image_set"])
-        PascalVoc.miniature(home)
+    def download(archive, file):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        fetched.append(file.name)
+        with tarfile.open(file, "w") as opened:
+            place = "VOCdevkit/VOC2012" if "2012" in file.name else "VOCdevkit/VOC2007"
+            opened.add(source / place, place)
 
-    monkeypatch.setattr("torchvision.datasets.VOCDetection", download)
-    task = PascalVoc(size=48, width=8)
-    task.fetch(tmp_path)
-    assert calls == []
-    shutil.rmtree(home / lost) if (home / lost).is_dir() else (home / lost).unlink()
-    task.fetch(tmp_path)
-    assert len(calls) == 1
-    assert len(task.load(tmp_path).test) == 8
+    monkeypatch.setattr("albench.tasks.detection.voc.download", download)
+    return fetched
+
+
+@pytest.mark.parametrize("lost", ["JPEGImages", "Annotations/000017.xml", "JPEGImages/000020.jpg", "ImageSets"])
+def test_what_an_interrupted_unpacking_lacks_anywhere_is_fetched_again(tmp_path, site, lost):
+    root = tmp_path / "data"
+    task = PascalVoc(folder="VOCdevkit", pool_split="VOC2007/trainval", test_split="VOC2007/test", size=48, width=8)
+    task.fetch(root)
+    assert site == ["VOCtrainval_06-Nov-2007.tar"]  # here with the test images; else they would be fetched, too
+    task.fetch(root)
+    assert len(site) == 1
+    place = root / "VOCdevkit" / "VOC2007" / lost
+    shutil.rmtree(place) if place.is_dir() else place.unlink()
+    task.fetch(root)
+    assert len(site) == 2
+    assert len(task.load(root).test) == 8
+    assert {p.name for p in root.iterdir()} == {"VOCdevkit"}
+
+
+def test_a_run_without_its_data_prints_the_command_that_fetches_them(tmp_path, site):
+    params = {"folder": "VOCdevkit", "pool_split": "VOC2007/trainval+VOC2012/trainval", "test_split": "VOC2007/test"}
+    task = PascalVoc(**params, size=48, width=8)
+    root = tmp_path / "my data"
+    command = (
+        f"`albench data prepare voc --data-root '{root}' --set folder=VOCdevkit "
+        "--set pool_split=VOC2007/trainval+VOC2012/trainval --set test_split=VOC2007/test`"
+    )
+    with pytest.raises(AlbenchError, match="no folder") as caught:
+        task.load(root)
+    assert str(caught.value).endswith(command)
+    PascalVoc(**params | {"pool_split": "VOC2007/trainval"}).fetch(root)
+    with pytest.raises(AlbenchError, match=r"VOC2012, which split 'trainval' needs") as caught:
+        task.load(root)
+    assert str(caught.value).endswith(command)
+    (root / "VOCdevkit/VOC2007/ImageSets/Main/test.txt").unlink()
+    with pytest.raises(AlbenchError, match=r"no split 'test'") as caught:
+        PascalVoc(**params | {"pool_split": "VOC2007/trainval"}).load(root)
+    assert "`albench data prepare voc" in str(caught.value)
+
+
+def test_every_problem_is_a_line(home):
+    task = PascalVoc(folder=".", size=48, width=8, classes=("brick", "leaf", "water"))
+    assert list(task.problems(home)) == []
+    load(home)  # the cache would still hold what is damaged now, had its files not changed
+    truncate(home)
+    (home / "JPEGImages" / "000030.jpg").write_bytes(b"x")
+    rewrite(home, "000011", "<object>")
+    lines = list(task.problems(home))
+    assert len(lines) == 3
+    for part, line in zip(["000011.xml is not well-formed", "000004.jpg", "000030.jpg"], lines, strict=True):
+        assert part in line
+    rewrite(home, "000012", annotation("glass", (1, 1, 20, 20)))
+    (home / "Annotations" / "000013.xml").unlink()
+    (home / "JPEGImages" / "000013.jpg").unlink()
+    (home / "ImageSets" / "Main" / "val.txt").write_text("000025\n000001\n")
+    lines = list(task.problems(home))
+    for part in ["class 'glass'", "no annotation", "no image", "pool and test both"]:
+        assert sum(part in line for line in lines) == 1
+    assert next(task.model_copy(update={"test_split": "vall"}).problems(home)).endswith("Did you mean 'val'?")
+
+
+def test_a_split_of_voc_that_is_not_the_official_size_is_a_problem(tmp_path, site):
+    task = PascalVoc(folder="VOCdevkit", pool_split="VOC2007/trainval", test_split="VOC2007/test")
+    task.fetch(tmp_path / "data")
+    assert list(task.problems(tmp_path / "data")) == [
+        "split VOC2007/trainval names 24 images; the official one has 5,011",
+        "split VOC2007/test names 8 images; the official one has 4,952",
+    ]
 
 
 def test_a_png_of_another_mode_is_read(home):
@@ -188,6 +258,22 @@ def test_degenerate_boxes_of_bccd_are_reported(data_root):
     assert any(note.startswith("BloodImage_00338.jpg") for note in data.notes)
     count = sum(int((part.targets["labels"] >= 0).sum()) for part in (data.pool, data.test))
     assert count == 4888 - 2
+
+
+@pytest.mark.data
+@pytest.mark.slow
+def test_the_real_sets_have_no_problem(data_root):
+    assert list(PascalVoc(folder="BCCD", pool_split="train+val", test_split="test").problems(data_root)) == []
+    assert list(PascalVoc().problems(data_root)) == []
+
+
+def test_images_are_kept_as_large_as_is_said(home):
+    data = load(home, stored=90)
+    assert data.pool.images.shape[1:] == (3, 90, 90)
+    task = PascalVoc(folder=".", size=48, width=8, stored=90)
+    batch = data.pool.batch(torch.arange(3))
+    assert task.prepare(batch)["image"].shape == task.augment(batch, torch.Generator().manual_seed(0))["image"].shape
+    assert torch.equal(task.prepare(batch)["matched"], PascalVoc(size=48).prepare(batch)["matched"])
 
 
 @pytest.mark.data

@@ -1,5 +1,7 @@
 """The networks at the paper's size: the maps that the loss prediction module reads, parameters, and that they learn."""
 
+import hashlib
+
 import pytest
 import torch
 from pydantic import ValidationError
@@ -109,19 +111,119 @@ def test_weights_that_cannot_be_had_are_said_in_one_line(tmp_path, monkeypatch):
     def offline(*arguments, **options):
         raise URLError("no route to host")
 
-    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", offline)
+    monkeypatch.setattr("albench.download.urlopen", offline)
+    monkeypatch.setattr("albench.download.PAUSE", 0)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     task = PascalVoc(network="ssd300-vgg16", weights="imagenet")
-    with pytest.raises(AlbenchError, match=r"no route to host.*https://download.*\.pth by hand.*params.weights"):
+    with pytest.raises(AlbenchError, match=r"no route to host.*https://.*\.pth by hand, put it at .*checkpoints"):
         task.build(VOC)
     for content, message in [(b"", "EOFError|cannot read"), (b"not weights", "cannot read VGG-16 weights")]:
         (tmp_path / "vgg.pt").write_bytes(content)
         with pytest.raises(AlbenchError, match=message) as raised:
-            task.model_copy(update={"weights": str(tmp_path / "vgg.pt")}).build(VOC)
+            PascalVoc(network="ssd300-vgg16", weights=str(tmp_path / "vgg.pt")).build(VOC)
         assert "\n" not in str(raised.value)
     with pytest.raises(ValidationError, match="need network = 'ssd300-vgg16'"):
         PascalVoc(weights="imagenet")
     with pytest.raises(ValidationError, match="fit width = 64 alone"):
         PascalVoc(network="ssd300-vgg16", width=8, weights="imagenet")
+
+
+def vgg_file(file, value=0.5):
+    """A file with the state dict of torchvision's vgg16, its convolutions alone, all of one value."""
+    from torchvision.models import vgg16
+
+    with torch.device("meta"):
+        shapes = {name: weight.shape for name, weight in vgg16().state_dict().items() if name.startswith("features.")}
+    torch.save({name: torch.full(shape, value) for name, shape in shapes.items()}, file)
+    return str(file)
+
+
+def test_weights_from_a_file_are_loaded_and_the_file_must_stay_as_it_is(tmp_path):
+    file = vgg_file(tmp_path / "vgg.pt")
+    task = PascalVoc(network="ssd300-vgg16", weights=file)
+    model = task.build(VOC)
+    assert all((weight == 0.5).all() for weight in model.backbone.features.parameters())
+    assert not any((weight == 0.5).all() for weight in model.backbone.fc.parameters())
+    assert task.deviation == 1 / 255
+    vgg_file(tmp_path / "vgg.pt", 0.25)
+    with pytest.raises(AlbenchError, match=r"vgg\.pt are no longer those that the run began with"):
+        task.build(VOC)
+
+
+def test_a_result_hangs_on_what_a_weights_file_holds_and_not_on_its_path(tmp_path, monkeypatch):
+    from albench.analysis.published import protocol_differences
+    from albench.download import Source
+    from albench.suite import differences, read, resolve
+    from albench.tasks.detection import pictures
+
+    def resolved(file):
+        suite = read("ll4al-voc", (f"tasks.voc.params.weights={file}", "strategies={random={}}"))
+        return resolve(suite).model_dump(mode="json")
+
+    for name, content in {"a.pt": b"one", "b.pt": b"one", "c.pt": b"two"}.items():
+        (tmp_path / name).write_bytes(content)
+    digest = hashlib.sha256(b"one").hexdigest()
+    before = resolved(tmp_path / "a.pt")
+    assert before["tasks"]["voc"]["params"]["weights"] == f"sha256:{digest}"
+    (tmp_path / "a.pt").write_bytes(b"two, longer")
+    changed = differences(before, resolved(tmp_path / "a.pt"))
+    assert [line.partition(":")[0] for line in changed] == ["tasks.voc.params.weights"]
+    paper = resolved("imagenet")
+    assert [
+        line.partition(":")[0] for line in protocol_differences(resolved(tmp_path / "c.pt"), "voc", paper, "voc")
+    ] == ["params.weights"]
+    monkeypatch.setattr(pictures, "IMAGENET", Source("https://example.org/vgg.pth", f"sha256:{digest[:8]}"))
+    copy = resolved(tmp_path / "b.pt")
+    assert copy["tasks"]["voc"]["params"]["weights"] == "imagenet"
+    assert protocol_differences(copy, "voc", paper, "voc") == []
+    (tmp_path / "b.pt").unlink()
+    assert PascalVoc.model_validate(copy["tasks"]["voc"]["params"]).weights_file == str(tmp_path / "b.pt")  # a report
+    with pytest.raises(AlbenchError, match=r"b\.pt' cannot be read: No such file"):
+        resolved(tmp_path / "b.pt")
+
+
+def test_heads_maps_and_parameters_are_torchvisions_ssd300():
+    from torchvision.models.detection import ssd300_vgg16
+
+    task = PascalVoc(network="ssd300-vgg16")
+    with torch.device("meta"):
+        theirs = ssd300_vgg16(weights=None, weights_backbone=None, num_classes=21)
+        ours = task.build(VOC).eval()
+        raw = ours(torch.empty(2, 3, 300, 300))
+        maps = list(theirs.backbone(torch.empty(2, 3, 300, 300)).values())
+        outputs = theirs.head(maps)
+    assert sum(p.numel() for p in ours.parameters()) == sum(p.numel() for p in theirs.parameters())
+    assert [f.shape for f in raw["features"]] == [m.shape for m in maps]
+    assert raw["logits"].shape == outputs["cls_logits"].shape == (2, 8732, 21)
+    assert raw["offsets"].shape == outputs["bbox_regression"].shape
+
+
+def test_detections_are_those_of_torchvisions_ssd():
+    """Score threshold, boxes per class, non-maximum suppression, boxes per image."""
+    from types import SimpleNamespace
+
+    from torchvision.models.detection._utils import BoxCoder
+    from torchvision.models.detection.ssd import SSD as Theirs
+
+    from albench.tasks.detection.boxes import corners, default_boxes
+    from albench.tasks.detection.suppression import LOW_SCORE, OVERLAP, PER_CLASS, PER_IMAGE
+
+    rng = torch.Generator().manual_seed(0)
+    logits, offsets = torch.randn(2, 8732, 6, generator=rng) * 2, torch.randn(2, 8732, 4, generator=rng)
+    logits[..., 0] += 4
+    logits[1, :, 0] += 10  # the second image has few
+    task = PascalVoc(network="ssd300-vgg16")
+    row, label, score, box = task.detect({"logits": logits, "offsets": offsets})
+    theirs = SimpleNamespace(box_coder=BoxCoder((10.0, 10.0, 5.0, 5.0)), score_thresh=LOW_SCORE, nms_thresh=OVERLAP)
+    theirs.topk_candidates, theirs.detections_per_img = PER_CLASS, PER_IMAGE
+    anchors = [corners(default_boxes(SSD300)) * 300] * 2
+    outputs = {"cls_logits": logits, "bbox_regression": offsets}
+    expected = Theirs.postprocess_detections(theirs, outputs, anchors, [(300, 300)] * 2)
+    assert (row == 0).sum() == 200 > (row == 1).sum() > 0
+    for image, found in enumerate(expected):
+        torch.testing.assert_close(score[row == image], found["scores"])
+        assert torch.equal(label[row == image] + 1, found["labels"])
+        torch.testing.assert_close(box[row == image] * 300, found["boxes"], rtol=1e-4, atol=1e-2)
 
 
 def test_only_pretrained_weights_change_what_the_network_reads():

@@ -1,0 +1,242 @@
+"""What data sets of photographs share: how they are decoded and kept, and the networks they are trained with."""
+
+import functools
+import hashlib
+import math
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal, NamedTuple, Self
+
+import numpy as np
+import torch
+from PIL import Image
+from pydantic import Field, model_validator
+from torch import nn
+
+from albench.cache import NewImages
+from albench.datafiles import opened_image
+from albench.download import download
+from albench.errors import AlbenchError, did_you_mean
+from albench.recipe import Recipe
+from albench.samples import Data, Samples
+from albench.tasks.detection.annotations import VOC_CLASSES, Thing, clean
+from albench.tasks.detection.boxes import Grid
+from albench.tasks.detection.network import IMAGENET, SSD, SSD300, Vgg, imagenet_file, load_vgg
+from albench.tasks.detection.task import Detection
+
+MARGIN = 1.15  # images are kept this much larger than the network's input, unless `stored` says how large
+
+
+class Pictures(Detection):
+    """Photographs, kept as uint8 squares of `stored` pixels (their sides are scaled apart, as SSD does).
+
+    Crops are scaled up from there: at 345, the default of a network that reads 300, a crop of .3 has 104 pixels a
+    side, at 512 it has 154. An image takes 3 · stored² bytes of cache and device memory, 357,075 or 786,432.
+
+    The network is "compact", or the paper's "ssd300-vgg16" (size 300, width 64, 8,732 default boxes), whose `weights`
+    are None, "imagenet", or a local file with vgg16's state dict. Such a file's path goes into `weights_file`, and
+    `weights` becomes "sha256:…" (or "imagenet", where it is that very file): what a result hangs on is its content.
+    """
+
+    recipe: ClassVar[Recipe] = Recipe(
+        updates=300, batch=16, optimiser="adam", learning_rate=0.003, schedule="cosine", weight_decay=1e-4
+    )
+    places: ClassVar[frozenset[str]] = frozenset({"folder", "weights_file"})
+
+    network: Literal["compact", "ssd300-vgg16"] = "compact"
+    weights: str | None = None
+    weights_file: str | None = None  # set by `weights`
+    size: Annotated[int, Field(ge=24)] = 160
+    stored: Annotated[int, Field(ge=24, le=4096)] | None = None  # default: 1.15 × size, rounded up
+    width: Annotated[int, Field(gt=0)] = 16
+
+    @model_validator(mode="before")
+    @classmethod
+    def _network_sizes(cls, given: object) -> object:
+        """The sizes of VGG-16's SSD, unless they are given; a weights file's path and sum, apart."""
+        if not isinstance(given, dict):
+            return given
+        if given.get("network") == "ssd300-vgg16":
+            given = {"size": 300, "width": 64} | given
+        weights = given.get("weights")
+        if isinstance(weights, str) and weights not in ("", "imagenet") and not given.get("weights_file"):
+            given = given | {"weights": _content(weights), "weights_file": weights}
+        return given
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> Self:
+        if self.network == "ssd300-vgg16":
+            if self.size != 300:
+                raise ValueError("ssd300-vgg16 has size = 300")
+            if self.weights and self.width != 64:
+                raise ValueError("the weights of VGG-16 fit width = 64 alone")
+        elif self.weights:
+            raise ValueError("weights are VGG-16's: they need network = 'ssd300-vgg16'")
+        elif self.size % 8:
+            raise ValueError("the compact network needs a size that is a multiple of 8")
+        return self
+
+    @property
+    def side(self) -> int:
+        """Of the squares that images are kept as, pixels."""
+        return self.stored or math.ceil(MARGIN * self.size)
+
+    @property
+    def grids(self) -> tuple[Grid, ...]:
+        """The default boxes, map by map."""
+        return SSD300 if self.network == "ssd300-vgg16" else super().grids
+
+    @property
+    def deviation(self) -> float:
+        """Pretrained VGG-16 reads pixels 0-255 less the mean; everything else unit variance."""
+        return 1 / 255 if self.weights else super().deviation
+
+    def build(self, classes: Sequence[str]) -> nn.Module:
+        """The network with fresh weights, or with the backbone's from `weights`.
+
+        Raises:
+            AlbenchError: the weights cannot be read, or their file has changed.
+        """
+        if self.network == "compact":
+            return super().build(classes)
+        model = SSD(backbone := Vgg(self.width), self.grids, len(classes), self.dropout)
+        if self.weights_file:
+            if _content(self.weights_file) != self.weights:
+                raise AlbenchError(f"the weights {self.weights_file} are no longer those that the run began with")
+            load_vgg(backbone, Path(self.weights_file))
+        elif self.weights:
+            download(IMAGENET, imagenet_file())
+            load_vgg(backbone, imagenet_file())
+        return model
+
+    def fetch(self, root: Path) -> None:
+        """The ImageNet weights, into torch's own cache (TORCH_HOME), where the network takes them."""
+        if self.weights == "imagenet" and not self.weights_file:
+            download(IMAGENET, imagenet_file())
+
+
+def _content(weights: str) -> str:
+    """What a file of weights holds: "imagenet" or "sha256:…".
+
+    Raises:
+        ValueError: there is no such file.
+    """
+    try:
+        status = Path(weights).stat()
+        digest = _sha256(weights, status.st_size, status.st_mtime_ns)
+    except OSError as error:
+        raise ValueError(f"weights: {weights!r} cannot be read: {error.strerror}") from error
+    return "imagenet" if f"sha256:{digest}".startswith(IMAGENET.checksum) else f"sha256:{digest}"
+
+
+@functools.lru_cache(maxsize=8)
+def _sha256(file: str, _bytes: int, _changed: int) -> str:
+    with open(file, "rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+@dataclass(frozen=True)
+class Entry(ABC):
+    """One image of a split: what it is called, where it is, and where its annotation is, for messages."""
+
+    name: str
+    image: Path
+    origin: str
+
+    @abstractmethod
+    def annotated(self) -> tuple[list[Thing], tuple[int, int] | None]:
+        """Its objects as they are written, and the (height, width) that the annotation states, if any."""
+
+
+def gather(pool: Sequence[Entry], test: Sequence[Entry], classes: tuple[str, ...], side: int, new: NewImages) -> Data:
+    """Decode and clean everything; images at side × side, straight into what `new` gives.
+
+    Without `classes` they are those of the annotations, sorted (in the official order if they are VOC's twenty).
+
+    Raises:
+        AlbenchError: a file cannot be read, a class is not among `classes`, or there is no object at all.
+    """
+    entries = [*pool, *test]
+    kept, held = new("pool", (len(pool), 3, side, side)), new("test", (len(test), 3, side, side))
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        loaded = list(threads.map(_load, entries, [*kept, *held]))
+    seen = sorted({thing.name for one in loaded for thing in one.things})
+    known = classes or (VOC_CLASSES if set(seen) == set(VOC_CLASSES) else tuple(seen))
+    for entry, one in zip(entries, loaded, strict=True):
+        require_known(one.things, known, entry.origin)
+    if not seen:
+        raise AlbenchError(f"no object in any annotation, {entries[0].origin} the first")
+    cut = len(pool)
+    notes = [note for one in loaded for note in one.notes]
+    names = [entry.name for entry in entries]
+    return Data(
+        Samples(kept, _targets(loaded[:cut], known), names[:cut]),
+        Samples(held, _targets(loaded[cut:], known), names[cut:]),
+        tuple(known),
+        notes,
+    )
+
+
+def require_apart(pool: Sequence[Entry], test: Sequence[Entry]) -> None:
+    """Raises: AlbenchError: pool and test share images."""
+    both = sorted({e.image for e in pool} & {e.image for e in test})
+    if both:
+        raise AlbenchError(f"{len(both)} images are in pool and test both, {both[0]} among them; change the splits")
+
+
+def require_known(things: list[Thing], classes: Sequence[str], origin: str) -> None:
+    """Raises: AlbenchError: an object's class is none of these."""
+    for thing in things:
+        if thing.name not in classes:
+            hint = did_you_mean(thing.name, list(classes))
+            raise AlbenchError(f"{origin}: class {thing.name!r} is not among `classes`.{hint}")
+
+
+def decoded(file: Path, side: int) -> tuple[np.ndarray, tuple[int, int]]:
+    """An image as uint8 [side, side, 3], and its original (height, width).
+
+    Raises:
+        AlbenchError: it cannot be read.
+    """
+    with opened_image(file) as opened:
+        width, height = opened.size
+        opened.draft("RGB", (side, side))  # a JPEG is decoded at 1/2, 1/4 … where that is still large enough
+        square = opened.convert("RGB").resize((side, side), Image.Resampling.BILINEAR)
+    return np.array(square), (height, width)
+
+
+class Loaded(NamedTuple):
+    """An image's original (height, width), its objects and the notes on them."""
+
+    size: tuple[int, int]
+    things: list[Thing]
+    notes: list[str]
+
+
+def _load(entry: Entry, image: torch.Tensor) -> Loaded:
+    """Decode an image into `image`, uint8 [3, side, side]."""
+    things, stated = entry.annotated()
+    square, (height, width) = decoded(entry.image, image.shape[-1])
+    things, notes = clean(things, height, width, entry.name)
+    if stated not in (None, (0, 0), (height, width)):
+        said = f"{stated[1]} × {stated[0]}" if stated else ""
+        notes.append(f"{entry.name}: its annotation says {said}, the image is {width} × {height}; the image counts")
+    image.copy_(torch.from_numpy(square).permute(2, 0, 1))
+    return Loaded((height, width), things, notes)
+
+
+def _targets(loaded: list[Loaded], classes: Sequence[str]) -> dict[str, torch.Tensor]:
+    most = max(1, *(len(one.things) for one in loaded)) if loaded else 1
+    boxes, labels = torch.zeros(len(loaded), most, 4), torch.full((len(loaded), most), -1)
+    difficult = torch.zeros(len(loaded), most, dtype=torch.bool)
+    for row, one in enumerate(loaded):
+        for place, thing in enumerate(one.things):
+            boxes[row, place] = torch.tensor(thing.box)
+            labels[row, place] = classes.index(thing.name)
+            difficult[row, place] = thing.difficult
+    size = torch.tensor([one.size for one in loaded])
+    return {"boxes": boxes, "labels": labels, "difficult": difficult, "size": size}
