@@ -85,6 +85,8 @@ class OfficialImages(Classification):
             return
         try:
             self._download(root)
+        except AlbenchError:  # of the project's own downloader: it says what to do
+            raise
         except Exception as error:
             reason = " ".join(str(error).split())
             raise AlbenchError(

@@ -64,7 +64,7 @@ def write_coco(folder: Path, train: int = 24, val: int = 8) -> None:
             Image.fromarray(picture).save(folder / split / f"{name}.jpg", quality=95)
             content["images"].append({"id": 7 * int(name), "file_name": f"{name}.jpg", "width": 96, "height": 72})
             for kind, (x1, y1, x2, y2), crowd in objects:
-                thing = {"image_id": 7 * int(name), "category_id": ids[kind], "iscrowd": int(crowd)}
+                thing: dict = {"image_id": 7 * int(name), "category_id": ids[kind], "iscrowd": int(crowd)}
                 thing |= {"bbox": [x1 - 1, y1 - 1, x2 - x1 + 1, y2 - y1 + 1], "id": len(content["annotations"]) + 1}
                 content["annotations"].append(thing)
         (folder / "annotations" / f"instances_{split}.json").write_text(json.dumps(content))

@@ -23,17 +23,21 @@ FOLDERS = Cifar10.layouts
 
 @pytest.fixture
 def calls(monkeypatch):
-    """Small files stand for the official ones, and torchvision's download writes the Python layout of them."""
+    """Small files stand for the official ones, and the archive holds the Python layout of them."""
     for sums in FOLDERS.values():
         for name in sums:
             monkeypatch.setitem(sums, name, hashlib.md5(name.encode(), usedforsecurity=False).hexdigest())
     made = []
 
-    def download(root, download):
+    def download(_, archive):
+        archive.write_bytes(b"")
+
+    def unpack(archive, root):
         made.append(root)
         write(f"{root}/cifar-10-batches-py")
 
-    monkeypatch.setattr("torchvision.datasets.CIFAR10", download)
+    monkeypatch.setattr("albench.tasks.classification.cifar10.download", download)
+    monkeypatch.setattr("albench.tasks.classification.cifar10.unpack", unpack)
     return made
 
 
@@ -66,6 +70,17 @@ def test_an_interrupted_download_is_mended(tmp_path, calls):
     assert (folder / "test_batch").read_text() == "test_batch"
 
 
+def test_every_file_that_is_missing_or_spoilt_is_a_line(tmp_path, calls):
+    folder = tmp_path / "cifar-10-batches-py"
+    write(folder)
+    (folder / "data_batch_2").unlink()
+    (folder / "data_batch_3").write_text("spoilt")
+    (folder / "test_batch").write_text("")
+    lines = list(Cifar10().problems(tmp_path))
+    for part, line in zip(["data_batch_2", "data_batch_3: not the official", "test_batch: not"], lines, strict=True):
+        assert part in line
+
+
 def test_what_is_fetched_is_read_before_part_of_another_layout(tmp_path, calls):
     folder = tmp_path / "cifar-10-batches-bin"
     write(folder)
@@ -92,7 +107,8 @@ def test_without_files_or_network_one_line_says_what_to_fetch_and_where_to_put_i
     def offline(*_, **__):
         raise OSError("no network\nhere")
 
-    for name in ("CIFAR10", "CIFAR100", "SVHN", "FashionMNIST"):
+    monkeypatch.setattr("albench.download.urlopen", offline)
+    for name in ("CIFAR100", "SVHN", "FashionMNIST"):
         monkeypatch.setattr(datasets, name, offline)
     with pytest.raises(AlbenchError) as caught:
         task().fetch(tmp_path)
