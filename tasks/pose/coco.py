@@ -4,6 +4,7 @@ Lin et al., "Microsoft COCO: Common Objects in Context" (ECCV 2014); https://coc
 """
 
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, NamedTuple, Self
 
@@ -11,7 +12,16 @@ import numpy as np
 from pydantic import Field
 
 from albench.cache import PARTS, NewImages, Part, cached, listing
-from albench.datafiles import below, image_files, named_file, numbers, read_json, require_inside
+from albench.datafiles import (
+    below,
+    each_problem,
+    image_files,
+    named_file,
+    numbers,
+    read_json,
+    require_inside,
+    require_readable,
+)
 from albench.errors import AlbenchError
 from albench.recipe import Recipe
 from albench.samples import Data
@@ -60,6 +70,12 @@ class CocoKeypoints(Pose):
         files = [file for annotation, images in places.values() for file in [annotation, *image_files(images)]]
         key = ("coco-keypoints", 1, self.size, self.margin, self.enlarge, self.pool_split, self.test_split)
         return cached((*key, listing(files)), lambda new: self._built(places, new))
+
+    def problems(self, root: Path | None) -> Iterator[str]:
+        """Every image that cannot be read; what is wrong with annotations, `load` says, one thing at a time."""
+        home = self._found(root)
+        folders = sorted({_places(home, split)[1] for split in self._splits.values()})
+        yield from each_problem(require_readable, [file for folder in folders for file in image_files(folder)])
 
     @property
     def _splits(self) -> dict[Part, str]:

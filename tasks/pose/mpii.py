@@ -4,6 +4,7 @@ Andriluka, Pishchulin, Gehler and Schiele, "2D Human Pose Estimation: New Benchm
 (CVPR 2014).
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
@@ -11,7 +12,16 @@ import numpy as np
 from pydantic import Field
 
 from albench.cache import PARTS, NewImages, Part, cached, listing
-from albench.datafiles import below, image_files, named_file, numbers, read_json, require_inside
+from albench.datafiles import (
+    below,
+    each_problem,
+    image_files,
+    named_file,
+    numbers,
+    read_json,
+    require_inside,
+    require_readable,
+)
 from albench.errors import AlbenchError
 from albench.recipe import Recipe
 from albench.samples import Data
@@ -89,6 +99,10 @@ class Mpii(Pose):
         files = [*annotations.values(), mat, *image_files(folder / "images")]
         key = ("mpii", 1, self.size, self.margin, self.enlarge, self.shift, listing(files))
         return cached(key, lambda new: self._built(folder / "images", annotations, mat, new))
+
+    def problems(self, root: Path | None) -> Iterator[str]:
+        """Every image that cannot be read; what is wrong with annotations, `load` says, one thing at a time."""
+        yield from each_problem(require_readable, image_files(self._found(root) / "images"))
 
     def _found(self, root: Path | None) -> Path:
         if root is None:

@@ -10,8 +10,10 @@ from scipy.io import loadmat, savemat
 
 from albench.errors import AlbenchError
 from albench.recipe import Recipe
+from albench.tasks.pose.coco import CocoKeypoints
 from albench.tasks.pose.figures import Figures
 from albench.tasks.pose.lsp import LeedsSports, read_joints
+from albench.tasks.pose.mpii import Mpii
 from albench.tasks.pose.skeleton import LSP
 
 
@@ -165,6 +167,27 @@ def test_a_damaged_image_is_named(tmp_path, damage):
     file.write_bytes(damage(file.read_bytes()))
     with pytest.raises(AlbenchError, match=r"cannot read image .*im00005\.jpg"):
         LeedsSports().load(folder)
+
+
+def test_every_damaged_image_is_a_line(tmp_path):
+    folder = written(tmp_path, lspet())
+    assert list(LeedsSports().problems(folder)) == []
+    for name in ("im00002", "im00005"):
+        (folder / "images" / f"{name}.jpg").write_bytes(b"no image")
+    (folder / "images" / "im00007.jpg").unlink()
+    lines = list(LeedsSports().problems(folder))
+    for part, line in zip(["im00007.jpg is missing", "im00002.jpg", "im00005.jpg"], lines, strict=True):
+        assert part in line
+
+
+@pytest.mark.parametrize("task", [Mpii, CocoKeypoints])
+def test_every_damaged_image_of_a_miniature_is_a_line(tmp_path, task):
+    mini = task.miniature(tmp_path)
+    assert list(mini.problems(tmp_path)) == []
+    images = sorted(tmp_path.rglob("*.jpg"))
+    for file in images[:2]:
+        file.write_bytes(file.read_bytes()[:300])
+    assert [file.name in line for file, line in zip(images, mini.problems(tmp_path), strict=False)] == [True] * 2
 
 
 def test_a_damaged_joints_mat_is_named(tmp_path):
