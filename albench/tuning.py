@@ -101,8 +101,10 @@ def ranked(table: pd.DataFrame) -> pd.DataFrame:
 
 def sentence(table: pd.DataFrame, holdout: float) -> str:
     """What a suite's `tuning` key should say of it."""
-    best, seeds, labels = ranked(table).iloc[0], table["seed"], table["labels"].iloc[0]
+    best, labels = ranked(table).iloc[0], table["labels"].iloc[0]
+    first, last = table["seed"].min(), table["seed"].max()
+    seeds = f"seed {first}" if first == last else f"seeds {first}-{last}"
     return (
         f"{best['settings']}: best of {table['settings'].nunique()} combinations on random's first {labels} labels, "
-        f"{holdout:.0%} of them held out to measure on, seeds {seeds.min()}-{seeds.max()}."
+        f"{holdout:.0%} of them held out to measure on, {seeds}."
     ).replace('"', "'")  # it stands in a TOML string

@@ -78,7 +78,9 @@ def test_the_command_prints_the_line_for_the_suite(tiny, tmp_path):
     result = CliRunner().invoke(main, [*arguments, "--seeds", "2", "--device", "cpu", "--out", str(out)])
     assert result.exit_code == 0, result.output
     line = next(line for line in result.output.splitlines() if line.startswith('tuning = "recipe.updates='))
-    assert "best of 2 combinations on random's first 20 labels, 20% of them held out" in line
+    assert (
+        "best of 2 combinations on random's first 20 labels, 20% of them held out to measure on, seeds 100-101." in line
+    )
     assert len(pd.read_csv(out)) == 4
     (tmp_path / "mine.toml").write_text(line + "\n" + tiny.read_text())
     assert read(str(tmp_path / "mine.toml")).tuning.startswith("recipe.updates=")
