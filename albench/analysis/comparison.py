@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import stdtrit
 
-from albench.analysis.curves import of_one_task, seed_scores
+from albench.analysis.curves import of_one_task, per_seed, seed_scores, shared
 from albench.analysis.significance import (
     attainable_p,
     differences,
@@ -103,7 +103,7 @@ def budgets(results: pd.DataFrame, metric: str, alpha: float = 0.05) -> pd.DataF
     Raises:
         AlbenchError: several tasks.
     """
-    rows = of_one_task(results, metric)
+    rows = shared(of_one_task(results, metric))
     scores = seed_scores(rows, metric)
     values = rows.pivot(index="seed", columns=["strategy", "labelled"], values="value").reindex(scores.index)
     curves = {name: values[name].sort_index(axis=1) for name in scores}
@@ -112,8 +112,8 @@ def budgets(results: pd.DataFrame, metric: str, alpha: float = 0.05) -> pd.DataF
         seeds = scores[a].notna().to_numpy() & scores[b].notna().to_numpy()
         labels = curves[a].columns.intersection(curves[b].columns)
         D = differences(curves[a][labels].to_numpy()[seeds], curves[b][labels].to_numpy()[seeds])
-        shared = np.isfinite(D).all(0) & seeds.any()
-        D, labels = D[:, shared], labels[shared]
+        finite = np.isfinite(D).all(0) & seeds.any()
+        D, labels = D[:, finite], labels[finite]
         for labelled, d, p in zip(labels, D.T, sign_flip_max_t(D), strict=True):
             test = paired_t(d, 1 - alpha)
             row = {"a": a, "b": b, "labelled": labelled, "pairs": test.n, "mean": test.mean, "low": test.low}
@@ -150,10 +150,11 @@ def _compared(
     leave_out: Collection[str],
 ) -> pd.DataFrame:
     scores = seed_scores(results, metric, of)
-    begun = results[results["metric"] == metric].groupby("strategy")["seed"].agg(set)
+    seeds = per_seed(results[results["metric"] == metric])
+    lacks = {name: own.set_index("seed")["lacks"] for name, own in seeds.groupby("strategy")}
     rows = [dict(zip(names, (a, b), strict=True)) | _pair(scores[a], scores[b], effect, alpha) for a, b in pairs]
     table = pd.DataFrame(rows, columns=[*names, *COMPARISON])
-    table["dropped"] = [_dropped(a, b, scores, begun) for a, b in pairs]
+    table["dropped"] = [_dropped(a, b, lacks) for a, b in pairs]
     family = ~(table[names[0]].isin(leave_out) | table[names[1]].isin(leave_out))
     for p in ("p", "p_equivalence"):
         table[f"{p}_holm"] = holm(table[p].where(family).to_numpy(float))
@@ -195,15 +196,18 @@ def _pair(a: pd.Series, b: pd.Series, effect: float, alpha: float) -> dict[str, 
     }
 
 
-def _dropped(a: str, b: str, scores: pd.DataFrame, begun: pd.Series) -> str:
-    """Which seeds of a pair do not count, by reason: one side lacks the seed, or has no complete curve of it."""
+def _dropped(a: str, b: str, lacks: dict[str, pd.Series]) -> str:
+    """Which seeds of a pair do not count, by reason: one side lacks the seed, or has no complete curve of it.
+
+    lacks: strategy → by seed, what its curve lacks ("" where it is complete).
+    """
     parts = []
-    for name in (a, b):
-        broken = begun[name] - set(scores.index[scores[name].notna()])
-        absent = (begun[a] | begun[b]) - begun[name]
-        reasons = ((absent, f"{name} has no such seed"), (broken, f"the curve of {name} is shorter or not finite"))
-        for seeds, reason in reasons:
-            if seeds:
-                listed = ", ".join(str(seed) for seed in sorted(seeds))
-                parts.append(f"seed{'s' * (len(seeds) > 1)} {listed}: {reason}")
+    for name, other in ((a, b), (b, a)):
+        reasons: dict[str, list[int]] = {}
+        for seed in sorted(set(lacks[other].index) - set(lacks[name].index)):
+            reasons.setdefault(f"{name} has no such seed", []).append(seed)
+        for seed, lack in lacks[name][lacks[name] != ""].sort_index().items():
+            reasons.setdefault(f"the curve of {name} is not whole, {lack}", []).append(seed)
+        for reason, seeds in reasons.items():
+            parts.append(f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}: {reason}")
     return "; ".join(parts)

@@ -32,24 +32,20 @@ def read(path: Path, mixed: bool = False) -> pd.DataFrame:
 def validated(results: pd.DataFrame, where: str = "results", mixed: bool = False) -> pd.DataFrame:
     """The tidy columns, numbers as numbers, names as text; other columns are left out. NaN values are allowed.
 
-    A column suite, device or gpu, where there is one, must hold one value within each task, strategy and metric:
-    seeds of different suites or GPU models are not repetitions of one another. `mixed` allows it.
+    A column suite, device or gpu, where there is one, must hold one value within each task and metric: seeds of
+    different suites or GPU models are not repetitions of one another, and strategies are compared seed by seed.
+    `mixed` allows it.
 
     Raises:
-        AlbenchError: a column is missing, holds something else than numbers, a measurement is there twice, or
-            suites or devices are mixed.
+        AlbenchError: a column is missing, holds something else than numbers (whole ones for seed, stage and
+            labelled), a measurement is there twice, or suites or devices are mixed.
     """
     missing = [name for name in COLUMNS if name not in results.columns]
     if missing:
         raise AlbenchError(f"{where}: no column {', '.join(missing)}; needed are {', '.join(COLUMNS)}")
     tidy = results[list(COLUMNS)].copy()
     for name in ("seed", "stage", "labelled", "value"):
-        numbers = pd.to_numeric(tidy[name], errors="coerce")
-        wrong = numbers.isna() & tidy[name].notna() if name == "value" else numbers.isna()
-        if wrong.any():
-            row = int(np.flatnonzero(wrong)[0])
-            raise AlbenchError(f"{where}: column {name}, row {row + 1}: {tidy[name].iloc[row]!r} is not a number")
-        tidy[name] = numbers.astype(float if name == "value" else int)
+        tidy[name] = _numbers(tidy[name], where, whole=name != "value")
     for name in ("task", "strategy", "metric"):
         tidy[name] = tidy[name].astype(str)
     twice = tidy.duplicated([*CURVE, "seed", "labelled"])
@@ -62,18 +58,31 @@ def validated(results: pd.DataFrame, where: str = "results", mixed: bool = False
     return tidy
 
 
+def _numbers(column: pd.Series, where: str, whole: bool) -> pd.Series:
+    """A column as numbers: floats, or the whole numbers that it must hold then."""
+    numbers = pd.to_numeric(column, errors="coerce")
+    values = numbers.to_numpy(float)
+    wrong = ~(np.isfinite(values) & (values == np.round(values))) if whole else np.isnan(values) & column.notna()
+    if wrong.any():
+        row = int(np.flatnonzero(wrong)[0])
+        what = "a whole number" if whole else "a number"
+        raise AlbenchError(f"{where}: column {column.name}, row {row + 1}: {column.iloc[row]!r} is not {what}")
+    return numbers.astype(int if whole else float)
+
+
 def _refuse_mixed(results: pd.DataFrame, where: str) -> None:
     for name in ("suite", "device", "gpu"):
         if name not in results.columns:
             continue
-        kinds = results.groupby(CURVE, sort=False)[name].nunique()
+        kinds = results.groupby(["task", "metric"], sort=False)[name].nunique()
         if (kinds > 1).any():
-            task, strategy, metric = kinds.index[kinds > 1][0]
-            rows = (results["task"] == task) & (results["strategy"] == strategy) & (results["metric"] == metric)
-            first, second = results.loc[rows, name].dropna().unique()[:2]
+            task, metric = kinds.index[kinds > 1][0]
+            rows = results[(results["task"] == task) & (results["metric"] == metric) & results[name].notna()]
+            first, second = (own.iloc[0] for _, own in list(rows.groupby(name, sort=False))[:2])
+            sides = " and ".join(f"{r[name]!r} ({r['strategy']}, seed {r['seed']})" for r in (first, second))
             raise AlbenchError(
-                f"{where}: column {name}: {metric} of {task}, {strategy} mixes {first!r} and {second!r}, which are "
-                "not repetitions of one experiment; keep one of them, or allow it with mixed=True"
+                f"{where}: column {name}: {metric} of {task} mixes {sides}, which are not repetitions of one "
+                "experiment; keep one of them, or allow it with mixed=True"
             )
 
 
@@ -133,29 +142,94 @@ def not_finite(results: pd.DataFrame) -> pd.DataFrame:
     return broken[["task", "strategy", "seed", "stage", "labelled", "metric"]].reset_index(drop=True)
 
 
-def per_seed(results: pd.DataFrame) -> pd.DataFrame:
-    """One row per task, strategy, metric and seed: labelled (at the end), final, aubc, complete.
+def shared(results: pd.DataFrame) -> pd.DataFrame:
+    """The rows at the numbers of labels that strategies are compared over, per task and metric.
 
-    A curve is complete when it spans its task's whole range of labels for that metric with finite values; a shorter
-    one's area is another quantity, so the others here leave it out (and say so).
+    Those that more than half of the strategies have, so that a stage which few of them have makes no other curve look
+    short, and a strategy that has only begun does not cut the others. One with a single number of labels has no
+    vote, unless all are so.
+    """
+    return results[_is_shared(results)]
+
+
+def _is_shared(results: pd.DataFrame) -> np.ndarray:
+    cells = results[[*CURVE, "labelled"]].drop_duplicates()
+    curve = cells.groupby(CURVE, sort=False)["labelled"]
+    votes = cells.assign(begun=curve.transform("size") > 1)
+    own = ["task", "metric"]
+    votes = votes[votes["begun"] | ~votes.groupby(own)["begun"].transform("any")]
+    voters = votes.groupby(own)["strategy"].nunique()
+    having = votes.groupby([*own, "labelled"]).size()
+    kept = having.index[2 * having.to_numpy() > voters.reindex(having.index.droplevel("labelled")).to_numpy()]
+    return pd.MultiIndex.from_frame(results[[*own, "labelled"]]).isin(kept)
+
+
+def per_seed(results: pd.DataFrame) -> pd.DataFrame:
+    """One row per task, strategy, metric and seed: labelled (at the end), final, aubc, complete, lacks.
+
+    Over the numbers of labels that strategies share (`shared`). A curve is complete when it has finite values at all
+    of them; another one's area is another quantity, so the others here leave it out and say what it lacks (text).
     """
     keys = [*CURVE, "seed"]
-    ordered = results.sort_values([*keys, "labelled"], kind="stable")
+    within = _is_shared(results)
+    ordered = results.assign(within=within).sort_values([*keys, "within", "labelled"], kind="stable")
+    curve = ordered.groupby(keys, sort=False).ngroup().to_numpy()
+    # a curve that has none of the shared numbers of labels is kept with its last row, to be named
+    last = np.append(curve[1:] != curve[:-1], True)[: len(curve)]
+    kept = ordered["within"].to_numpy() | last
+    ordered, curve = ordered[kept], curve[kept]
     labelled, values = ordered["labelled"].to_numpy(), ordered["value"].to_numpy(float)
     # rows of a curve follow one another now, so that sums over curves are sums over slices, not slow group operations
-    start = np.flatnonzero(np.diff(ordered.groupby(keys, sort=False).ngroup(), prepend=-1))
+    start = np.flatnonzero(np.diff(curve, prepend=-1))
     end = np.append(start[1:], len(ordered))[: len(start)] - 1
     area = np.diff(labelled, prepend=0) * (values + np.roll(values, 1)) / 2
     area[start] = 0
-    finite = np.logical_and.reduceat(np.isfinite(values), start)
+    finite = np.logical_and.reduceat(np.isfinite(values), start) if len(start) else np.zeros(0, bool)
     table = ordered[keys].iloc[start].reset_index(drop=True)
     table["first"], table["labelled"], table["final"] = labelled[start], labelled[end], values[end]
     span = table["labelled"] - table["first"]
-    table["aubc"] = pd.Series(np.add.reduceat(area, start)).div(span).where(finite & (span > 0))
-    tasks = table.groupby(["task", "metric"])
-    table["complete"] = finite & (table["first"] == tasks["first"].transform("min"))
-    table["complete"] &= table["labelled"] == tasks["labelled"].transform("max")
-    return table[[*keys, "labelled", "final", "aubc", "complete"]]
+    table["aubc"] = pd.Series(np.add.reduceat(area, start) if len(start) else area).div(span).where(finite & (span > 0))
+    wanted = {name: np.unique(own["labelled"]) for name, own in ordered[ordered["within"]].groupby(["task", "metric"])}
+    table["points"] = np.add.reduceat(ordered["within"].to_numpy().astype(int), start) if len(start) else 0
+    whole = [len(wanted.get(name, ())) for name in zip(table["task"], table["metric"], strict=True)]
+    table["complete"] = finite & (table["points"] == whole) & (table["points"] > 0)
+    table["lacks"] = ""
+    for row in np.flatnonzero(~table["complete"]):
+        mine = slice(start[row], end[row] + 1)
+        grid = wanted.get((table["task"].iat[row], table["metric"].iat[row]), np.zeros(0, int))
+        table.loc[row, "lacks"] = _lacks(labelled[mine], values[mine], grid)
+    return table[[*keys, "labelled", "final", "aubc", "complete", "lacks"]]
+
+
+def _lacks(labelled: np.ndarray, values: np.ndarray, wanted: np.ndarray) -> str:
+    """Why a curve is not complete."""
+    if not len(wanted):
+        return "it shares no number of labels with most strategies"
+    absent = np.setdiff1d(wanted, labelled)
+    if not len(absent):
+        return f"not finite at {', '.join(map(str, labelled[~np.isfinite(values)]))} labels"
+    if len(absent) == (wanted > labelled.max()).sum():
+        return f"ends at {labelled.max()} of {wanted[-1]} labels"
+    return f"nothing measured at {', '.join(map(str, absent))} labels"
+
+
+def left_out(results: pd.DataFrame) -> dict[str, str]:
+    """Strategy → which of its seeds and labels no mean and no test of one task and metric counts, in words, or ""."""
+    seeds, outside = per_seed(results), results[~_is_shared(results)]
+    found = {}
+    for strategy in results["strategy"].unique():
+        short = seeds[(seeds["strategy"] == strategy) & ~seeds["complete"]].sort_values("seed")
+        parts = [_not_counted(own["seed"], lacks) for lacks, own in short.groupby("lacks", sort=False)]
+        beyond = np.unique(outside.loc[outside["strategy"] == strategy, "labelled"])
+        if len(beyond):
+            listed = ", ".join(map(str, beyond))
+            parts.append(f"its values at {listed} labels are not counted: no more than half of the strategies have any")
+        found[str(strategy)] = "; ".join(parts)
+    return found
+
+
+def _not_counted(seeds: pd.Series, lacks: str) -> str:
+    return f"seed {', '.join(map(str, seeds))} not counted: the curve is not whole, {lacks}"
 
 
 def paired_difference(ours: pd.Series, theirs: pd.Series, level: float = 0.95) -> dict[str, float]:
@@ -240,7 +314,7 @@ def summary(results: pd.DataFrame, metric: str, reference: str = "random") -> pd
         AlbenchError: the results hold several tasks.
     """
     results = of_one_task(results, metric, "a summary")
-    seeds = per_seed(results)
+    seeds, dropped = per_seed(results), left_out(results)
     complete = seeds[seeds["complete"]]
     by_strategy = {name: rows.set_index("seed") for name, rows in complete.groupby("strategy")}
     base = by_strategy.get(reference)
@@ -250,14 +324,15 @@ def summary(results: pd.DataFrame, metric: str, reference: str = "random") -> pd
         row = {
             "strategy": strategy,
             "seeds": len(rows),
-            "labelled": int(seeds["labelled"].max()),
+            "labelled": int(seeds.loc[seeds["complete"] if seeds["complete"].any() else slice(None), "labelled"].max()),
             "final_mean": rows["final"].mean(),
             "final_std": rows["final"].std(),
             "aubc_mean": rows["aubc"].mean(),
             "aubc_std": rows["aubc"].std(),
         }
         row |= _against(rows, base if strategy != reference else None)
-        row["dropped"] = _dropped(seeds[seeds["strategy"] == strategy], row)
+        unpaired = f"seeds left out of the difference, as only one side has them: {row['unpaired']}"
+        row["dropped"] = "; ".join(filter(None, [dropped[strategy], unpaired if row["unpaired"] else ""]))
         table.append(row)
     return pd.DataFrame(table, columns=SUMMARY)
 
@@ -280,13 +355,3 @@ def _against(rows: pd.DataFrame, base: pd.DataFrame | None) -> dict[str, float]:
         "pairs": paired["pairs"],
         "unpaired": paired["unpaired"],
     }
-
-
-def _dropped(seeds: pd.DataFrame, row: dict) -> str:
-    short = sorted(int(seed) for seed in seeds.loc[~seeds["complete"], "seed"])
-    parts = []
-    if short:
-        parts.append(f"seed {', '.join(map(str, short))} not counted: the curve is shorter or not finite")
-    if row["unpaired"]:
-        parts.append(f"seeds left out of the difference, as only one side has them: {row['unpaired']}")
-    return "; ".join(parts)

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import bdtr
 
-from albench.analysis.curves import COLUMNS, of_one_task, per_seed, t_interval
+from albench.analysis.curves import COLUMNS, of_one_task, per_seed, shared, t_interval
 from albench.errors import AlbenchError
 
 EFFICIENCY = [
@@ -25,38 +25,53 @@ SHARES = (0.5, 0.75, 0.9)  # of the reference's rise: targets that most seeds re
 
 
 def isotonic(labelled: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """The non-decreasing curve nearest to the values in squares (pool adjacent violators), in the order given.
+    """The non-decreasing curves [..., N] nearest to the values in squares, in the order given; curves lie in rows.
+
+    Robertson, Wright and Dykstra (1988), theorem 1.4.4: at i it is the greatest over j ≤ i of the least over k ≥ i of
+    the mean of the values j to k, so that many curves are fitted at once.
 
     >>> isotonic([10, 20, 30, 40], [0.5, 0.7, 0.6, 0.9])
     array([0.5 , 0.65, 0.65, 0.9 ])
     """
-    from scipy.optimize import isotonic_regression
-
-    order = np.argsort(np.asarray(labelled, float), kind="stable")
-    fit = np.empty(len(order))
-    fit[order] = isotonic_regression(np.asarray(values, float)[order]).x
+    values = np.asarray(values, float)
+    order = np.argsort(np.broadcast_to(np.asarray(labelled, float), values.shape), axis=-1, kind="stable")
+    fit = np.empty_like(values)
+    np.put_along_axis(fit, order, _monotone(np.take_along_axis(values, order, -1)), -1)
     return fit
 
 
+def _monotone(values: np.ndarray) -> np.ndarray:
+    n = values.shape[-1]
+    best = np.full(values.shape, -np.inf)
+    for first in range(n):
+        means = np.cumsum(values[..., first:], -1) / np.arange(1, n - first + 1)
+        least = np.minimum.accumulate(means[..., ::-1], -1)[..., ::-1]  # over all ends k from i on
+        best[..., first:] = np.maximum(best[..., first:], least)
+    return np.maximum.accumulate(best, -1)  # equal means may differ in their last bit
+
+
 def labels_to_reach(labelled: np.ndarray, values: np.ndarray, target: float | np.ndarray) -> float | np.ndarray:
-    """Labels at which the isotonic curve reaches the target (or each of several), linear between budgets.
+    """Labels at which isotonic curves [..., N] reach the target (or each of several [T]), linear between budgets.
 
     Values are finite. inf: not reached. The first budget: it was reached at once, so this is an upper bound only.
+    Returns [...] for one target, [..., T] for several.
 
     >>> labels_to_reach([10, 20, 30], [0.5, 0.7, 0.8], np.array([0.6, 0.9])).round(6)
     array([15., inf])
     """
-    labelled = np.asarray(labelled, float)
-    order = np.argsort(labelled, kind="stable")
-    labelled, fit = labelled[order], np.maximum.accumulate(isotonic(labelled, values)[order])
+    values = np.asarray(values, float)
+    x = np.broadcast_to(np.asarray(labelled, float), values.shape)
+    order = np.argsort(x, axis=-1, kind="stable")
+    x, fit = np.take_along_axis(x, order, -1), _monotone(np.take_along_axis(values, order, -1))
     wanted = np.atleast_1d(np.asarray(target, float))
     # a mean of equal values may differ from them in its last bit
-    after = np.searchsorted(fit, wanted - 1e-12)
-    low, high = np.maximum(after - 1, 0), np.minimum(after, len(fit) - 1)
-    step = fit[high] - fit[low]
-    share = np.divide(wanted - fit[low], step, out=np.zeros_like(wanted), where=step > 0).clip(0, 1)
-    found = np.where(after == len(fit), np.inf, labelled[low] + share * (labelled[high] - labelled[low]))
-    return float(found[0]) if np.ndim(target) == 0 else found
+    after = (fit[..., None, :] < wanted[:, None] - 1e-12).sum(-1)
+    low, high = np.maximum(after - 1, 0), np.minimum(after, fit.shape[-1] - 1)
+    (x0, x1), (y0, y1) = ([np.take_along_axis(a, at, -1) for at in (low, high)] for a in (x, fit))
+    share = np.divide(wanted - y0, y1 - y0, out=np.zeros(after.shape), where=y1 > y0).clip(0, 1)
+    found = np.where(after == fit.shape[-1], np.inf, x0 + share * (x1 - x0))
+    found = found[..., 0] if np.ndim(target) == 0 else found
+    return float(found) if np.ndim(found) == 0 else found
 
 
 def median_interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
@@ -97,7 +112,9 @@ def target_at(results: pd.DataFrame, metric: str, reference: str = "random", lab
     Raises:
         AlbenchError: the reference has no finite value there.
     """
-    mine = results[(results["metric"] == metric) & (results["strategy"] == reference)]
+    rows = results[results["metric"] == metric]
+    rows = shared(rows) if labelled is None else rows
+    mine = rows[rows["strategy"] == reference]
     mean = mine[np.isfinite(mine["value"])].groupby("labelled")["value"].mean()
     if mean.empty:
         raise AlbenchError(f"the reference {reference!r} has no values of {metric!r} to take a target from")
@@ -130,7 +147,7 @@ def mean_curves(results: pd.DataFrame, metric: str, x: str = "labelled") -> dict
     """Strategy → mean value over its complete seeds, by number of labels (or by the mean of another column x)."""
     rows = of_one_task(results, metric, "label efficiency")
     seeds = per_seed(rows)
-    rows = rows.merge(seeds.loc[seeds["complete"], ["strategy", "seed"]], on=["strategy", "seed"])
+    rows = shared(rows).merge(seeds.loc[seeds["complete"], ["strategy", "seed"]], on=["strategy", "seed"])
     rows = rows.assign(x=rows[x])
     means = rows.groupby(["strategy", "labelled"], sort=False)[["x", "value"]].mean().reset_index()
     return {str(name): own.set_index("x")["value"].sort_index() for name, own in means.groupby("strategy", sort=False)}
@@ -225,23 +242,18 @@ def _needed(results: pd.DataFrame, targets: np.ndarray) -> dict[str, list[pd.Dat
 
     inf: not reached; NaN where the curve is not whole.
     """
-    x = "x" if "x" in results else "labelled"
-    seeds = per_seed(results)
-    names = list(results["strategy"].unique())
-    found: dict[str, list[dict[int, tuple[float, bool]]]] = {name: [{} for _ in targets] for name in names}
-    curves = dict(list(results.groupby(["strategy", "seed"], sort=False)))
-    for strategy, seed, complete in zip(seeds["strategy"], seeds["seed"], seeds["complete"], strict=True):
-        rows = curves[strategy, seed]
-        needed = np.full(len(targets), np.nan)
-        if complete:
-            needed[:] = labels_to_reach(rows[x].to_numpy(), rows["value"].to_numpy(), targets)
-        for table, labels in zip(found[strategy], needed, strict=True):
-            table[seed] = (labels, labels == rows[x].min())
-    columns = ["needed", "at_once"]
-    return {
-        name: [pd.DataFrame.from_dict(table, orient="index", columns=columns) for table in tables]
-        for name, tables in found.items()
-    }
+    seeds = per_seed(results).set_index(["strategy", "seed"])
+    whole = seeds.index[seeds["complete"]]
+    table = shared(results).pivot(index=["strategy", "seed"], columns="labelled").reindex(whole)
+    spent = table["x"].to_numpy(float) if "x" in results else table["value"].columns.to_numpy(float)
+    needed = np.zeros((len(whole), len(targets)))
+    if len(whole):
+        needed[:] = labels_to_reach(spent, table["value"].to_numpy(), targets)
+    least = np.min(spent, -1, initial=np.inf)
+    tables = [
+        pd.DataFrame({"needed": own, "at_once": own == least}, index=whole).reindex(seeds.index) for own in needed.T
+    ]
+    return {str(s): [own.xs(s, level="strategy") for own in tables] for s in results["strategy"].unique()}
 
 
 def _row(theirs: pd.DataFrame, ours: pd.DataFrame, level: float) -> dict[str, Any]:

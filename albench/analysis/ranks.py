@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import betaincinv, stdtrit
 
-from albench.analysis.curves import of_one_task, seed_scores
+from albench.analysis.curves import of_one_task, seed_scores, shared
 from albench.analysis.significance import ROUNDING, differences
 from albench.errors import AlbenchError
 
@@ -38,7 +38,7 @@ def penalty_matrix(
     Raises:
         AlbenchError: a task has no results of the reference.
     """
-    rows = results[results["metric"] == results["task"].map(dict(metrics))]
+    rows = shared(results[results["metric"] == results["task"].map(dict(metrics))])
     names = list(rows["strategy"].unique())
     penalties = pd.DataFrame(0.0, index=names, columns=names)
     for task, own in rows.groupby("task", sort=False):
@@ -139,6 +139,7 @@ def worse_than_reference(
         AlbenchError: several tasks, or nothing of the reference was measured at that number of labels.
     """
     rows = of_one_task(results, metric)
+    rows = shared(rows) if labelled is None else rows
     labelled = int(rows["labelled"].max()) if labelled is None and len(rows) else labelled
     values = rows[rows["labelled"] == labelled].pivot(index="seed", columns="strategy", values="value")
     if reference not in values:

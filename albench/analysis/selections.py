@@ -43,23 +43,36 @@ def overlap(selections: pd.DataFrame, strategies: Sequence[str]) -> pd.DataFrame
     Returns: a, b, stage, jaccard (|A ∩ B| / |A ∪ B|, mean over the seeds that both have), seeds. What chance alone
         would give, random against random shows.
     """
-    chosen = selections.loc[selections["stage"] > 0, ["strategy", "seed", "stage", "index"]]
-    sets: dict[tuple[str, int], dict[int, set[int]]] = {}
-    for strategy, seed, stage, index in chosen.itertuples(index=False, name=None):
-        sets.setdefault((strategy, seed), {}).setdefault(stage, set()).add(index)
-    rows = []
-    for a, b in combinations(strategies, 2):
-        found: dict[int, list[float]] = {}
-        for seed in sorted({seed for _, seed in sets}):
-            ours, theirs = sets.get((a, seed), {}), sets.get((b, seed), {})
-            union_a: set[int] = set()
-            union_b: set[int] = set()
-            for stage in sorted(ours.keys() & theirs.keys()):
-                union_a |= ours[stage]
-                union_b |= theirs[stage]
-                found.setdefault(stage, []).append(len(union_a & union_b) / len(union_a | union_b))
-        rows += [(a, b, stage, float(np.mean(values)), len(values)) for stage, values in found.items()]
+    chosen = selections[(selections["stage"] > 0) & selections["strategy"].isin(strategies)]
+    stages = np.sort(chosen["stage"].unique())
+    total = np.zeros((len(stages), len(strategies), len(strategies)))
+    seeds = np.zeros(total.shape, int)
+    for _, own in chosen.groupby("seed"):
+        inter, there = _common(own, strategies, stages)
+        size = np.diagonal(inter, axis1=1, axis2=2)
+        union = size[:, :, None] + size[:, None] - inter
+        both = there[:, :, None] & there[:, None]
+        total += np.divide(inter, union, out=np.zeros(inter.shape), where=both)
+        seeds += both
+    rows = [
+        (strategies[a], strategies[b], int(stages[s]), total[s, a, b] / seeds[s, a, b], int(seeds[s, a, b]))
+        for a, b in combinations(range(len(strategies)), 2)
+        for s in np.flatnonzero(seeds[:, a, b])
+    ]
     return pd.DataFrame(rows, columns=["a", "b", "stage", "jaccard", "seeds"])
+
+
+def _common(own: pd.DataFrame, strategies: Sequence[str], stages: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of one seed: how many samples two strategies have in common [stages, k, k], and who selected at a stage."""
+    k = pd.Index(strategies).get_indexer(own["strategy"])
+    at = np.searchsorted(stages, own["stage"])
+    samples, sample = np.unique(own["index"], return_inverse=True)
+    there = np.zeros((len(stages), len(strategies)), bool)
+    there[at, k] = True
+    since = np.full((len(strategies), len(samples)), len(stages))
+    np.minimum.at(since, (k, sample), at)
+    held = [(since <= stage).astype(np.float32) for stage in range(len(stages))]  # counts are exact up to 2^24
+    return np.stack([have @ have.T for have in held]), there
 
 
 def companion_pairs(strategies: Mapping[str, Mapping]) -> list[tuple[str, str]]:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from albench.analysis.comparison import against_reference
-from albench.analysis.curves import curves, per_seed, summary
+from albench.analysis.curves import curves, left_out, summary
 from albench.report.blocks import Folder, Table
 from albench.report.looks import Look
 from albench.report.runs import Run
@@ -74,7 +74,7 @@ def summaries(runs: list[Run], task: str) -> pd.DataFrame:
                     results, metric, run.reference, run.effect, run.alpha, leave_out=set(run.cheats)
                 )
             rows = rows.drop(columns=["difference", "difference_low", "difference_high", "pairs", "dropped"])
-            rows["dropped"] = [_dropped(results, name) for name in rows.index]
+            rows["dropped"] = rows.index.map(left_out(results))
             tests = tests.rename(columns={"mean": "difference", "dropped": "unmatched"})
             tests = tests.drop(columns="reference", errors="ignore").set_index("strategy")
             rows = rows.join(tests.reindex(columns=[*TESTS])).reset_index()
@@ -135,14 +135,6 @@ def resampled_table(rows: pd.DataFrame, styles: dict[str, Look], data: str) -> T
         data=data,
         swatches=[(styles[s].colour, styles[s].glyph) for s in rows["strategy"]],
     )
-
-
-def _dropped(results: pd.DataFrame, strategy: str) -> str:
-    """Seeds of a strategy that no mean counts, in words."""
-    seeds = per_seed(results)
-    short = seeds.loc[(seeds["strategy"] == strategy) & ~seeds["complete"], "seed"]
-    named = ", ".join(str(seed) for seed in sorted(short))
-    return f"seed {named} not counted: the curve is shorter or not finite" if named else ""
 
 
 def leader(rows: pd.DataFrame) -> int | None:

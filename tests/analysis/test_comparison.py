@@ -290,7 +290,9 @@ def test_seeds_are_matched_whatever_the_order_of_rows_and_drops_are_said():
     short = ~((results["strategy"] == "a") & (results["seed"] == 2) & (results["stage"] == 2))
     row = against_reference(results[absent & short], "accuracy").iloc[0]
     assert row["pairs"] == 3
-    assert row["dropped"] == "seed 2: the curve of a is shorter or not finite; seeds 0, 4: random has no such seed"
+    assert row["dropped"] == (
+        "seed 2: the curve of a is not whole, ends at 20 of 40 labels; seeds 0, 4: random has no such seed"
+    )
     whole = results[results["seed"].isin([1, 3, 5])]
     assert row["p"] == pytest.approx(against_reference(whole, "accuracy").iloc[0]["p"])
 
@@ -348,13 +350,13 @@ def test_single_budgets():
     assert found == {("random", "a"), ("a", "b")}
 
 
-def test_budgets_are_those_that_all_matched_seeds_have():
+def test_budgets_are_of_the_seeds_with_whole_curves():
     results = drawn({"random": 0, "a": 0.03})
     gap = ~((results["strategy"] == "a") & (results["seed"] == 1) & (results["stage"] == 1))
     short = ~((results["strategy"] == "a") & (results["seed"] == 3) & (results["stage"] > 0))
     table = budgets(results[gap & short], "accuracy")
-    assert table["labelled"].tolist() == [10, 40]
-    assert table["pairs"].tolist() == [5, 5]
+    assert table["labelled"].tolist() == [10, 20, 40]
+    assert table["pairs"].tolist() == [4, 4, 4]
     assert budgets(results[results["strategy"] == "a"], "accuracy").empty
 
 

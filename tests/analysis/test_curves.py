@@ -11,11 +11,13 @@ from albench.analysis.curves import (
     aubc,
     curves,
     difference_curve,
+    left_out,
     not_finite,
     paired_difference,
     per_seed,
     read,
     seed_scores,
+    shared,
     summary,
     t_interval,
     validated,
@@ -158,6 +160,55 @@ def test_foreign_frames_are_checked(tmp_path):
         read(tmp_path / "absent.csv")
 
 
+@pytest.mark.parametrize(
+    ("column", "value"), [("seed", 0.5), ("seed", np.inf), ("labelled", 10.7), ("stage", "first"), ("labelled", np.nan)]
+)
+def test_seeds_stages_and_labels_are_whole_numbers(column, value):
+    frame = TWO.astype({column: object})
+    frame.loc[4, column] = value
+    with pytest.raises(AlbenchError, match=rf"somewhere.csv: column {column}, row 5: {value!r} is not a whole number$"):
+        validated(frame, "somewhere.csv")
+    assert validated(TWO.astype({column: float}))[column].dtype.kind == "i"  # 10.0 is whole
+
+
+def test_a_curve_with_a_gap_is_not_complete():
+    results = pd.concat([TWO, tidy({("mine", 5): (0.5, 0.6, 0.7)})])
+    results = results[(results["seed"] != 5) | (results["labelled"] != 20)]
+    table = per_seed(results).set_index(["strategy", "seed"])
+    assert table["complete"].to_dict() == {(s, r): r != 5 for s, r in table.index}
+    assert table.loc[("mine", 5), "lacks"] == "nothing measured at 20 labels"
+    assert "seed 5 not counted: the curve is not whole, nothing measured at 20 labels" in left_out(results)["mine"]
+
+
+def test_a_stage_that_one_strategy_alone_has_takes_nothing_from_the_others():
+    extra = TWO[(TWO["strategy"] == "mine") & (TWO["stage"] == 2)].assign(stage=3, labelled=80, value=1.0)
+    results = pd.concat([TWO, extra])
+    plain, longer = (summary(frame, "accuracy") for frame in (TWO, results))
+    pd.testing.assert_frame_equal(longer.drop(columns="dropped"), plain.drop(columns="dropped"))
+    assert longer["dropped"].tolist() == [
+        "",
+        "its values at 80 labels are not counted: no more than half of the strategies have any",
+    ]
+    assert shared(results)["labelled"].max() == 40
+
+
+def test_a_strategy_that_has_only_begun_does_not_cut_the_others():
+    begun = tidy({("new", 0): (0.4,), ("new", 1): (0.5,)})
+    table = summary(pd.concat([TWO, begun]), "accuracy").set_index("strategy")
+    assert table["seeds"].to_dict() == {"random": 2, "mine": 2, "new": 0}
+    assert table.loc["new", "dropped"].startswith("seed 0, 1 not counted: the curve is not whole, ends at 10 of 40")
+    alone = summary(pd.concat([TWO[TWO["strategy"] == "random"], begun]), "accuracy").set_index("strategy")
+    assert alone["labelled"].tolist() == [40, 40]
+
+
+def test_curves_without_a_common_number_of_labels_are_not_compared():
+    apart = TWO[TWO["strategy"] == "mine"]
+    results = pd.concat([TWO[TWO["strategy"] == "random"], apart.assign(labelled=apart["labelled"] + 1)])
+    table = summary(results, "accuracy")
+    assert table["seeds"].tolist() == [0, 0]
+    assert "shares no number of labels" in table["dropped"].iloc[0]
+
+
 def test_value_at_is_linear_between_measured_budgets_only():
     assert value_at([40, 10, 20], [0.9, 0.5, 0.7], 30) == pytest.approx(0.8)
     found = value_at([10, 20, 40], [0.5, 0.7, 0.9], np.array([9, 10, 15, 40, 41]))
@@ -204,7 +255,7 @@ def test_measurements_that_are_not_finite_are_listed():
 @pytest.mark.parametrize("column", ["suite", "device", "gpu"], ids="column-{}".format)
 def test_suites_and_devices_are_not_mixed_unasked(column, tmp_path):
     kinds = TWO["seed"].map({0: "NVIDIA A100", 1: "NVIDIA H200"})
-    with pytest.raises(AlbenchError, match=rf"column {column}.*digits, random.*A100.*H200.*mixed=True"):
+    with pytest.raises(AlbenchError, match=rf"column {column}: accuracy of digits mixes .*A100.*H200.*mixed=True"):
         validated(TWO.assign(**{column: kinds}))
     pd.testing.assert_frame_equal(validated(TWO.assign(**{column: kinds}), mixed=True), TWO, check_dtype=False)
     path = tmp_path / "results.csv"
@@ -212,6 +263,8 @@ def test_suites_and_devices_are_not_mixed_unasked(column, tmp_path):
     assert len(read(path, mixed=True)) == len(TWO)
     with pytest.raises(AlbenchError, match=column):
         read(path)
-    # one value in each curve is no mixture of repetitions, and nothing known is no other value
-    validated(TWO.assign(**{column: TWO["strategy"]}))
+    # strategies are compared seed by seed, so they must not differ in it either
+    with pytest.raises(AlbenchError, match=r"mixes 'random' \(random, seed 0\) and 'mine' \(mine, seed 1\)"):
+        validated(TWO.assign(**{column: TWO["strategy"]}))
+    # nothing known is no other value
     validated(TWO.assign(**{column: kinds.where(TWO["seed"] == 0)}))

@@ -1,5 +1,6 @@
 """What was selected: hand-worked balances and overlaps."""
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -68,6 +69,26 @@ def test_overlap_averages_only_the_seeds_that_both_have():
     row = overlap(picks(sets), ["a", "b"]).iloc[0]
     assert (row["jaccard"], row["seeds"]) == (0.5, 2)
     assert overlap(picks(sets), ["a", "c"]).empty
+
+
+def test_overlap_is_that_of_plain_sets():
+    rng = np.random.default_rng(0)
+    names, last = ["a", "b", "c"], {("c", 1): 2}  # one trial that did not finish
+    sets = {}
+    for name in names:
+        for seed in range(2):
+            order = rng.permutation(30)
+            for stage in range(1, last.get((name, seed), 4) + 1):
+                sets[name, seed, stage] = order[4 * stage : 4 * stage + 4].tolist()
+    table = overlap(picks(sets), names).set_index(["a", "b", "stage"])
+    for (a, b, stage), row in table.iterrows():
+        found = []
+        for seed in range(2):
+            if (a, seed, stage) in sets and (b, seed, stage) in sets:
+                A, B = (set().union(*(sets[n, seed, s] for s in range(1, stage + 1))) for n in (a, b))
+                found.append(len(A & B) / len(A | B))
+        assert (row["jaccard"], row["seeds"]) == (pytest.approx(np.mean(found)), len(found))
+    assert len(table) == 3 * 4
 
 
 def test_companion_pairs_are_the_same_selection_with_and_without():
