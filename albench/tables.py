@@ -10,14 +10,18 @@ ceiling.csv     the tidy columns: what training on the whole pool reached; its `
 """
 
 import csv
+import hashlib
 import io
+import json
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from albench import __version__
 from albench.errors import AlbenchError
 from albench.store import CEILING, Record, Store, write_whole
 
+NOTE = ".tables.json"  # from which records the tables were made
 TIDY = ("task", "strategy", "seed", "stage", "labelled", "metric", "value")
 TABLES: dict[str, tuple[str, ...]] = {
     "results": TIDY,
@@ -31,9 +35,41 @@ TABLES: dict[str, tuple[str, ...]] = {
 
 
 def write(store: Store) -> None:
-    """Make all tables from the records."""
+    """Make all tables from the records, and note from which."""
+    sources = _sources(store)
     for name, content in contents(store).items():
         write_whole(store.folder / f"{name}.csv", content)
+    write_whole(store.folder / NOTE, json.dumps({"sources": sources, "tables": _tables(store)}).encode())
+
+
+def refresh(store: Store) -> None:
+    """Make all tables unless they are those of the records that are there: of 10,000 trials that takes long."""
+    try:
+        note = json.loads((store.folder / NOTE).read_bytes())
+        current = note == {"sources": _sources(store), "tables": _tables(store)}
+    except (OSError, ValueError):
+        current = False
+    if not current:
+        write(store)
+
+
+def _sources(store: Store) -> str:
+    """A checksum of the manifest, and of the names and sizes of the trials: records are appended, never changed."""
+    digest = hashlib.blake2b(__version__.encode(), digest_size=16)
+    manifest = store.folder / "manifest.json"
+    digest.update(manifest.read_bytes() if manifest.is_file() else b"")
+    for path in sorted((store.folder / "trials").glob("*.jsonl")):
+        digest.update(f"\0{path.name}\0{path.stat().st_size}".encode())
+    return digest.hexdigest()
+
+
+def _tables(store: Store) -> dict[str, str]:
+    """A checksum of every table, so that one that was changed by hand is made again."""
+    found = {}
+    for name in TABLES:
+        with (store.folder / f"{name}.csv").open("rb") as file:
+            found[name] = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+    return found
 
 
 def contents(store: Store, names: Iterable[str] = tuple(TABLES)) -> dict[str, bytes]:

@@ -22,14 +22,25 @@ from albench.analysis.significance import (
     paired_t,
     sign_flip,
     sign_flip_max_t,
+    sign_flips,
     verdict,
     wilcoxon,
 )
 from albench.errors import AlbenchError
 
 __all__ = [
-    *("attainable_p", "equivalence_p", "holm", "paired_t", "sign_flip", "sign_flip_max_t", "verdict"),
-    *("holm_levels", "wilcoxon", "against_reference", "all_pairs", "budgets"),
+    "against_reference",
+    "all_pairs",
+    "attainable_p",
+    "budgets",
+    "equivalence_p",
+    "holm",
+    "holm_levels",
+    "paired_t",
+    "sign_flip",
+    "sign_flip_max_t",
+    "verdict",
+    "wilcoxon",
 ]
 
 COMPARISON = [
@@ -154,6 +165,8 @@ def _compared(
     lacks = {name: own.set_index("seed")["lacks"] for name, own in seeds.groupby("strategy")}
     rows = [dict(zip(names, (a, b), strict=True)) | _pair(scores[a], scores[b], effect, alpha) for a, b in pairs]
     table = pd.DataFrame(rows, columns=[*names, *COMPARISON])
+    apart = [differences(scores[a].to_numpy(), scores[b].to_numpy()) for a, b in pairs]
+    table["sign_flip"] = sign_flips(np.stack(apart, 1)) if pairs else np.zeros(0)
     table["dropped"] = [_dropped(a, b, lacks) for a, b in pairs]
     family = ~(table[names[0]].isin(leave_out) | table[names[1]].isin(leave_out))
     for p in ("p", "p_equivalence"):
@@ -190,7 +203,7 @@ def _pair(a: pd.Series, b: pd.Series, effect: float, alpha: float) -> dict[str, 
     return {
         **{"pairs": test.n, "mean": test.mean, "sd": test.sd, "low": test.low, "high": test.high},
         **{"t": test.t, "p": test.p, "effect_size": test.effect, "p_equivalence": equivalence_p(d, effect)},
-        **{"wilcoxon": wilcoxon(d), "sign_flip": sign_flip(d)},
+        "wilcoxon": wilcoxon(d),
         "attainable": attainable_p(test.n) if test.n else np.nan,
         "variance_ratio": test.sd**2 / apart if apart > 0 else np.nan,
     }

@@ -99,12 +99,29 @@ def sign_flip_max_t(D: np.ndarray) -> np.ndarray:
     D = D[np.isfinite(D).all(1)]
     if not len(D):
         return np.full(D.shape[1], np.nan)
+    observed, flipped = _flipped(D)
+    beyond = (flipped.max(0, initial=0) >= observed[:, None]).mean(1)
+    return np.where(D.any(0), beyond, 1.0)
+
+
+def sign_flips(D: np.ndarray) -> np.ndarray:
+    """`sign_flip` [M] of every column of differences D [R, M] by itself, over its own finite values."""
+    D = np.asarray(D, float)
+    found = np.array([np.nan if np.isfinite(d).all() and len(d) else sign_flip(d) for d in D.T])
+    whole = np.flatnonzero(np.isnan(found) & np.isfinite(D).all(0)) if len(D) else np.zeros(0, int)
+    for columns in np.array_split(whole, -(-len(whole) // 50)) if len(whole) else []:  # some MB at a time
+        observed, flipped = _flipped(D[:, columns])
+        beyond = (flipped >= observed[:, None]).mean(1)
+        found[columns] = np.where(D[:, columns].any(0), beyond, 1.0)
+    return found
+
+
+def _flipped(D: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Scaled |sums| of columns [R, B]: as observed [B], and under every sign pattern [B, P]."""
     size = np.sqrt(len(D) * (D**2).sum(0))
     scaled = np.divide(D, size, out=np.zeros_like(D), where=size > 0)
     observed = np.abs(scaled.sum(0)) * (1 - ROUNDING) - ROUNDING  # so that rounding breaks no tie
-    largest = np.sort(np.abs(scaled.T @ _signs(len(D))).max(0, initial=0))
-    beyond = (len(largest) - np.searchsorted(largest, observed)) / len(largest)
-    return np.where(size > 0, beyond, 1.0)
+    return observed, np.abs(scaled.T @ _signs(len(D)))
 
 
 def wilcoxon(d: np.ndarray) -> float:

@@ -2,24 +2,19 @@
 
 import math
 import re
-import warnings
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from io import BytesIO
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Literal
 
 import pandas as pd
-from matplotlib.figure import Figure
 
 from albench.errors import AlbenchError
 from albench.report.charts import Chart
-from albench.report.looks import ONE_COLUMN, TWO_COLUMNS, style
+from albench.report.looks import ONE_COLUMN, TWO_COLUMNS
+from albench.report.press import Drawn, Press, breadth, save
 
-DPI = 200
 NUMBER = re.compile(r"[+−-]?(\d[\d,]*(\.\d+)?|\.\d+)(e[+-]?\d+)?")
-Drawn = Figure | Callable[[float], Figure]  # a figure, or what draws one of a width in inches
 
 
 @dataclass(frozen=True)
@@ -163,10 +158,13 @@ class Document:
 
 
 class Folder:
-    """Where a report is written: index.html, report.md, figures/ and tables/."""
+    """Where a report is written: index.html, report.md, figures/ and tables/.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    later: figures need not be there before `finished`, so that other processes can draw them.
+    """
+
+    def __init__(self, path: Path, later: bool = False) -> None:
+        self.path, self._press = path, Press() if later else None
         try:
             for name in ("figures", "tables"):
                 (path / name).mkdir(parents=True, exist_ok=True)
@@ -191,23 +189,29 @@ class Folder:
             draw: a figure, or a function from a width in inches to a figure (which `column` needs).
             chart: what the page shows instead of the figure where scripts run.
         """
-        figure, image = self._save(draw, name, TWO_COLUMNS)
-        narrow = self._save(draw, f"{name}-column", ONE_COLUMN)[1] if column else None
-        width = figure.get_figwidth()
-        return Picture(title, f"figures/{name}.png", image, alt, caption, data, width, column, chart, narrow)
+        put = self._press.add if self._press else save
+        path = self.path / "figures"
+        put(draw, path / name, TWO_COLUMNS)
+        if column:
+            put(draw, path / f"{name}-column", ONE_COLUMN)
+        picture = Picture(title, f"figures/{name}.png", b"", alt, caption, data, column=column, chart=chart)
+        return picture if self._press else self._with_image(picture)
 
-    def _save(self, draw: Drawn, name: str, width: float) -> tuple[Figure, bytes]:
-        image, path = BytesIO(), self.path / "figures"
-        with style(width), warnings.catch_warnings():
-            # a name in a script that matplotlib's font lacks: boxes in the PNG, the name in the page, SVG and tables
-            warnings.filterwarnings("ignore", message="Glyph .* missing from")
-            figure = draw if isinstance(draw, Figure) else draw(width)
-            figure.savefig(image, dpi=DPI, format="png")
-            # without dates, the same results give the same files
-            figure.savefig(path / f"{name}.pdf", metadata={"CreationDate": None})
-            figure.savefig(path / f"{name}.svg", metadata={"Date": None})
-        (path / f"{name}.png").write_bytes(image.getvalue())
-        return figure, image.getvalue()
+    def finished(self, document: Document) -> Document:
+        """The document with the images of its pictures, once all are drawn."""
+        if self._press:
+            self._press.finish()
+        sections = [
+            replace(section, blocks=[self._with_image(b) if isinstance(b, Picture) else b for b in section.blocks])
+            for section in document.sections
+        ]
+        return replace(document, sections=sections)
+
+    def _with_image(self, picture: Picture) -> Picture:
+        path = self.path / picture.file
+        image = path.read_bytes()
+        narrow = path.with_name(f"{path.stem}-column.png").read_bytes() if picture.column else None
+        return replace(picture, png=image, width=breadth(image), narrow=narrow)
 
     def csv(self, table: pd.DataFrame, name: str) -> str:
         """Save a table as tables/NAME.csv; returns its address within the folder."""

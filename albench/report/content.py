@@ -242,7 +242,8 @@ def _galleries(
         return [Text(f"Pictures of selected samples are missing: {error}.".replace("..", "."))]
     except Exception as error:  # a third party's draw() must not cost the rest of the report
         return [Text(f"Pictures of selected samples are missing: drawing failed, {type(error).__name__}: {error}.")]
-    names = words.listed([s for s in styles if (picks["strategy"] == s).any()])
+    shown, more = gallery.rows(picks, styles), picks["strategy"].nunique() - gallery.ROWS
+    names = words.listed(shown)
     seeds = words.listed([str(seed) for seed in sorted(picks["seed"].unique())])
     return [
         folder.picture(
@@ -251,7 +252,8 @@ def _galleries(
             "Selected first",
             alt=f"The first {gallery.SHOWN} samples of the first selection on {task} by {names}, a row each.",
             caption=f"The first samples of each strategy's first selection (seed {seeds}), best first, with the "
-            "annotations that were bought.",
+            "annotations that were bought."
+            + (f" The first {len(shown)} strategies; the CSV has those of {more} more." if more > 0 else ""),
             data=folder.csv(picks, f"gallery-{slug(task)}"),
         )
     ]

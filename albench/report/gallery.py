@@ -12,6 +12,7 @@ from albench.report.looks import Look
 from albench.report.runs import Run
 
 SHOWN = 8
+ROWS = 12  # strategies that are shown: each picture costs time and space
 CELL, GAP, TITLE, LABEL = 0.72, 0.07, 0.14, 1.3  # inches
 
 
@@ -48,9 +49,14 @@ def first_picks(selections: pd.DataFrame, task: str) -> pd.DataFrame:
     return first.sort_values(["strategy", "order"])[["strategy", "seed", "order", "index"]]
 
 
+def rows(picks: pd.DataFrame, styles: dict[str, Look]) -> list[str]:
+    """The strategies that are shown, in the order of `styles`: the first ones, where there are many."""
+    return [strategy for strategy in styles if (picks["strategy"] == strategy).any()][:ROWS]
+
+
 def draw(picks: pd.DataFrame, styles: dict[str, Look], task: Any, data: Any) -> Figure:
-    """A row of samples per strategy, in the order of `styles`. Axes are placed by hand: layout engines are slow."""
-    shown = [strategy for strategy in styles if (picks["strategy"] == strategy).any()]
+    """A row of samples for each of `rows`. Axes are placed by hand: layout engines are slow."""
+    shown = rows(picks, styles)
     pitch = CELL + TITLE + GAP
     width, height = LABEL + SHOWN * (CELL + GAP), len(shown) * pitch + GAP
     figure = Figure(figsize=(width, height))

@@ -229,7 +229,7 @@ def _refresh(folder: Path) -> None:
     from albench.store import Store
 
     with contextlib.suppress(PermissionError):  # somebody else's folder: its tables are what there is
-        tables.write(Store(folder))
+        tables.refresh(Store(folder))
 
 
 def _table(folder: Path, name: str, columns: tuple[str, ...], optional: bool = False) -> pd.DataFrame:

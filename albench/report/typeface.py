@@ -13,14 +13,30 @@ BASE, LIGHT = "DejaVu Sans", "DejaVu Sans without layout tables"
 LAYOUT = ("GPOS", "GSUB", "GDEF")  # ligatures and the like, which matplotlib's plain text never needs
 
 
+_adopted: list[Path] = []  # in a process that draws for another one: that one's folder
+
+
 @cache
 def family() -> list[str]:
     """Families for rcParams["font.family"], the second for whoever reads an SVG.
 
     A PDF holds the glyphs that it uses; finding what DejaVu's layout tables say of them takes two thirds of a save.
     """
-    folder = Path(tempfile.mkdtemp(prefix="albench-fonts-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    for path in sorted((_adopted[-1] if _adopted else folder()).glob("*.ttf")):
+        fontManager.addfont(path)
+    return [LIGHT, BASE, "sans-serif"]
+
+
+def adopted(made: Path) -> None:
+    """From now on, use what `folder` made in another process."""
+    _adopted.append(made)
+
+
+@cache
+def folder() -> Path:
+    """Where the fonts lie, for as long as this process lives."""
+    made = Path(tempfile.mkdtemp(prefix="albench-fonts-"))
+    atexit.register(shutil.rmtree, made, ignore_errors=True)
     for weight in ("normal", "bold"):
         source = findfont(FontProperties(family=BASE, weight=weight))
         font = TTFont(source, recalcTimestamp=False)  # the same file every time
@@ -30,6 +46,5 @@ def family() -> list[str]:
         for name in font["name"].names:
             if name.nameID in (1, 16):
                 name.string = LIGHT
-        font.save(folder / Path(source).name)
-        fontManager.addfont(folder / Path(source).name)
-    return [LIGHT, BASE, "sans-serif"]
+        font.save(made / Path(source).name)
+    return made

@@ -28,6 +28,7 @@ from albench.analysis.comparison import (
     wilcoxon,
 )
 from albench.analysis.curves import COLUMNS
+from albench.analysis.significance import sign_flips
 
 LABELS = (10, 20, 40)
 WHOLE = st.lists(st.integers(-6, 6), min_size=2, max_size=9).map(lambda d: np.array(d) / 8)
@@ -117,6 +118,14 @@ def test_equivalence_without_spread_and_of_a_negative_effect():
 @given(WHOLE)
 def test_sign_flip_is_the_enumeration(d):
     assert sign_flip(d) == pytest.approx(plain_sign_flip(d))
+
+
+@pytest.mark.parametrize("count", [6, 20])
+def test_many_sign_flips_are_those_of_each(count):
+    D = np.random.default_rng(count).normal(0.2, 1, (count, 60))
+    D[2, 3], D[:, 4], D[:, 5] = np.nan, 0, np.nan
+    np.testing.assert_allclose(sign_flips(D), [sign_flip(d) for d in D.T])
+    assert np.isnan(sign_flips(np.zeros((0, 2)))).all()
 
 
 def test_sign_flip_is_scipys():
