@@ -4,7 +4,11 @@ from pathlib import Path
 
 
 def write(
-    run_dirs: list[Path], out: Path | None = None, data_root: Path | None = None, mixed_devices: bool = False
+    run_dirs: list[Path],
+    out: Path | None = None,
+    data_root: Path | None = None,
+    mixed_devices: bool = False,
+    pool: bool = False,
 ) -> Path:
     """Write index.html, report.md, figures/* (PNG, PDF, SVG), tables/* (CSV, LaTeX); returns the path of index.html.
 
@@ -12,15 +16,17 @@ def write(
         run_dirs: run folders; several are shown side by side.
         out: where to; default the first run's folder, under report/.
         data_root: where data sets lie, for the pictures of selected samples; default where the run found them.
+        mixed_devices: average seeds although they ran on different devices.
+        pool: take the seeds of all runs as those of one; they must be of one suite, with different suite seeds.
 
     Raises:
-        AlbenchError: a folder holds no run, a table is damaged, or `out` cannot be written.
+        AlbenchError: a folder holds no run, a table is damaged, runs cannot be pooled, or `out` cannot be written.
     """
     from albench.report import content, latex, looks, markdown, page
     from albench.report.blocks import Folder
     from albench.report.runs import gather
 
-    runs = gather([Path(folder) for folder in run_dirs], mixed_devices)
+    runs = gather([Path(folder) for folder in run_dirs], mixed_devices, pool)
     folder = Folder(Path(out) if out is not None else runs[0].folder / "report", later=True)
     with looks.style():
         document = content.document(runs, folder, Path(data_root) if data_root is not None else None)

@@ -20,6 +20,7 @@ from albench.report import (
     looks,
     methods,
     panels,
+    pooled,
     savings,
     tables,
     words,
@@ -125,6 +126,9 @@ def _task_section(
     if rows.empty:
         return Section(task, f"task-{name}", [Text("Nothing was measured on this task yet.")])
     primary = curves(results[results["metric"] == metric])
+    if apart := pooled.settings(runs, task):
+        warning = "These runs differ in more than their strategies, and their curves may differ by that alone"
+        blocks.append(Text(f"{warning}: {'. '.join(apart)}."))
     blocks.append(_curve(primary, styles, runs, task, folder))
     saved = folder.csv(rows, f"summary-{name}")
     blocks.append(tables.summary_table(rows, styles, metric, runs[0].alpha, saved))
@@ -151,8 +155,11 @@ def _of(task: str, frames: list[pd.DataFrame]) -> pd.DataFrame:
 
 
 def _curve(table: pd.DataFrame, styles: dict[str, Look], runs: list[Run], task: str, folder: Folder) -> Block:
-    metric, top = runs[0].tasks[task]["metric"], runs[0].ceiling_of(task)
-    ceiling = (top, "whole pool") if math.isfinite(top) else None
+    metric, tops = runs[0].tasks[task]["metric"], {run.name: run.ceiling_of(task) for run in runs}
+    tops = {name: top for name, top in tops.items() if math.isfinite(top)}
+    one = len(set(tops.values())) == 1
+    ceiling = (next(iter(tops.values())), "whole pool") if one else None
+    reached = words.listed([f"{tables.number(top)} ({name})" for name, top in tops.items()])
     written, fewest, most = tables.metric_name(metric), int(table["n"].min()), int(table["n"].max())
     finals = table.loc[table.groupby("strategy", sort=False)["labelled"].idxmax()]
     ends = "; ".join(f"{row['strategy']} {tables.number(row['mean'])}" for row in finals.to_dict("records"))
@@ -166,7 +173,8 @@ def _curve(table: pd.DataFrame, styles: dict[str, Look], runs: list[Run], task: 
         "Learning curves",
         alt=f"Learning curves on {task}: {written} from {span}. At the last stage: {ends}.",
         caption=f"Performance ({written}) on the test set against the number of labels. {band}"
-        + (f" The line across is training on the whole pool ({tables.number(top)})." if ceiling else "")
+        + (f" The line across is training on the whole pool ({tables.number(ceiling[0])})." if ceiling else "")
+        + (f" Training on the whole pool reaches {reached}." if len(tops) > 1 and not one else "")
         + (f" Dashed: {source}, with the error of reading it off the figure." if theirs is not None else ""),
         data=folder.csv(table, f"curve-{slug(task)}"),
         chart=charts.learning_chart(table, styles, written, ceiling, theirs, source),

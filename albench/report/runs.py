@@ -115,14 +115,16 @@ class Run:
             table["strategy"] = table["strategy"].replace(strategies)
 
 
-def gather(folders: list[Path], mixed: bool = False) -> list[Run]:
+def gather(folders: list[Path], mixed: bool = False, pool: bool = False) -> list[Run]:
     """Read run folders; of several runs, a task or strategy that would be taken for another gets its run's name.
 
-    mixed: allow that a run's trials come from different devices. A task in two runs is one section of the report
-    where data and metric are the same; its strategies then need labels of their own.
+    mixed: allow that a run's trials come from different devices. pool: take the seeds of all as those of one run (see
+    `pooled`). A task in two runs is one section of the report where data, metric, error rate and smallest effect of
+    interest are the same; its strategies then need labels of their own.
 
     Raises:
-        AlbenchError: a folder holds no run, is given twice, or would average over different GPU models.
+        AlbenchError: a folder holds no run, is given twice, would average over different GPU models, or cannot be
+            pooled.
     """
     resolved = [Path(folder).resolve() for folder in folders]
     if not resolved:
@@ -132,10 +134,14 @@ def gather(folders: list[Path], mixed: bool = False) -> list[Run]:
     names = Counter(folder.name for folder in resolved)
     unique = [f.name if names[f.name] == 1 else f"{f.parent.name}/{f.name}" for f in resolved]
     runs = [read(folder, name) for folder, name in zip(resolved, unique, strict=True)]
+    if pool and len(runs) > 1:
+        from albench.report import pooled
+
+        runs = [pooled.pool(runs)]
     for run in runs:
         if len(devices := run.devices()) > 1 and not mixed:
             raise AlbenchError(
-                f"{run.folder}: trials ran on {' and '.join(devices)}; the device alone can change a ranking, so their "
+                f"{run.name}: trials ran on {' and '.join(devices)}; the device alone can change a ranking, so their "
                 "seeds are not averaged unless you say so with --mixed-devices"
             )
     _separate(runs)
@@ -145,7 +151,7 @@ def gather(folders: list[Path], mixed: bool = False) -> list[Run]:
 def _separate(runs: list[Run]) -> None:
     def meaning(run: Run, task: str) -> tuple:
         facts = run.tasks[task]
-        return facts.get("fingerprint"), facts["metric"]
+        return facts.get("fingerprint"), facts["metric"], run.alpha, run.effect
 
     renamed: dict[str, dict[str, str]] = {run.name: {} for run in runs}
     for run in runs:
