@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 from albench.analysis.comparison import against_reference, budgets
-from albench.analysis.curves import COLUMNS
+from albench.analysis.curves import COLUMNS, curves
 
 LABELS = np.array([100, 200, 300, 400, 500])
 WEIGHTS = np.array([0.125, 0.25, 0.25, 0.25, 0.125])  # of the stages in the AUBC
@@ -89,6 +89,19 @@ def test_intervals_cover_the_true_difference(equal, unequal):
         covered = (table["low"] <= truths) & (table["high"] >= truths)
         for column in covered.T:
             assert within(column, 0.95)
+
+
+def test_intervals_of_curve_points_cover_the_true_curve(count):
+    gains = {"random": 0, "better": GAIN, "crossing": CROSSING}
+    truth = {
+        (name, b): 0.5 + 0.05 * s + np.broadcast_to(g, 5)[s] for name, g in gains.items() for s, b in enumerate(LABELS)
+    }
+    covered = []
+    for suite in suites(count, gains, seed=4):
+        table = curves(suite).set_index(["strategy", "labelled"]).loc[list(truth)]
+        covered.append((table["low"] <= list(truth.values())) & (table["high"] >= list(truth.values())))
+    for point in np.array(covered).T:
+        assert within(point, 0.95)
 
 
 def test_power_is_that_of_the_noncentral_t(unequal):
