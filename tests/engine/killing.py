@@ -112,7 +112,7 @@ def content(folder):
     found = {}
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         name = str(path.relative_to(folder))
-        if name.startswith(".locks") or name in ("costs.csv", TOKEN):
+        if name.startswith(".locks") or name in ("costs.csv", ".tables.json", TOKEN):
             continue
         if path.suffix == ".jsonl":
             found[name] = [plain(json.loads(line.partition(b" ")[2])) for line in path.read_bytes().splitlines()]
