@@ -44,10 +44,13 @@ def download(source: Source, file: Path) -> None:
 
     Raises:
         AlbenchError: no connection, no such file, or a wrong sum: what to fetch by hand and where to put it.
+        OSError: the folder cannot be written.
     """
+    if file.is_file() and matches(file, source.checksum):  # without the lock: the folder may be read-only
+        return
     file.parent.mkdir(parents=True, exist_ok=True)
     part = file.with_name(f"{file.name}.part")
-    with FileLock(f"{file}.lock"):
+    with FileLock(file.with_name(f".{file.name}.lock")):
         if file.is_file() and matches(file, source.checksum):
             return
         if part.exists():

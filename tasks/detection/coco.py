@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Self, TypeGuard
 
 from albench.cache import cached, listing
-from albench.datafiles import below, each_problem, named_file, read_json
+from albench.datafiles import below, each_problem, named_file, read_json, require_inside
 from albench.errors import AlbenchError
 from albench.samples import Data
 from albench.tasks.detection import miniature
@@ -96,6 +96,8 @@ class Coco(Pictures):
         missing = [f for f in files if not f.is_file()] + [f for f in folders if not f.is_dir()]
         if missing:
             raise AlbenchError(f"no {missing[0]}; {BY_HAND} in {home}, or set `folder` and the files in it")
+        for file in files:
+            require_inside(file, home, file.parent)
         return files, folders
 
     def _read(self, files: list[Path], folders: list[Path], bad: Bad) -> tuple[list[list[CocoEntry]], tuple[str, ...]]:

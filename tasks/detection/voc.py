@@ -184,12 +184,14 @@ def _listed(folder: Path, split: str) -> list[VocEntry]:
     """The images that a split names, in order, whether they are there or not.
 
     Raises:
-        AlbenchError: the split's file is missing, no text, or empty.
+        AlbenchError: the split's file is missing, no text, or empty, or names a path.
     """
     names = _names(_file(folder, split))
     there = {p.stem: p for p in (folder / "JPEGImages").glob("*") if p.suffix.lower() in SUFFIXES}
     entries = []
     for name in names:
+        if "/" in name or "\\" in name or "\0" in name:
+            raise AlbenchError(f"no image {name!r}: split {split!r} of {folder} names a path, which may lead out of it")
         image = there.get(name, folder / "JPEGImages" / f"{name}.jpg")
         annotation = folder / "Annotations" / f"{name}.xml"
         entries.append(VocEntry(image.name, image, str(annotation), annotation, split))

@@ -42,7 +42,12 @@ def voc(count):
     box = torch.tensor([[30.0, 40, 200, 220], [100, 100, 280, 290]]).expand(count, 2, 4)
     columns = {"boxes": box, "labels": torch.arange(2).expand(count, 2), "size": torch.full((count, 2), 345)}
     columns["difficult"] = torch.zeros(count, 2, dtype=torch.bool)
-    return PascalVoc(network="ssd300-vgg16"), images(count, 345, **columns), tuple("abcdefghijklmnopqrst"), 32
+    return (
+        PascalVoc(network="ssd300-vgg16", stored=512),
+        images(count, 512, **columns),
+        tuple("abcdefghijklmnopqrst"),
+        32,
+    )
 
 
 def pose(count):

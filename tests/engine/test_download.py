@@ -104,6 +104,13 @@ def test_a_file_with_another_sum_is_fetched_again_and_a_wrong_download_is_not_ke
     assert {p.name for p in tmp_path.iterdir() if not p.name.endswith(".lock")} == {"set.tar"}
 
 
+def test_what_is_there_is_found_in_a_folder_that_cannot_be_written(server, tmp_path, monkeypatch):
+    (tmp_path / "set.tar").write_bytes(CONTENT)
+    monkeypatch.setattr(module, "FileLock", None)  # root may write everywhere: no lock is taken
+    download(Source(server.url, SUM), tmp_path / "set.tar")
+    assert server.asked == []
+
+
 def test_the_beginning_of_a_sum_is_enough(tmp_path):
     (tmp_path / "a").write_bytes(CONTENT)
     digest = hashlib.sha256(CONTENT).hexdigest()

@@ -138,3 +138,11 @@ def test_a_link_does_not_lead_out(home, tmp_path):
     (home / "train2017" / "000004.jpg").symlink_to(outside)
     with pytest.raises(AlbenchError, match=r"000004.jpg is a link"):
         task().load(home.parent)
+    (home / "train2017" / "000004.jpg").unlink()
+    Image.new("RGB", (96, 72)).save(home / "train2017" / "000004.jpg")
+    task().load(home.parent)
+    file = home / "annotations" / "instances_val2017.json"
+    file.rename(tmp_path / "secret.json")
+    file.symlink_to(tmp_path / "secret.json")
+    with pytest.raises(AlbenchError, match=r"instances_val2017.json is a link"):
+        task().load(home.parent)
