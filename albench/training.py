@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from albench.checkpoint import Checkpoint, Tree, restore_optimiser
 from albench.errors import AlbenchError
 from albench.memory import out_of_memory, release
+from albench.optimisers import eager
 from albench.recipe import Recipe
 from albench.samples import Batch, Data, Samples
 from albench.seeds import Axis, generator, isolated
@@ -299,9 +300,9 @@ def _orders(
 def _optimiser(recipe: Recipe, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
     rate, decay = recipe.learning_rate, recipe.weight_decay
     if recipe.optimiser == "sgd":
-        return torch.optim.SGD(parameters, rate, recipe.momentum, weight_decay=decay, nesterov=recipe.nesterov)
+        return eager(torch.optim.SGD)(parameters, rate, recipe.momentum, weight_decay=decay, nesterov=recipe.nesterov)
     kinds = {"adam": torch.optim.Adam, "rmsprop": torch.optim.RMSprop}
-    return kinds[recipe.optimiser](parameters, lr=rate, weight_decay=decay)
+    return eager(kinds[recipe.optimiser])(parameters, lr=rate, weight_decay=decay)
 
 
 def _check_finite(objectives: list[Tensor], update: int) -> None:
