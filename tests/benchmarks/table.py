@@ -1,0 +1,65 @@
+"""The README's table of speeds, from the JSON that the benchmarks keep for each machine.
+
+pytest tests/benchmarks --benchmark-enable -k targets    # measures what this machine can
+python tests/benchmarks/table.py                         # writes the table into README.md
+"""
+
+import json
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+KEPT = ROOT / "results" / "reference" / "benchmarks"
+BEGIN, END = "<!-- benchmarks -->\n", "<!-- /benchmarks -->"
+
+# id → what is measured, the straightforward way, the target
+TARGETS = {
+    "train-cpu": ("joint training, ResNet-18 + module, batch 128, CPU", "DataLoader, PIL, fp32", "≥ 2.5× (bf16)"),
+    "train-cpu-fp32": ("the same in fp32", "DataLoader, PIL, fp32", "≥ 1.2×"),
+    "train-gpu": ("the same, GPU", "DataLoader, PIL, fp32", "≥ 15×"),
+    "train-gpu-bare": ("the same, GPU", "a bare compiled step, synthetic data", "≥ 0.6×"),
+    "trial-gpu": ("one whole ll4al-cifar10 trial (learning loss)", "", "≤ 180 s"),
+    "per-gpu": ("trials at once on one GPU: 1, 2, 4, 8", "1", "what wins is kept"),
+    "k-center-cpu": ("k-center, 20k pool, 1k labelled, 1k picks, d 512", "scikit-learn, incremental", "≥ 3×"),
+    "k-center-gpu": ("k-center, 50k pool, 1k picks, d 512, GPU", "", "< 0.3 s"),
+    "badge": ("BADGE's k-means++, 10k × (100 ⊗ 512), 50 picks", "outer products materialised", "≥ 25×"),
+    "overhead": ("`quick`: outside training, evaluation, scoring, selection", "", "< 3 %"),
+    "map": ("mAP of 4,952 images from raw SSD outputs, 2 threads", "", "< 15 s"),
+    "second-start": ("second start to the first training step, tiny task", "", "< 3 s"),
+}
+
+
+def number(value):
+    return f"{value:.3g}" if value < 1000 else f"{value:,.0f}"
+
+
+def cell(way, unit):
+    spread = f" ({number(way['least'])}–{number(way['most'])})" if "least" in way else ""
+    return f"{number(way['median'])}{spread} {unit}"
+
+
+def render(folder=KEPT):
+    """Markdown: a line a target and machine; "not measured" where no machine has."""
+    machines = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
+    lines = ["| what | straightforward | albench | ratio | target | machine |", "|---|---|---|---|---|---|"]
+    for row, (what, plain, target) in TARGETS.items():
+        found = [kept["rows"][row] for kept in machines if row in kept["rows"]]
+        if not found:
+            lines.append(f"| {what} | {plain} | not measured | | {target} | |")
+        for one in found:
+            *others, ours = one["ways"].values()
+            before = f"{plain}: {cell(others[0], one['unit'])}" if others else plain
+            ratio = f"{one['ratio']:.2g}×" if one["ratio"] is not None else ""
+            lines.append(f"| {what} | {before} | {cell(ours, one['unit'])} | {ratio} | {target} | {one['machine']} |")
+    return "\n".join(lines) + "\n"
+
+
+def within(readme, rendered):
+    """The README with the table between its marks."""
+    before, _, rest = readme.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}{rendered}{END}{after}"
+
+
+if __name__ == "__main__":
+    path = ROOT / "README.md"
+    path.write_text(within(path.read_text(encoding="utf-8"), render()), encoding="utf-8")

@@ -1,0 +1,237 @@
+"""Each target of speed, beside the straightforward way; `table.py` makes the README's table of it.
+
+    pytest tests/benchmarks/test_targets.py --benchmark-enable -s && python tests/benchmarks/table.py
+
+On a machine with a GPU this fills the GPU's rows, too. Without --benchmark-enable each way runs once, at a small size.
+"""
+
+import functools
+import json
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import pytest
+import torch
+
+import albench
+from albench.cycle import Plan, TrialRun
+from albench.numeric.k_center import k_center
+from albench.numeric.k_means_pp import k_means_pp
+from albench.recipe import Recipe
+from albench.store import Store, Trial
+from albench.strategies.learning_loss import LearningLoss
+from albench.tasks.detection.boxes import default_boxes
+from albench.tasks.detection.voc import PascalVoc
+
+from . import ways
+from .conftest import DEVICE
+from .table import TARGETS, render
+from .test_selection import CLASSES, D, materialised_k_means_pp, sklearn_k_center
+
+CPU = torch.device("cpu")
+
+
+def test_every_target_has_a_line_and_what_nobody_measured_says_so(tmp_path):
+    assert render(tmp_path).count("not measured") == len(TARGETS)
+    row = {"ways": {"plain": {"median": 2.0}, "albench": {"median": 6000.0, "least": 5, "most": 7}}}
+    row |= {"unit": "s", "ratio": 3.0, "machine": "an abacus"}
+    (tmp_path / "abacus.json").write_text(json.dumps({"machine": "an abacus", "rows": {"badge": row}}))
+    (line,) = [line for line in render(tmp_path).splitlines() if "abacus" in line]
+    assert "2 s | 6,000 (5–7) s | 3× | ≥ 25× | an abacus" in line
+
+
+# Training -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("row", "precision"), [("train-cpu", "bf16"), ("train-cpu-fp32", "fp32")])
+def test_joint_training_on_a_cpu(table, row, precision):
+    updates = 2
+    task, data = ways.network(table.enabled), ways.random_images(updates * ways.BATCH)
+    both = {
+        "straightforward": lambda: ways.straightforward(task, data, updates, CPU),
+        precision: lambda: ways.ours(task, data, updates, CPU, precision),
+    }
+    table.compare(row, both, "images/s", work=updates * ways.BATCH, rounds=2, device=CPU)
+
+
+@pytest.mark.gpu
+def test_joint_training_on_a_gpu(table):
+    updates = 400 if table.enabled else 2
+    task, data = ways.network(table.enabled), ways.random_images(5000)
+    both = {
+        "straightforward": lambda: ways.straightforward(task, data, updates, DEVICE),
+        "albench": lambda: ways.ours(task, data, updates, DEVICE, "bf16"),
+    }
+    table.compare("train-gpu", both, "images/s", work=updates * ways.BATCH)
+    step = ways.bare(task, data, DEVICE)
+    both = {"bare": lambda: step(updates), "albench": both["albench"]}
+    table.compare("train-gpu-bare", both, "images/s", work=updates * ways.BATCH)
+
+
+@pytest.mark.gpu
+def test_a_whole_trial_on_a_gpu(table, tmp_path):
+    """Generated images of CIFAR-10's number and size: ten stages of 200 epochs, or two of one as a test."""
+    stages, epochs = (10, 200) if table.enabled else (2, 1)
+    task, data = ways.network(table.enabled), ways.random_images(50_000 if table.enabled else 500)
+    data = replace(data, test=ways.random_images(10_000 if table.enabled else 100).test)
+    chosen = ways.setup(task, data, 1, DEVICE, "bf16")
+    chosen = replace(chosen, data=data.to(DEVICE), recipe=Recipe(**{**task.recipe.model_dump(), "epochs": epochs}))
+    k = 1000 if table.enabled else 128
+    plan, facts = Plan(stages, k, k, 10_000 if table.enabled else 200), {"task": "cifar10"}
+    trial = Trial("cifar10", "learning-loss", 0)
+    start = time.perf_counter()
+    TrialRun(trial, chosen, plan, LearningLoss, "learning-loss", facts, Store(tmp_path)).run()
+    table.keep("trial-gpu", {"albench": time.perf_counter() - start}, "s")
+
+
+ONE_OF_MANY = """
+import sys, time, torch
+sys.path.insert(0, sys.argv[1])
+import ways
+data, task, device = ways.random_images(5000), ways.network(True), torch.device("cuda")
+ways.ours(task, data, 50, device, "bf16")
+print("ready", flush=True); sys.stdin.readline()
+ways.ours(task, data, int(sys.argv[2]), device, "bf16"); torch.cuda.synchronize()
+"""
+
+
+@pytest.mark.gpu
+def test_trials_at_once_on_one_gpu(table, request):
+    updates, found = (500 if table.enabled else 2), {}
+    for count in (1, 2, 4, 8) if table.enabled else (1, 2):
+        command = [sys.executable, "-c", ONE_OF_MANY, str(request.path.parent), str(updates)]
+        started = [
+            subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(count)
+        ]
+        assert all(process.stdout.readline() == "ready\n" for process in started)
+        start = time.perf_counter()
+        for process in started:
+            process.stdin.write("go\n")
+            process.stdin.flush()
+        assert all(process.wait(600) == 0 for process in started)
+        found[str(count)] = count * updates * ways.BATCH / (time.perf_counter() - start)
+    best = max(found, key=found.get)
+    shown = {"1": found.pop("1"), **{k: v for k, v in found.items() if k != best}}
+    table.keep("per-gpu", shown | ({best: found[best]} if best in found else {}), "images/s")
+
+
+# Selection ----------------------------------------------------------------------------------------------------------
+
+
+def test_k_center_on_a_cpu(table):
+    pool, labelled, k = (20_000, 1_000, 1_000) if table.enabled else (200, 20, 10)
+    points = torch.randn(pool + labelled, D, generator=torch.Generator().manual_seed(0))
+    both = {
+        "scikit-learn": lambda: sklearn_k_center(points[:pool].numpy(), points[pool:].numpy(), k),
+        "albench": lambda: k_center(points[:pool], points[pool:], k),
+    }
+    table.compare("k-center-cpu", both, rounds=1, device=CPU)
+
+
+@pytest.mark.gpu
+def test_k_center_on_a_gpu(table):
+    pool, k = (50_000, 1_000) if table.enabled else (500, 50)
+    points = torch.randn(pool + 1000, D, device=DEVICE)
+    table.compare("k-center-gpu", {"albench": lambda: k_center(points[:pool], points[pool:], k)})
+
+
+def test_badge(table):
+    pool, k = (10_000, 50) if table.enabled else (200, 5)
+    rng = torch.Generator().manual_seed(0)
+    g = torch.randn(pool, CLASSES, generator=rng).softmax(1)
+    g, h = g - torch.nn.functional.one_hot(g.argmax(1), CLASSES), torch.rand(pool, D, generator=rng)
+    both = {
+        "materialised": lambda: materialised_k_means_pp(g, h, k, torch.Generator().manual_seed(1)),
+        "albench": lambda: k_means_pp(g, h, k, torch.Generator().manual_seed(1)),
+    }
+    table.compare("badge", both, rounds=1, device=CPU)
+
+
+# Everything else ----------------------------------------------------------------------------------------------------
+
+
+def raw_outputs(task, images, batch=32):
+    """What a trained SSD300 gives: background nearly everywhere, and boxes around three objects an image."""
+    rng, grid = torch.Generator().manual_seed(0), default_boxes(task.grids)
+    for begin in range(0, images, batch):
+        count = min(batch, images - begin)
+        corner = torch.rand(count, 3, 2, generator=rng) * 250 + 1
+        targets = {
+            "image": torch.zeros(count, 3, 8, 8, dtype=torch.uint8),
+            "boxes": torch.cat([corner, corner + 30 + torch.rand(count, 3, 2, generator=rng) * 200], 2),
+            "labels": torch.randint(0, 20, (count, 3), generator=rng),
+            "difficult": torch.rand(count, 3, generator=rng) < 0.1,
+            "size": torch.full((count, 2), 500),
+        }
+        ready = {**targets, **task._encoded(*task._truth(targets))}
+        logits = torch.randn(count, len(grid), 21, generator=rng)
+        logits[..., 0] += 8
+        matched = ready["matched"][..., None]
+        logits.scatter_add_(2, matched.clamp_min(0), torch.where(matched > 0, 8.0, 0.0))
+        offsets = ready["offsets"] + 0.3 * torch.randn(ready["offsets"].shape, generator=rng)
+        yield {"logits": logits, "offsets": offsets}, ready
+
+
+def test_mean_average_precision(table):
+    """The same 320 images again and again, so that what is timed is not the making of them."""
+    task, images = PascalVoc(network="ssd300-vgg16"), 4952 if table.enabled else 4
+    made = list(raw_outputs(task, min(images, 320)))
+    batches = [made[i % len(made)] for i in range(-(-images // 32))]
+    torch.set_num_threads(2)
+    classes = [str(label) for label in range(20)]
+    table.compare("map", {"albench": lambda: task.measure(batches, classes)}, rounds=1, device=CPU)
+
+
+FIRST_STEP = """
+import os, sys
+from albench import training
+fit = training.fit
+def first(setup, stage, labelled, start=None, on_update=None, *rest, **options):
+    return fit(setup, stage, labelled, start, lambda update, updates: os._exit(7), *rest, **options)
+training.fit = first
+from albench import api
+api.run(sys.argv[1], out=sys.argv[2], device="cpu", jobs=1)
+"""
+TINY = """
+name = "tiny"
+seeds = 1
+stages = 2
+budget = 8
+recipe = { updates = 4, batch = 8 }
+strategies = ["random"]
+
+[tasks.digit-scenes]
+"""
+
+
+def test_second_start(table, tmp_path):
+    """A process of its own, from its start to the first training step; its data lie in the cache."""
+    (tmp_path / "tiny.toml").write_text(TINY)
+    command = [sys.executable, "-c", FIRST_STEP, str(tmp_path / "tiny.toml"), str(tmp_path / "run")]
+
+    def start():
+        assert subprocess.run(command, capture_output=True, check=False).returncode == 7
+
+    table.compare("second-start", {"albench": start}, rounds=3, device=CPU)
+
+
+def test_overhead(table, tmp_path):
+    """One seed of `quick`, in one process: what is no training, evaluation, scoring or selection of its wall time."""
+    small = {} if table.enabled else {"tasks": ["digits"], "strategies": ["random"], "stages": 2}
+    small |= {} if table.enabled else {"settings": ["recipe={updates=2,batch=8}", "tasks.digits.params={samples=120}"]}
+    run = functools.partial(albench.run, "quick", seeds=1, jobs=1, device="cpu", out=tmp_path / "run", **small)
+    start = time.perf_counter()
+    _, failed = run()
+    wall = time.perf_counter() - start
+    assert failed == []
+    store, spent, seen = Store(tmp_path / "run"), 0.0, set()
+    for trial in store.trials():
+        for record in store.records(trial):
+            if record["kind"] == "trained" and record["identity"] in seen:
+                continue  # shared: its seconds were spent once
+            seen.add(record.get("identity"))
+            spent += sum(record.get("seconds", {}).values())
+    assert 0 < spent < wall
+    table.keep("overhead", {"albench": 100 * (wall - spent) / wall}, "%", device=CPU)

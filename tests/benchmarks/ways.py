@@ -1,0 +1,115 @@
+"""Ways of joint training at CIFAR-10's size: the straightforward one, a bare step on synthetic data, and albench's."""
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from albench import registry
+from albench.samples import Data, Samples
+from albench.seeds import isolated
+from albench.strategy import Outputs
+from albench.tasks.classification.cifar10 import CLASSES, Cifar10
+from albench.training import Numerics, Setup, build, fit
+
+BATCH = 128
+
+
+def random_images(count):
+    """The cost of a step does not depend on what the images show."""
+    rng = np.random.default_rng(0)
+    images = torch.from_numpy(rng.integers(0, 256, (count, 3, 32, 32), dtype=np.uint8))
+    samples = Samples(images, {"label": torch.arange(count) % 10}, [str(row) for row in range(count)])
+    return Data(samples, samples, CLASSES)
+
+
+def setup(task, data, updates, device, precision="fp32"):
+    recipe = task.recipe.merged({"updates": updates, "batch": BATCH})
+    companion = registry.companions.get("loss-prediction")
+    return Setup(task, data.to(device), recipe, Numerics(precision=precision), device, (0, 0, "cifar10"), companion, {})
+
+
+def network(enabled):
+    """The paper's, or a narrow one where this is just a test."""
+    return Cifar10() if enabled else Cifar10(network="compact", width=4, blocks=(1, 1))
+
+
+class OneByOne(Dataset):
+    """Images transformed by PIL one at a time."""
+
+    def __init__(self, data):
+        from PIL import Image
+        from torchvision import transforms
+
+        self.images = [Image.fromarray(i.permute(1, 2, 0).numpy()) for i in data.pool.images]
+        self.labels = data.pool.targets["label"].tolist()
+        self.transform = transforms.Compose(
+            [
+                transforms.RandomCrop(32, 4),
+                transforms.RandomHorizontalFlip(),
+                transforms.ToTensor(),
+                transforms.Normalize(Cifar10.mean, Cifar10.std),
+            ]
+        )
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, row):
+        return self.transform(self.images[row]), self.labels[row]
+
+
+def straightforward(task, data, updates, device):
+    """A DataLoader (two workers beside a GPU), contiguous fp32, the objective step by step."""
+    chosen = setup(task, data, updates, device)
+    with isolated("straightforward"):
+        model, module, optimiser = _begin(chosen)
+        dataset = OneByOne(data)
+        order = [row % len(dataset) for row in range(updates * BATCH)]
+        workers = 2 if device.type == "cuda" else 0
+        for image, label in DataLoader(dataset, BATCH, sampler=order, num_workers=workers):
+            _step(task, model, module, optimiser, {"image": image.to(device), "label": label.to(device)})
+
+
+def bare(task, data, device):
+    """A call that takes `updates` compiled bf16 steps on one synthetic batch that lies on the device."""
+    chosen = setup(task, data, 1, device)
+    model, module, optimiser = _begin(chosen)
+    model = model.to(memory_format=torch.channels_last)
+    image = torch.randn(BATCH, 3, 32, 32, device=device).contiguous(memory_format=torch.channels_last)
+    batch = {"image": image, "label": torch.arange(BATCH, device=device) % 10}
+
+    @torch.compile(mode="max-autotune-no-cudagraphs")
+    def objective():
+        with torch.autocast(device.type, torch.bfloat16):
+            raw = model(batch["image"])
+        losses = task.losses(raw, batch)
+        return losses.mean() + module.loss(Outputs(task, model, batch, module, raw), losses.detach(), 0.0)
+
+    def run(updates):
+        for _ in range(updates):
+            optimiser.zero_grad()
+            objective().backward()
+            optimiser.step()
+
+    return run
+
+
+def ours(task, data, updates, device, precision):
+    """What a trial's stage does."""
+    return fit(setup(task, data, updates, device, precision), 0, torch.arange(len(data.pool)))
+
+
+def _begin(chosen):
+    fitted = build(chosen, 0)
+    model, module = fitted.model.to(memory_format=torch.contiguous_format).train(), fitted.companion.train()
+    parameters = [*model.parameters(), *module.parameters()]
+    return model, module, torch.optim.SGD(parameters, 0.1, momentum=0.9, weight_decay=5e-4)
+
+
+def _step(task, model, module, optimiser, batch):
+    raw = model(batch["image"])
+    losses = task.losses(raw, batch)
+    extra = module.loss(Outputs(task, model, batch, module, raw), losses.detach(), 0.0)
+    optimiser.zero_grad()
+    (losses.mean() + extra).backward()
+    optimiser.step()
