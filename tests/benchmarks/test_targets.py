@@ -10,6 +10,7 @@ import json
 import subprocess
 import sys
 import time
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -27,7 +28,7 @@ from albench.tasks.detection.voc import PascalVoc
 
 from . import ways
 from .conftest import DEVICE
-from .table import TARGETS, render
+from .table import README, TARGETS, render, within
 from .test_selection import CLASSES, D, materialised_k_means_pp, sklearn_k_center
 
 CPU = torch.device("cpu")
@@ -40,6 +41,11 @@ def test_every_target_has_a_line_and_what_nobody_measured_says_so(tmp_path):
     (tmp_path / "abacus.json").write_text(json.dumps({"machine": "an abacus", "rows": {"badge": row}}))
     (line,) = [line for line in render(tmp_path).splitlines() if "abacus" in line]
     assert "2 s | 6,000 (5–7) s | 3× | ≥ 25× | an abacus" in line
+
+
+def test_the_readme_has_the_table_of_what_was_measured():
+    readme = README.read_text(encoding="utf-8")
+    assert within(readme, render()) == readme, "run python tests/benchmarks/table.py"
 
 
 # Training -----------------------------------------------------------------------------------------------------------
@@ -226,12 +232,14 @@ def test_overhead(table, tmp_path):
     _, failed = run()
     wall = time.perf_counter() - start
     assert failed == []
-    store, spent, seen = Store(tmp_path / "run"), 0.0, set()
+    store, spent, seen = Store(tmp_path / "run"), Counter(), set()
     for trial in store.trials():
         for record in store.records(trial):
             if record["kind"] == "trained" and record["identity"] in seen:
                 continue  # shared: its seconds were spent once
             seen.add(record.get("identity"))
-            spent += sum(record.get("seconds", {}).values())
-    assert 0 < spent < wall
-    table.keep("overhead", {"albench": 100 * (wall - spent) / wall}, "%", device=CPU)
+            spent.update({(trial.task, what): s for what, s in record.get("seconds", {}).items()})
+    assert 0 < spent.total() < wall
+    table.keep("overhead", {"albench": 100 * (wall - spent.total()) / wall}, "%", device=CPU)
+    for (task, what), seconds in sorted(spent.items()):
+        print(f"{task}: {what} {seconds:.1f} s")

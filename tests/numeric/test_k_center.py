@@ -2,6 +2,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from albench import AlbenchError
 from albench.numeric.k_center import k_center
@@ -52,6 +53,24 @@ def test_chunks_change_nothing(monkeypatch):
 def test_duplicates_of_centres_come_last_lowest_position_first():
     points = torch.tensor([[0.1, 0.7], [3.3, 0.2], [0.1, 0.7], [0.1, 0.7]])
     assert k_center(points, points[:1], 4).tolist() == [1, 0, 2, 3]
+
+
+def test_memory_is_that_of_the_pool_and_never_pool_times_centres(monkeypatch):
+    class Largest(TorchDispatchMode):
+        """Numbers in the largest tensor that any operation makes."""
+
+        numbers = 0
+
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            made = function(*args, **(kwargs or {}))
+            self.numbers = max(self.numbers, made.numel() if isinstance(made, torch.Tensor) else 0)
+            return made
+
+    monkeypatch.setattr("albench.numeric.k_center._PRODUCT", 3000)
+    points = torch.randn(1500, 4)
+    with Largest() as seen:
+        k_center(points[:1000], points[1000:], 20)
+    assert seen.numbers == 1000 * 4  # 500 000 would be every candidate beside every centre
 
 
 def test_does_not_change_its_input():
