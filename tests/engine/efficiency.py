@@ -69,6 +69,7 @@ def run(base, backend, workers, number):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--backends", default="loky,dask,ray,slurm")
     parser.add_argument("--table", type=Path)
     options = parser.parse_args()
     lines = ["| backend | workers | seconds | efficiency | results |", "|---|---:|---:|---:|---|"]
@@ -77,8 +78,8 @@ def main():
         (base / "plugin.py").write_text(PLUGIN.format(times=str(base / "times")))
         (base / "suite.toml").write_text(SUITE)
         serial, tables = 0.0, []
-        settings = [SERIAL, *((b, w) for b in ("loky", "dask", "ray", "slurm") for w in (1, 2))]
-        settings.remove(("loky", 1))  # that is the serial one
+        settings = [SERIAL, *((b, w) for b in options.backends.split(",") for w in (1, 2))]
+        settings = [setting for setting in settings if setting != ("loky", 1)]  # that is the serial one
         for backend, workers in settings:
             runs = [run(base, backend, workers, number) for number in range(options.repeats)]
             seconds = statistics.median(s for s, _ in runs)

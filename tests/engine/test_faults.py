@@ -13,6 +13,7 @@ import torch
 import albench
 from albench import store as store_module
 from albench.errors import AlbenchError
+from albench.memory import out_of_memory
 from albench.store import Store, Trial, failures
 from albench.tasks.classification.cifar10 import Cifar10
 from albench.timelimit import last_words, time_limit
@@ -229,6 +230,19 @@ def test_observing_halves_its_batch_too_and_selects_as_with_that_batch(run, monk
     assert (halved / "selections.csv").read_bytes() == (small / "selections.csv").read_bytes()
     (trial,) = Store(halved).trials()
     assert {r["scoring_batch"] for r in Store(halved).records(trial) if r["kind"] == "selected"} == {16}
+
+
+@pytest.mark.parametrize(
+    ("error", "memory"),
+    [
+        (MemoryError(), True),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes."), True),
+        (RuntimeError("could not create a primitive"), True),  # what oneDNN says then
+        (RuntimeError("shapes cannot be multiplied"), False),
+    ],
+)
+def test_memory_that_is_not_enough_is_known_by_its_words(error, memory):
+    assert out_of_memory(error) is memory
 
 
 @pytest.mark.parametrize(("room", "line"), [(5, "a batch of 4 fits"), (1, "no smaller batch fits either")])

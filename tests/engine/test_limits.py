@@ -2,9 +2,11 @@
 
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -34,6 +36,31 @@ def in_a_child(work):
         said = json.load(pipe)
     os.waitpid(child, 0)
     return said
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="counts its own memory by /proc")
+def test_memory_that_ends_in_training_says_which_batch_fits_and_the_other_task_goes_on(run, tmp_path):
+    suite = tmp_path / "large.toml"
+    suite.write_text(
+        'name = "large"\nseeds = 1\nstages = 2\nbudget = 8\nstrategies = ["random"]\n'
+        "[tasks.large]\ntask = 'digits'\nparams = { samples = 120, width = 64 }\n"
+        "recipe = { updates = 2, batch = 8192 }\n"
+        "[tasks.digits]\nparams = { samples = 120, width = 4, blocks = [1, 1] }\nrecipe = { updates = 2, batch = 8 }\n"
+    )
+    run(suite, out="small", tasks=["digits"])  # what is needed is imported
+
+    def scarce():
+        size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (size + (400 << 20),) * 2)
+        _, failed, _ = run(suite)
+        return [[str(outcome.trial), outcome.error] for outcome in failed]
+
+    ((trial, line),) = in_a_child(scarce)
+    assert trial == "large--random--seed0"
+    assert "not enough memory to train with recipe.batch = 8192" in line
+    assert "fits" in line
+    assert set(albench.load_results(tmp_path / "run").task) == {"digits"}
 
 
 @pytest.mark.gpu
