@@ -70,7 +70,8 @@ class Dispatch:
                     before[trial] = done
                     end = self._end_of_lost(trial, reply.why, deaths[trial])
                 elif reply.refused is not None:
-                    end = self._handed_back(reply.refused, alone=not out)
+                    self._handed_back(reply.refused, alone=not out)
+                    end = None
                 else:
                     end = self._received(trial, reply)
                 if end is None:

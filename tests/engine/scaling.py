@@ -62,6 +62,17 @@ class Threads:
         return [(self.out.pop(f), f.result()) for f in wait(self.out, 2.0, FIRST_COMPLETED).done]
 
 
+class Immediate(Threads):
+    """Each call is made when its reply is asked for: the dispatcher alone."""
+
+    def submit(self, trial, call):
+        self.out[trial] = call
+
+    def wait(self):
+        trial = next(iter(self.out))
+        return [(trial, self.out.pop(trial)())]
+
+
 def sleeper(seconds):
     """In place of `worker.run_trial`: the same files, without the work."""
 
@@ -119,7 +130,8 @@ def simulate(folder, trials, workers, stages, seconds, away=False, empty=False):
     work = nothing if empty else sends_home if away else worker.work
     sizes, process = [], psutil.Process()
     try:
-        dispatch = Dispatch(Threads(workers), run, dict.fromkeys(run.suite.tasks, "?"), Options("dask"), work)
+        pool = Immediate(workers) if empty else Threads(workers)
+        dispatch = Dispatch(pool, run, dict.fromkeys(run.suite.tasks, "?"), Options("dask"), work)
         counts.clear()
         synced.clear()
         clock, cpu, all_cpu = time.perf_counter(), time.thread_time(), time.process_time()

@@ -32,25 +32,20 @@ def test_a_stage_opens_no_more_files_in_a_large_run_than_in_a_small_one(tmp_path
     assert opened[1] < 1.2 * opened[0]
 
 
-def test_memory_does_not_grow_with_the_trials_that_are_done(tmp_path):
+def test_memory_does_not_grow_with_the_trials_that_are_done(tmp_path, monkeypatch):
     sizes = []
 
-    class Measured(scaling.Threads):
+    class Measured(scaling.Immediate):
         def submit(self, trial, call):
-            self.out[trial] = call
+            super().submit(trial, call)
             sizes.append(tracemalloc.get_traced_memory()[0])
 
-        def wait(self):
-            trial = next(iter(self.out))
-            return [(trial, self.out.pop(trial)())]
-
-    scaling_threads, scaling.Threads = scaling.Threads, Measured
+    monkeypatch.setattr(scaling, "Immediate", Measured)
     tracemalloc.start()
     try:
         scaling.simulate(tmp_path, 3000, 100, 2, 0.0, away=True, empty=True)
     finally:
         tracemalloc.stop()
-        scaling.Threads = scaling_threads
     assert len(sizes) == 3000
     assert sizes[-200] - sizes[500] < 100_000  # bytes
 
