@@ -11,6 +11,7 @@ import pandas as pd
 from scipy.special import betaincinv, stdtrit
 
 from albench.analysis.curves import of_one_task, seed_scores, shared
+from albench.analysis.resampling import FEWEST
 from albench.analysis.significance import ROUNDING, differences
 from albench.errors import AlbenchError
 
@@ -125,6 +126,30 @@ def probability_of_improvement(
         if above.size:
             chances.append((np.sign(above).mean() + 1) / 2)
     return float(np.mean(chances)) if chances else np.nan
+
+
+def improvement_interval(
+    a: Mapping[str, pd.Series], b: Mapping[str, pd.Series], level: float = 0.95, draws: int = 2000, seed: int = 0
+) -> tuple[float, float]:
+    """Percentile bootstrap (low, high) of `probability_of_improvement`, over the seeds within each task.
+
+    a, b: task → scores indexed by seed; a draw takes the same seeds of both, since trials of one seed are paired.
+    NaN where a task that both have holds fewer than ten common seeds: such a bootstrap covers 75 to 84 % at 3 to 5.
+    """
+    rng, chances = np.random.default_rng(seed), []
+    for task in [task for task in a if task in b]:
+        both = pd.concat([a[task], b[task]], axis=1, join="inner").to_numpy(float)
+        both = both[np.isfinite(both).all(1)]
+        if len(both) < FEWEST:
+            return np.nan, np.nan
+        above = (np.sign(both[:, :1] - both[:, 1]) + 1) / 2
+        weight = rng.multinomial(len(both), np.full(len(both), 1 / len(both)), draws) / len(both)
+        chances.append(((weight @ above) * weight).sum(1))
+    if not chances:
+        return np.nan, np.nan
+    tail = (1 - level) / 2
+    low, high = np.quantile(np.mean(chances, axis=0), [tail, 1 - tail])
+    return float(low), float(high)
 
 
 def worse_than_reference(

@@ -8,16 +8,18 @@ from albench.analysis.ranks import (
     blocks_of_seeds,
     blocks_of_tasks,
     friedman,
+    improvement_interval,
     interquartile_mean,
     penalty_matrix,
     probability_of_improvement,
     win_tie_loss,
 )
+from albench.analysis.resampling import FEWEST
 from albench.report import diagrams, matrices
 from albench.report.blocks import Block, Folder, Section, Table, Text
 from albench.report.evidence import Styles, wide
 from albench.report.runs import Run
-from albench.report.tables import number, p_value
+from albench.report.tables import metric_name, number, p_value
 from albench.report.words import count
 
 
@@ -49,37 +51,52 @@ def _totals(
     )
     table, found = [], []
     for strategy in [s for s in styles if (fair["strategy"] == s).any()]:
-        own = {task: s[strategy].to_numpy(float) for task, s in scores.items() if strategy in s}
-        base = {task: s[run.reference].to_numpy(float) for task, s in scores.items() if run.reference in s}
-        improved = np.nan if strategy == run.reference else probability_of_improvement(own, base)
-        middle = interquartile_mean(np.concatenate(list(own.values()))) if own else np.nan
+        own = {task: s[strategy] for task, s in scores.items() if strategy in s}
+        base = {task: s[run.reference] for task, s in scores.items() if run.reference in s}
+        improved, low, high = np.nan, np.nan, np.nan
+        if strategy != run.reference:
+            improved = probability_of_improvement(*({t: s.to_numpy(float) for t, s in x.items()} for x in (own, base)))
+            low, high = improvement_interval(own, base, 1 - run.alpha)
+        middle = {
+            metric: interquartile_mean(np.concatenate([[], *(s for task, s in own.items() if metrics[task] == metric)]))
+            for metric in dict.fromkeys(metrics.values())
+        }
         words = (
             {w: int(str(counted.at[strategy, w])) for w in VERDICTS}
             if counted is not None and strategy in counted.index
             else {}
         )
+        chance = {"probability_of_improvement": improved, "low": low, "high": high}
         found.append(
-            {"strategy": strategy, **words, "probability_of_improvement": improved, "interquartile_mean": middle}
+            {"strategy": strategy, **words, **chance} | {f"interquartile_mean_{m}": v for m, v in middle.items()}
         )
         cells = (
             [str(words[w]) for w in VERDICTS]
             if words
             else ["reference" if strategy == run.reference else "–", "", "", ""]
         )
-        table.append([styles[strategy].name, *cells, number(improved, 2), number(middle)])
+        table.append([styles[strategy].name, *cells, _chance(improved, low, high), *map(number, middle.values())])
     return Table(
         title=f"Verdicts over {count(len(metrics), 'task')}",
-        columns=["strategy", *VERDICTS, f"P(above {run.reference})", "interquartile mean of AUBC"],
+        columns=[
+            *("strategy", *VERDICTS, f"P(above {run.reference})"),
+            *(f"interquartile mean of AUBC, {metric_name(metric)}" for metric in dict.fromkeys(metrics.values())),
+        ],
         rows=table,
         notes=[
             f"Tasks on which the primary test calls a strategy better than, worse than or equivalent to "
             f"{run.reference}. The probability of improvement is the share of pairs of one of its seeds and one of the "
-            "reference's in which its AUBC is higher, mean over tasks (.5 is no difference); descriptive. The "
-            "interquartile mean is of all tasks and seeds, so tasks with higher metrics weigh in it."
+            "reference's in which its AUBC is higher, mean over tasks (.5 is no difference); descriptive, with a "
+            f"percentile bootstrap over seeds from {FEWEST} seeds on, since below it would be too narrow. The "
+            "interquartile mean is of all seeds of the tasks of one metric."
         ],
         data=folder.csv(pd.DataFrame(found), f"verdicts-{name}"),
         swatches=[(styles[str(f["strategy"])].colour, styles[str(f["strategy"])].glyph) for f in found],
     )
+
+
+def _chance(p: float, low: float, high: float) -> str:
+    return number(p, 2) + (f" [{number(low, 2)},\u00a0{number(high, 2)}]" if np.isfinite(low) else "")
 
 
 VERDICTS = ("better", "equivalent", "undecided", "worse")

@@ -3,63 +3,88 @@
 import numpy as np
 import pandas as pd
 
-from albench.analysis.comparison import all_pairs
-from albench.analysis.curves import curves
+from albench.analysis.curves import curves, seed_scores
 from albench.analysis.selections import balance, companion_pairs, imbalance, overlap
+from albench.analysis.significance import paired_t
 from albench.report import charts, figures, matrices
 from albench.report.blocks import Block, Folder, Table, Text
 from albench.report.evidence import Styles, square, wide
+from albench.report.methods import training
 from albench.report.runs import Run
 from albench.report.tables import interval, metric_name, number, p_value
 
+MANY_PAIRS = 30
 MANY_PARTS = 24  # beyond it a heat map of classes cannot be read; the CSV has all
 
 
+def first_stage_effects(run: Run, task: str) -> pd.DataFrame:
+    """What training a companion does to the metric before anything was selected, paired by seed.
+
+    At the first stage, strategies that train alike are one and the same model, so any of them stands for all. Columns:
+    companion, mean, low, high (t interval), p, seeds; a row for each companion, none without one that trains alone.
+    """
+    start = run.primary(task)
+    start = start[start["labelled"] == start["labelled"].min()].pivot(index="seed", columns="strategy", values="value")
+    kinds: dict[str, list[str]] = {}
+    for label in (label for label in run.strategies if label in start):
+        kinds.setdefault(training(run, label) if run.strategies[label].get("companion") else "", []).append(label)
+    plain, rows = kinds.pop("", []), []
+    for kind, labels in kinds.items() if plain else ():
+        test = paired_t((start[labels].mean(axis=1) - start[plain].mean(axis=1)).to_numpy(), 1 - run.alpha)
+        rows.append((kind.strip(), test.mean, test.low, test.high, test.p, test.n))
+    return pd.DataFrame(rows, columns=["companion", "mean", "low", "high", "p", "seeds"])
+
+
 def companion_effect(runs: list[Run], task: str, styles: Styles, folder: Folder, name: str) -> list[Block]:
-    """The same selection with and without a companion: auxiliary training told apart from selection."""
-    rows, found = [], []
-    for run in runs:
-        results, metric = run.primary(task), run.tasks[task]["metric"]
-        there = set(results["strategy"])
-        wanted = [pair for pair in companion_pairs(run.strategies) if set(pair) <= there]
-        if not wanted:
-            continue
-        pairs = all_pairs(results, metric, run.effect, run.alpha).set_index(["a", "b"]).to_dict("index")
-        start = results[results["labelled"] == results["labelled"].min()]
-        first = start.pivot(index="seed", columns="strategy", values="value")
-        for ours, plain in wanted:
-            turned = (ours, plain) not in pairs
-            row = pairs[(plain, ours) if turned else (ours, plain)]
-            mean, low, high = (
-                (-row["mean"], -row["high"], -row["low"]) if turned else (row["mean"], row["low"], row["high"])
-            )
-            before = (first[ours] - first[plain]).mean()
-            found.append(
-                {"with": ours, "without": plain, "start": before, "mean": mean, "low": low, "high": high, "p": row["p"]}
-            )
-            rows.append(
-                [
-                    f"{styles[ours].name} − {styles[plain].name}",
-                    number(before, 4, True),
-                    number(mean, 4, True) + interval(low, high),
-                    p_value(row["p"]),
-                ]
-            )
-    if not rows:
+    """Auxiliary training told apart from selection: at the first stage, and with the same selection throughout."""
+    found = pd.concat([_compared(run, task, styles) for run in runs])
+    if found.empty:
         return []
+    matched = found["of"].eq("AUBC").any()
     return [
         Table(
             title="What training the companion does by itself",
-            columns=["same selection, with − without", "first stage", "AUBC [interval]", "p (t), exploratory"],
-            rows=rows,
-            notes=[
-                "The same selection with and without a companion trained beside the model. At the first stage nothing "
-                "was selected yet, so that difference is the joint training alone. What a strategy with the companion "
-                "gains beyond this is its selection's."
+            columns=["with − without", "of", "difference [interval]", "p (t), exploratory", "seeds"],
+            rows=[
+                [
+                    r["compared"],
+                    r["of"],
+                    number(r["mean"], 4, True) + interval(r["low"], r["high"]),
+                    p_value(r["p"]),
+                    f"{r['seeds']:.0f}",
+                ]
+                for r in found.to_dict("records")
             ],
-            data=folder.csv(pd.DataFrame(found), f"companion-{name}"),
+            notes=[
+                "At the first stage nothing was selected yet, so the difference between models trained with and "
+                "without a companion on the same labels is that of joint training alone. "
+                + (
+                    "Over the whole curve it is that of the same selection with and without: what a strategy with the "
+                    "companion gains beyond this is its selection's."
+                    if matched
+                    else "At later stages it cannot be told from the selection's, since no selection was run both ways."
+                )
+            ],
+            data=folder.csv(found, f"companion-{name}"),
         )
     ]
+
+
+def _compared(run: Run, task: str, styles: Styles) -> pd.DataFrame:
+    """Columns compared, of ("first stage" or "AUBC"), mean, low, high, p, seeds."""
+    found = first_stage_effects(run, task)
+    found = found.assign(compared="any selection, " + found["companion"], of="first stage")
+    results, metric = run.primary(task), run.tasks[task]["metric"]
+    scores = seed_scores(results, metric)
+    rows = []
+    for ours, plain in companion_pairs(run.strategies):
+        if ours in scores and plain in scores:
+            test = paired_t((scores[ours] - scores[plain]).to_numpy(), 1 - run.alpha)
+            written = f"{styles[ours].name} − {styles[plain].name}"
+            rows.append((written, "AUBC", test.mean, test.low, test.high, test.p, test.n))
+    columns = ["compared", "of", "mean", "low", "high", "p", "seeds"]
+    parts = [part for part in (found[columns], pd.DataFrame(rows, columns=columns)) if len(part)]
+    return pd.concat(parts) if parts else found[columns]
 
 
 def selected(runs: list[Run], task: str, styles: Styles, folder: Folder, name: str) -> list[Block]:
@@ -168,6 +193,7 @@ def _overlap(runs: list[Run], task: str, styles: Styles, folder: Folder, name: s
         row = last.iloc[0]
         said = f"{row['a']} and {row['b']} have selected the same samples to {row['jaccard']:.0%} (Jaccard index)."
         return [Text(said.replace("%", "\u202f%"))]
+    saved = folder.csv(table, f"overlap-{name}")
     return [
         folder.picture(
             wide(matrices.overlap, square(last, "jaccard", order, 1)),
@@ -175,8 +201,30 @@ def _overlap(runs: list[Run], task: str, styles: Styles, folder: Folder, name: s
             "Overlap between strategies",
             alt=f"Heat map of the Jaccard index of what every two strategies selected on {task}.",
             caption="Jaccard index of all samples that two strategies had selected by the last selection, without the "
-            "first labels (which they share), mean over seeds. The CSV has every stage.",
-            data=folder.csv(table, f"overlap-{name}"),
+            "first labels (which they share), mean over seeds.",
+            data=saved,
             column=True,
-        )
+        ),
+        _overlap_by_stage(table, styles, saved),
     ]
+
+
+def _overlap_by_stage(table: pd.DataFrame, styles: Styles, data: str) -> Table:
+    values = table.pivot(index=["a", "b"], columns="stage", values="jaccard")
+    pairs = list(dict.fromkeys(zip(table["a"], table["b"], strict=True)))
+    most = values.loc[pairs].iloc[:, -1].sort_values(ascending=False, kind="stable").index[:MANY_PAIRS]
+    return Table(
+        title="Overlap stage by stage",
+        columns=["pair", *(f"after selection {stage}" for stage in values.columns)],
+        rows=[[f"{styles[a].name}, {styles[b].name}", *(number(v, 2) for v in values.loc[(a, b)])] for a, b in most],
+        notes=[
+            "Jaccard index of all that two strategies had selected so far, mean over seeds"
+            + (
+                f"; the {MANY_PAIRS} pairs with the largest at the end, all are in the CSV."
+                if len(pairs) > MANY_PAIRS
+                else "."
+            )
+        ],
+        data=data,
+        folded=True,
+    )

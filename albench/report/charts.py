@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field
 import numpy as np
 import pandas as pd
 
+from albench.report.figures import banded
 from albench.report.looks import Look
 
 
@@ -66,6 +67,7 @@ def learning_chart(
         if not rows.empty:
             mean, std = rows["mean"].to_numpy(float), rows["std"].to_numpy(float)
             text = [_spread(*point) for point in zip(mean, std, rows["n"], strict=True)]
+            std = std if banded(table) else np.full(len(std), np.nan)
             series.append(_series(look, rows["labelled"], mean, mean - std, mean + std, text))
     if published is not None:
         for strategy, look in styles.items():
@@ -87,6 +89,8 @@ def difference_chart(table: pd.DataFrame, styles: dict[str, Look], ylabel: str, 
         if not rows.empty:
             mean, low, high = (rows[c].to_numpy(float) for c in ("mean", "low", "high"))
             text = [_interval(*point) for point in zip(mean, low, high, rows["n"], strict=True)]
+            if not banded(table):
+                low = high = np.full(len(mean), np.nan)
             series.append(_series(look, rows["labelled"], mean, low, high, text))
     return Chart("labelled samples", ylabel, series, _ticks(table), [Line(0.0, reference)])
 

@@ -25,11 +25,20 @@ from albench.report import (
     tables,
     words,
 )
-from albench.report.blocks import Block, Document, Finding, Folder, Section, Text
+from albench.report.blocks import Block, Document, Drawn, Finding, Folder, Section, Text
 from albench.report.looks import Look
 from albench.report.outcomes import other_test_sets
 from albench.report.runs import Run
 
+RANKINGS = (  # measure, file, title, what it is
+    (
+        "ranking-accuracy",
+        "ranking",
+        "Does the score rank losses?",
+        "Share of pairs that are ordered as their true losses are",
+    ),
+    ("spearman", "spearman", "The same by Spearman's ρ", "Rank correlation of the score with the true loss"),
+)
 LISTED = 20  # missing trials that are named one by one
 
 
@@ -84,6 +93,7 @@ def _finding(runs: list[Run], task: str, rows: pd.DataFrame) -> Finding:
     """Who leads on a task, what the primary test says of the others, and what they cost."""
     metric = runs[0].tasks[task]["metric"]
     details = [words.verdicts(rows, runs[0].alpha), words.another_test_set(rows)]
+    details += [words.joint_training(character.first_stage_effects(run, task), metric) for run in runs]
     details += [words.cost(_of(task, [run.costs for run in runs]), rows)]
     details += [text for run in runs for text in methods.saturation(run, task)]
     return Finding(
@@ -167,6 +177,8 @@ def _curve(table: pd.DataFrame, styles: dict[str, Look], runs: list[Run], task: 
     theirs, source = _published(runs, task)
     seeds = f"{most}" if fewest == most else f"{fewest} to {most}"  # a point with fewer shifts for that alone
     band = f"Mean over {seeds} seeds; the band is ± one standard deviation over seeds." if most > 1 else "One seed."
+    if most > 1 and not figures.banded(table):
+        band = f"Mean over {seeds} seeds; with so many strategies the spread is in the tables alone."
     return folder.picture(
         evidence.wide(figures.learning_curve, table, styles, written, ceiling, theirs, source),
         f"curve-{slug(task)}",
@@ -201,23 +213,31 @@ def _diagnoses(
     if (found["metric"] == "ranking-accuracy/test/score").any():
         table = curves(found)
         saved = folder.csv(table, f"ranking-{slug(task)}")
-        last = tables.diagnosis_table(tables.last_stage(found), styles, saved)
-        ranking = table[table["metric"].str.startswith("ranking-accuracy/")]
-        ends = "; ".join(f"{row[0]} {row[1]}" for row in last.rows)
-        blocks.append(
-            folder.picture(
-                evidence.wide(panels.ranking, ranking, styles),
-                f"ranking-{slug(task)}",
-                "Does the score rank losses?",
-                alt=f"Ranking accuracy per stage on {task}; score on the test set at the last stage: {ends}.",
-                caption="Share of pairs that are ordered as their true losses are, mean over seeds; the line at .5 is "
-                "chance. Entropy and the trivial predictor are measured on the same model. Candidates are measured "
-                "before they are labelled; for the report only.",
-                data=saved,
-                column=True,
+        ends = tables.last_stage(found)
+        last = tables.diagnosis_table(ends, styles, saved)
+        for measure, stem, title, what in RANKINGS:
+            if not (found["metric"] == f"{measure}/test/score").any():
+                continue
+            said = "; ".join(
+                f"{r['strategy']} {tables.number(r['mean'], 3)}"
+                for r in ends[ends["metric"] == f"{measure}/test/score"].to_dict("records")
             )
-        )
+            blocks.append(
+                folder.picture(
+                    evidence.wide(panels.ranking, table, styles, measure),
+                    f"{stem}-{slug(task)}",
+                    title,
+                    alt=f"{title} {what} per stage on {task}; score on the test set at the last stage: {said}.",
+                    caption=f"{what}, mean over seeds, with a band of ± one standard deviation; the line is chance. "
+                    "Entropy and the trivial predictor are measured on the same model. Candidates are measured "
+                    "before they are labelled; for the report only.",
+                    data=saved,
+                    column=True,
+                )
+            )
         blocks.append(last)
+        if text := words.beaten_scores(ends):
+            blocks.append(Text(text))
     pairs = pairs[(pairs["where"] == "test") & pairs["strategy"].isin(styles)]
     if not pairs.empty:
         pairs = pairs[pairs["stage"] == pairs.groupby("strategy")["stage"].transform("max")]
@@ -245,26 +265,29 @@ def _galleries(
         return [Text("There are no pictures of selected samples: nothing was selected yet.")]
     try:
         loaded = gallery.load(runs[0], task, data_root)
-        figure = gallery.draw(picks, styles, *loaded)
+        draw = evidence.wide(gallery.draw, picks, styles, *loaded)
+        return [_gallery(draw, picks, styles, task, folder)]
     except AlbenchError as error:
         return [Text(f"Pictures of selected samples are missing: {error}.".replace("..", "."))]
     except Exception as error:  # a third party's draw() must not cost the rest of the report
         return [Text(f"Pictures of selected samples are missing: drawing failed, {type(error).__name__}: {error}.")]
+
+
+def _gallery(draw: Drawn, picks: pd.DataFrame, styles: dict[str, Look], task: str, folder: Folder) -> Block:
     shown, more = gallery.rows(picks, styles), picks["strategy"].nunique() - gallery.ROWS
     names = words.listed(shown)
     seeds = words.listed([str(seed) for seed in sorted(picks["seed"].unique())])
-    return [
-        folder.picture(
-            figure,
-            f"gallery-{slug(task)}",
-            "Selected first",
-            alt=f"The first {gallery.SHOWN} samples of the first selection on {task} by {names}, a row each.",
-            caption=f"The first samples of each strategy's first selection (seed {seeds}), best first, with the "
-            "annotations that were bought."
-            + (f" The first {len(shown)} strategies; the CSV has those of {more} more." if more > 0 else ""),
-            data=folder.csv(picks, f"gallery-{slug(task)}"),
-        )
-    ]
+    return folder.picture(
+        draw,
+        f"gallery-{slug(task)}",
+        "Selected first",
+        alt=f"The first {gallery.SHOWN} samples of the first selection on {task} by {names}, a row each.",
+        caption=f"The first samples of each strategy's first selection (seed {seeds}), best first, with the "
+        "annotations that were bought."
+        + (f" The first {len(shown)} strategies; the CSV has those of {more} more." if more > 0 else ""),
+        data=folder.csv(picks, f"gallery-{slug(task)}"),
+        column=True,
+    )
 
 
 def _gaps(runs: list[Run], missing: dict[str, list[str]], unsampled: list[str]) -> list[Section]:

@@ -42,8 +42,12 @@ def comparison(
             f"difference-{name}",
             f"Difference to {reference}",
             alt=f"Paired difference of {written} to {reference} on {task} against labels, a curve per strategy.",
-            caption=f"Mean over seeds of the difference to {reference} with the same seed; the band is its 95\u202f% t "
-            "interval at each number of labels, not adjusted for looking at many.",
+            caption=f"Mean over seeds of the difference to {reference} with the same seed"
+            + (
+                "; the band is its 95\u202f% t interval at each number of labels, not adjusted for looking at many."
+                if figures.banded(along)
+                else "; the intervals of so many strategies are in the CSV."
+            ),
             data=folder.csv(along, f"difference-{name}"),
             chart=charts.difference_chart(along, styles, ylabel, reference),
             column=True,
@@ -64,6 +68,7 @@ def comparison(
     )
     if sampled:
         blocks.append(resampled_table(tested.rename(columns={"mean": "difference"}), styles, test_sets))
+    blocks.append(_below(runs, task, styles, folder, name))
     blocks += _all_pairs(runs, task, styles, folder, name)
     blocks.append(_exploratory(runs, task, tested, styles, folder, name))
     return blocks
@@ -82,6 +87,32 @@ def _forest_caption(alpha: float, effect: float, sampled: bool) -> str:
 def wide(draw: Callable[..., Figure], *args: object) -> Callable[[float], Figure]:
     """What `Folder.picture` takes: a function of the width alone."""
     return lambda width: partial(draw, *args)(width=width)
+
+
+def _below(runs: list[Run], task: str, styles: Styles, folder: Folder, name: str) -> Table:
+    """How often a strategy is below the reference, at every number of labels."""
+    parts = []
+    for run in _tested(runs, task):
+        rows, metric = run.primary(task), run.tasks[task]["metric"]
+        budgets_ = np.sort(rows.loc[rows["strategy"] == run.reference, "labelled"].unique())
+        parts += [worse_than_reference(rows, metric, run.reference, int(labelled)) for labelled in budgets_]
+    table = pd.concat(parts)
+    budgets_ = sorted(table["labelled"].unique())
+    cell = {(r["strategy"], r["labelled"]): f"{r['worse']} of {r['pairs']}" for r in table.to_dict("records")}
+    shown = [s for s in styles if (table["strategy"] == s).any()]
+    return Table(
+        title="Seeds below the reference at each number of labels",
+        columns=["strategy", *(f"{labelled:,}" for labelled in budgets_)],
+        rows=[[styles[s].name, *(cell.get((s, b), "–") for b in budgets_)] for s in shown],
+        notes=[
+            "Of the seeds that both have, those in which a strategy was strictly below the reference: an estimate of "
+            "the chance of being worse than it at that budget. The CSV has the share with its exact 95\u202f% interval "
+            f"(Clopper and Pearson), which at {table['pairs'].max()} seeds is wide."
+        ],
+        data=folder.csv(table, f"below-{name}"),
+        swatches=[(styles[s].colour, styles[s].glyph) for s in shown],
+        folded=True,
+    )
 
 
 def _tested(runs: list[Run], task: str) -> list[Run]:

@@ -15,6 +15,7 @@ from albench.report.lettering import Legend, label_ticks, name_lines, widest
 from albench.report.looks import FAINT, INK, ONE_COLUMN, TWO_COLUMNS, Look, small
 
 LEFT, TOP, FOOT = 0.64, 0.1, 0.48  # inches beside, above and below axes
+BANDS = 8  # strategies beyond which bands would hide the curves
 MOST = 1.9  # inches that names at the right may take; longer ones stand below
 
 
@@ -43,7 +44,8 @@ def learning_curve(
     ends = []
     for look, rows in _curves(table, styles):
         x, mean, std = (rows[c].to_numpy(float) for c in ("labelled", "mean", "std"))
-        axes.fill_between(x, mean - std, mean + std, color=look.colour, alpha=0.13, linewidth=0)
+        if banded(table):
+            axes.fill_between(x, mean - std, mean + std, color=look.colour, alpha=0.13, linewidth=0)
         axes.plot(x, mean, **look.line(), zorder=3)
         ends.append((look, x[-1], mean[-1]))
     if published is not None:
@@ -71,9 +73,10 @@ def difference_curve(
     ends = []
     for look, rows in _curves(table, others):
         x, mean, low, high = (rows[c].to_numpy(float) for c in ("labelled", "mean", "low", "high"))
-        axes.fill_between(x, low, high, color=look.colour, alpha=0.13, linewidth=0)
-        for edge in (low, high):  # bands of several strategies overlap: their borders keep them apart
-            axes.plot(x, edge, color=look.colour, linewidth=0.6, alpha=0.55)
+        if banded(table):
+            axes.fill_between(x, low, high, color=look.colour, alpha=0.13, linewidth=0)
+            for edge in (low, high):  # bands of several strategies overlap: their borders keep them apart
+                axes.plot(x, edge, color=look.colour, linewidth=0.6, alpha=0.55)
         axes.plot(x, mean, **look.line(), zorder=3)
         finite = np.flatnonzero(np.isfinite(mean))
         if len(finite):
@@ -81,6 +84,11 @@ def difference_curve(
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:+.3g}".replace("-", "−") if value else "0")
     finish(table["labelled"].unique(), ends)
     return figure
+
+
+def banded(table: pd.DataFrame) -> bool:
+    """Whether curves are drawn with their bands: only few can be read through one another."""
+    return table["strategy"].nunique() <= BANDS
 
 
 def _present(table: pd.DataFrame, styles: dict[str, Look]) -> list[Look]:

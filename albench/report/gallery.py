@@ -8,12 +8,13 @@ from matplotlib.figure import Figure
 
 from albench import registry
 from albench.errors import AlbenchError
-from albench.report.looks import Look
+from albench.report.lettering import wrapped
+from albench.report.looks import ONE_COLUMN, TWO_COLUMNS, Look
 from albench.report.runs import Run
 
 SHOWN = 8
 ROWS = 12  # strategies that are shown: each picture costs time and space
-CELL, GAP, TITLE, LABEL = 0.72, 0.07, 0.14, 1.3  # inches
+GAP, TITLE, LABEL = 0.07, 0.14, 1.3  # inches
 
 
 def load(run: Run, task: str, data_root: Path | None) -> tuple[Any, Any]:
@@ -54,23 +55,29 @@ def rows(picks: pd.DataFrame, styles: dict[str, Look]) -> list[str]:
     return [strategy for strategy in styles if (picks["strategy"] == strategy).any()][:ROWS]
 
 
-def draw(picks: pd.DataFrame, styles: dict[str, Look], task: Any, data: Any) -> Figure:
-    """A row of samples for each of `rows`. Axes are placed by hand: layout engines are slow."""
+def draw(picks: pd.DataFrame, styles: dict[str, Look], task: Any, data: Any, width: float = TWO_COLUMNS) -> Figure:
+    """A row of samples for each of `rows`: SHOWN, or half of them in one column.
+
+    In one column the names stand above the rows. Axes are placed by hand: layout engines are slow.
+    """
     shown = rows(picks, styles)
-    pitch = CELL + TITLE + GAP
-    width, height = LABEL + SHOWN * (CELL + GAP), len(shown) * pitch + GAP
+    beside, above, columns = (LABEL, 0.0, SHOWN) if width > ONE_COLUMN else (GAP, 0.22, SHOWN // 2)
+    named = (beside if beside > GAP else width) - 0.36
+    cell = (width - beside) / columns - GAP
+    pitch = cell + TITLE + GAP + above
+    height = len(shown) * pitch + GAP
     figure = Figure(figsize=(width, height))
     for row, strategy in enumerate(shown):
         look = styles[strategy]
         bottom = height - (row + 1) * pitch
-        middle = (bottom + CELL / 2) / height
-        figure.text(0.32 / width, middle, look.name, va="center", fontsize=9)
+        middle = (bottom + (cell / 2 if not above else cell + TITLE + 0.1)) / height
+        figure.text(0.32 / width, middle, wrapped(look.name, named, 9), va="center", fontsize=9)
         corner = figure.add_axes((0.08 / width, middle - 0.09 / height, 0.18 / width, 0.18 / height))
         corner.set_axis_off()
         corner.plot([0], [0], color=look.colour, marker=look.marker, markersize=7)
-        for column, index in enumerate(picks.loc[picks["strategy"] == strategy, "index"]):
-            left = LABEL + column * (CELL + GAP)
-            axes = figure.add_axes((left / width, bottom / height, CELL / width, CELL / height))
+        for column, index in enumerate(picks.loc[picks["strategy"] == strategy, "index"].head(columns)):
+            left = beside + column * (cell + GAP)
+            axes = figure.add_axes((left / width, bottom / height, cell / width, cell / height))
             axes.grid(False)
             task.draw(axes, data.pool, int(index), data.classes)
             axes.set_xticks([])

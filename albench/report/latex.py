@@ -47,7 +47,7 @@ SIZES = (
 
 
 def save(document: Document, folder: Folder) -> Document:
-    """Write every table of a document as tables/NAME.tex; returns the document with the tables' addresses.
+    """Write every table with headings as tables/NAME.tex; returns the document with the tables' addresses.
 
     NAME is the table's own, that of its CSV, or made from section and title; a number tells those of one name apart.
     """
@@ -63,7 +63,11 @@ def save(document: Document, folder: Folder) -> Document:
         return replace(table, tex=f"tables/{name}.tex")
 
     sections = [
-        replace(section, blocks=[written(b, section) if isinstance(b, Table) else b for b in section.blocks])
+        # facts and notes have no headings, and no paper prints them
+        replace(
+            section,
+            blocks=[written(b, section) if isinstance(b, Table) and any(b.columns) else b for b in section.blocks],
+        )
         for section in document.sections
     ]
     return replace(document, sections=sections)

@@ -139,7 +139,7 @@ def _pairing(run: Run) -> Item:
     first = run.results[run.results["stage"] == 0]
     metric = first["task"].map({task: facts["metric"] for task, facts in run.tasks.items()})
     first = first[first["metric"] == metric]
-    trained = first["strategy"].map({label: _training(run, label) for label in run.strategies})
+    trained = first["strategy"].map({label: training(run, label) for label in run.strategies})
     values = first.groupby([first["task"], trained, first["seed"]])["value"]
     groups = values.agg(strategies="size", finite="count", different=lambda values: values.nunique(dropna=False))
     groups = groups[(groups["strategies"] > 1) & (groups["finite"] > 0)]
@@ -166,7 +166,7 @@ def _pairing(run: Run) -> Item:
     )
 
 
-def _training(run: Run, label: str) -> str:
+def training(run: Run, label: str) -> str:
     """What beside the seed decides a strategy's first stage: its companion, and that one's parameters."""
     entry = run.suite.get("strategies", {}).get(plain(label), {})
     return f"{run.strategies[label].get('companion')} {entry.get('companion_params') or ''}"

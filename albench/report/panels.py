@@ -11,12 +11,19 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 from albench.report.lettering import Legend, label_ticks, wrapped
 from albench.report.looks import ONE_COLUMN, TWO_COLUMNS, Look, small
 
+CHANCE = {"ranking-accuracy": ("ranking accuracy", 0.5), "spearman": ("Spearman's ρ", 0.0)}
 
-def ranking(table: pd.DataFrame, styles: dict[str, Look], width: float = TWO_COLUMNS) -> Figure:
-    """Ranking accuracy against labels, a panel per strategy that scores, beside two baselines on the same model.
 
-    table: `curves` rows of metrics "ranking-accuracy/{test,candidates}/{score,entropy,trivial}".
+def ranking(
+    table: pd.DataFrame, styles: dict[str, Look], measure: str = "ranking-accuracy", width: float = TWO_COLUMNS
+) -> Figure:
+    """How well a score orders losses against labels, a panel per strategy that scores, beside two baselines.
+
+    The baselines are measured on the same model; bands are ± one standard deviation over seeds.
+    table: `curves` rows of metrics "MEASURE/{test,candidates}/{score,entropy,trivial}"; measure: a key of CHANCE.
     """
+    ylabel, chance = CHANCE[measure]
+    table = table[table["metric"].str.startswith(f"{measure}/")]
     shown = [s for s in styles if ((table["strategy"] == s) & table["metric"].str.endswith("/score")).any()]
     baselines: dict[str, dict[str, Any]] = {
         "trivial": {"color": "#8F8F8F", "linestyle": ":", "linewidth": 1.7},
@@ -32,17 +39,22 @@ def ranking(table: pd.DataFrame, styles: dict[str, Look], width: float = TWO_COL
         width,
     )
     titles = [styles[s].name for s in shown]
-    figure, panels, across = _panels(titles, "ranking accuracy", "labelled samples", width, True, legend)
+    figure, panels, across = _panels(titles, ylabel, "labelled samples", width, True, legend)
     for axes, strategy in zip(panels, shown, strict=True):
         look, mine = styles[strategy], table[table["strategy"] == strategy]
         kinds = {f"test/{name}": kind for name, kind in baselines.items()}
         kinds |= {"candidates/score": _hollow(look), "test/score": look.line(linestyle="-")}
-        axes.axhline(0.5, color="#BBBBBB", linewidth=1)
+        axes.axhline(chance, color="#BBBBBB", linewidth=1)
         for metric, kind in kinds.items():
-            rows = mine[mine["metric"] == f"ranking-accuracy/{metric}"].sort_values("labelled")
+            rows = mine[mine["metric"] == f"{measure}/{metric}"].sort_values("labelled")
+            if metric != "candidates/score":
+                ends = (rows["mean"] - rows["std"]).to_numpy(float), (rows["mean"] + rows["std"]).to_numpy(float)
+                axes.fill_between(rows["labelled"], *ends, color=kind["color"], alpha=0.13, linewidth=0)
             axes.plot(rows["labelled"], rows["mean"], **kind)
         label_ticks(axes, mine["labelled"].unique(), across)
-        axes.set_ylim(min(0.4, table["mean"].min() - 0.02), max(0.8, table["mean"].max() + 0.02))
+        spread = table["std"].fillna(0)
+        low, high = (table["mean"] - spread).min(), (table["mean"] + spread).max()
+        axes.set_ylim(min(chance - 0.1, low - 0.02), max(chance + 0.3, high + 0.02))
     return figure
 
 

@@ -36,8 +36,8 @@ def number(value: float, digits: int = 4, sign: bool = False) -> str:
 
 
 def mean_std(mean: float, std: float, digits: int = 4) -> str:
-    """'mean ± std', unbreakable; the mean alone for one seed."""
-    return number(mean, digits) + (f"\u00a0±\u00a0{number(std, digits)}" if np.isfinite(std) else "")
+    """'mean ± std', breakable only before ±; the mean alone for one seed."""
+    return number(mean, digits) + (f" ±\u00a0{number(std, digits)}" if np.isfinite(std) else "")
 
 
 def interval(low: float, high: float, digits: int = 4) -> str:
@@ -200,24 +200,27 @@ def last_stage(results: pd.DataFrame) -> pd.DataFrame:
 
 def diagnosis_table(rows: pd.DataFrame, styles: dict[str, Look], data: str) -> Table:
     """Ranking accuracy and Spearman's ρ at the last stage, the score beside its baselines. rows: `last_stage`."""
-    cell = rows.set_index(["strategy", "metric"])["mean"]
+    cell = {(r["strategy"], r["metric"]): mean_std(r["mean"], r["std"], 3) for r in rows.to_dict("records")}
     wanted = [
         ("test, score", "ranking-accuracy/test/score"),
         ("test, entropy", "ranking-accuracy/test/entropy"),
         ("test, trivial", "ranking-accuracy/test/trivial"),
         ("test, ρ of score", "spearman/test/score"),
+        ("test, ρ of entropy", "spearman/test/entropy"),
+        ("test, ρ of trivial", "spearman/test/trivial"),
         ("candidates, score", "ranking-accuracy/candidates/score"),
         ("candidates, entropy", "ranking-accuracy/candidates/entropy"),
     ]
     wanted = [(heading, metric) for heading, metric in wanted if (rows["metric"] == metric).any()]
-    shown = [s for s in styles if (s, "ranking-accuracy/test/score") in cell.index]
+    shown = [s for s in styles if (s, "ranking-accuracy/test/score") in cell]
     return Table(
         title="What the score says about the loss, where it was last measured",
         columns=["strategy", *(heading for heading, _ in wanted)],
-        rows=[[styles[s].name, *(number(cell.get((s, m), np.nan), 3) for _, m in wanted)] for s in shown],
+        rows=[[styles[s].name, *(cell.get((s, m), "–") for _, m in wanted)] for s in shown],
         notes=[
-            "Share of pairs of samples whose true losses are ordered as predicted (one half is chance), mean over "
-            "seeds. Entropy and the trivial predictor are measured on the same model, so they say what the score adds."
+            "Share of pairs of samples whose true losses are ordered as predicted (one half is chance), and Spearman's "
+            "ρ (0 is chance); mean ± standard deviation over seeds. Entropy and the trivial "
+            "predictor are measured on the same model, so they say what the score adds."
         ],
         data=data,
         swatches=[(styles[s].colour, styles[s].glyph) for s in shown],

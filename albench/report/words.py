@@ -8,6 +8,7 @@ import pandas as pd
 from albench.report.runs import Run
 from albench.report.tables import leader, metric_name, number, p_value
 
+PREDICTORS = ("score", "entropy", "trivial")
 NAMED = 5  # strategies that a sentence names at most
 CHEATS = (
     "⚠ sees hidden labels: it selects by annotations that nobody would have before labelling. It shows what such "
@@ -146,6 +147,35 @@ def another_test_set(rows: pd.DataFrame) -> str:
         f"difference, unadjusted: {'; '.join(said)}"
         + (f"; {len(shown) - NAMED} more are in the table." if len(shown) > NAMED else ".")
     )
+
+
+def joint_training(effects: pd.DataFrame, metric: str) -> str:
+    """What training a companion costs or brings at the first stage; effects: `character.first_stage_effects`."""
+    said = []
+    for r in effects.to_dict("records"):
+        between = ""
+        if pd.notna(r["low"]):
+            low, high = (number(r[end], 4, True) for end in ("low", "high"))
+            between = f" (95\u202f% interval {low} to {high})"
+        amount = f"{'brings' if r['mean'] >= 0 else 'costs'} {number(abs(r['mean']))} of {metric_name(metric)}"
+        said.append(f"training {r['companion']} beside the model {amount}{between}")
+    return f"Before anything is selected, {listed(said)}." if said else ""
+
+
+def beaten_scores(rows: pd.DataFrame) -> str:
+    """Where a baseline orders the test losses better than a strategy's own score; rows: `tables.last_stage`."""
+    mean = rows.set_index(["strategy", "metric"])["mean"]
+    said = []
+    for strategy in rows["strategy"].unique():
+        own, *others = (mean.get((strategy, f"ranking-accuracy/test/{k}"), float("nan")) for k in PREDICTORS)
+        better = [
+            f"{name} ({number(value, 3)})"
+            for name, value in zip(("entropy", "the trivial predictor"), others, strict=True)
+            if value > own + 1e-9
+        ]
+        if better:
+            said.append(f"{listed(better)} better than the score of {strategy} ({number(own, 3)})")
+    return f"Where it was last measured, the test losses were ordered by {'; by '.join(said)}." if said else ""
 
 
 def cost(costs: pd.DataFrame, rows: pd.DataFrame) -> str:

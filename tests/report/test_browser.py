@@ -1,5 +1,6 @@
 """The page in a real browser: nothing is fetched, nothing fails, and what moves does what it says."""
 
+import json
 import re
 import shutil
 
@@ -11,6 +12,7 @@ from albench.report import charts, page, write
 from albench.report.blocks import Checklist, Document, Folder, Item, Section, Table
 from albench.report.figures import learning_curve
 from albench.report.looks import Look, on_dark
+from tests.report.conftest import fabricate
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (pip install albench[dev])")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -229,16 +231,79 @@ def test_without_scripts_and_in_print_the_figure_stands_there(browser, written):
     context.close()
 
 
-def test_a_whole_report_opens_without_an_error(browser, make_run):
-    index = write([make_run(strategies=("random", "entropy", "learning-loss"))])
-    context = browser.new_context()
-    tab, wrong, asked = context.new_page(), [], []
-    tab.on("console", lambda message: wrong.append(message.text))
-    tab.on("pageerror", lambda error: wrong.append(str(error)))
-    tab.on("request", lambda request: asked.append(request.url))
-    tab.goto(index.as_uri())
+STRATEGIES = ("random", "entropy", "core-set", "learning-loss", "true-loss")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A whole report of a run whose strategy has a name that is hard to show."""
+    folder = fabricate(tmp_path_factory.mktemp("whole") / "run", strategies=STRATEGIES)
+    for file in folder.glob("*.csv"):
+        table = pd.read_csv(file)
+        table.replace({"strategy": {"core-set": EVIL}}).to_csv(file, index=False)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    for part in (manifest["strategies"], manifest["suite"]["strategies"]):
+        part[EVIL] = part.pop("core-set")
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return write([folder])
+
+
+@pytest.fixture
+def opened(browser, whole):
+    """The whole report in a window of a width; afterwards: no error, no request beyond the file itself."""
+    contexts, wrong, asked = [], [], []
+
+    def window(width, **options):
+        contexts.append(browser.new_context(viewport={"width": width, "height": 900}, **options))
+        tab = contexts[-1].new_page()
+        tab.on("console", lambda message: wrong.append(message.text))
+        tab.on("pageerror", lambda error: wrong.append(str(error)))
+        tab.on("dialog", lambda dialog: (wrong.append(dialog.message), dialog.dismiss()))
+        tab.on("request", lambda request: asked.append(request.url))
+        tab.goto(whole.as_uri())
+        return tab
+
+    yield window
     assert wrong == []
-    assert [url for url in asked if not url.startswith("data:")] == [index.as_uri()]
-    assert tab.locator(".chart > svg .line").count() >= 3
-    assert tab.locator("figure.drawn").count() == tab.locator(".chart").count()
-    context.close()
+    assert {url for url in asked if not url.startswith("data:")} == {whole.as_uri()}
+    for context in contexts:
+        context.close()
+
+
+def primary_table(tab):
+    return tab.get_by_role("region", name="Comparison with the reference")
+
+
+def test_a_whole_report_sorts_and_tells_values_under_any_name(opened):
+    tab = opened(1280)
+    assert tab.locator("figure.drawn").count() == tab.locator(".chart").count() > 1
+    chart = tab.locator(".chart").first
+    assert chart.locator(".legend button").nth(4).inner_text() == EVIL  # renamed, so last in the manifest
+    chart.locator("> svg").scroll_into_view_if_needed()
+    chart.locator("> svg").hover()
+    assert EVIL in chart.locator(".tip").inner_text()
+    table = primary_table(tab)
+    head = table.locator("thead th").nth(4)
+    assert "AUBC" in head.inner_text()
+    head.get_by_role("button").click()
+    values = [float(text.split()[0]) for text in table.locator("tbody td:nth-child(5)").all_inner_texts()]
+    assert values == sorted(values, reverse=True)
+    assert len(values) == 5
+    assert EVIL in table.inner_text()
+
+
+def test_nothing_of_a_whole_report_is_cut_off(opened):
+    wider = "[...document.querySelectorAll('.scroll, .sheet')].filter(e => e.scrollWidth > e.clientWidth + 1)"
+    named = f"{wider}.map(e => [e.ariaLabel, e.scrollWidth, e.clientWidth])"
+    tab = opened(1280)
+    tab.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true; })")
+    assert tab.evaluate(named) == []
+    phone = opened(390)
+    assert phone.evaluate("document.documentElement.scrollWidth") == 390
+    assert phone.evaluate(f"{wider}.filter(e => e.matches('.sheet')).length") == 0
+    sources = phone.evaluate("[...document.querySelectorAll('.sheet img')].map(i => i.currentSrc === i.src)")
+    assert not any(sources)  # all figures in their form for one column
+    verdict = primary_table(phone).locator("tbody tr").nth(1).locator("td").first
+    assert verdict.inner_text() in ("better", "worse", "equivalent", "undecided")
+    box = verdict.bounding_box()
+    assert box["x"] + box["width"] <= 390
