@@ -67,7 +67,9 @@ def efficiency(
     random". budget: the most that can be saved, where the axis ends at the latest.
     """
     values = table[["mean", "low", "high"]].to_numpy(float)
-    lines = _lines(table.assign(verdict=[reached(*row) for row in values]), styles)
+    said = np.array([reached(*row) for row in values])
+    lines = _lines(table.assign(verdict=said), styles)
+    values = values[said != NO_ESTIMATE]
     reach = min(np.abs(values[np.isfinite(values)]).max(initial=0) * 1.18 or budget, budget) or 1.0
     figure, axes = _rows(lines, xlabel, width, verdicts=True)
     axes.axvline(0, color=INK, linewidth=1, zorder=1)
@@ -114,7 +116,8 @@ def _rows(
     size = small()
     row_height = ROW * (0.85 if width <= ONE_COLUMN else 1)
     names = [wrapped(row["name"] if look is None else look.name, 0.36 * width, size) for row, look in lines]
-    left = widest(names, size) + 0.14
+    headings = [name for name, (_, look) in zip(names, lines, strict=True) if look is None]
+    left = max(widest(names, size), 1.12 * widest(headings, size)) + 0.14  # headings are bold
     words = [str(row.get("verdict", "")) for row, _ in lines]
     right = widest(words, size) + 0.16 if verdicts else 0.16
     heights = [max(1, name.count("\n") + 1) for name in names]

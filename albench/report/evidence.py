@@ -94,16 +94,16 @@ def _below(runs: list[Run], task: str, styles: Styles, folder: Folder, name: str
     parts = []
     for run in _tested(runs, task):
         rows, metric = run.primary(task), run.tasks[task]["metric"]
-        budgets_ = np.sort(rows.loc[rows["strategy"] == run.reference, "labelled"].unique())
-        parts += [worse_than_reference(rows, metric, run.reference, int(labelled)) for labelled in budgets_]
+        measured = rows.loc[rows["strategy"] == run.reference, "labelled"].unique()
+        parts += [worse_than_reference(rows, metric, run.reference, int(labelled)) for labelled in measured]
     table = pd.concat(parts)
-    budgets_ = sorted(table["labelled"].unique())
+    along = sorted(table["labelled"].unique())
     cell = {(r["strategy"], r["labelled"]): f"{r['worse']} of {r['pairs']}" for r in table.to_dict("records")}
     shown = [s for s in styles if (table["strategy"] == s).any()]
     return Table(
         title="Seeds below the reference at each number of labels",
-        columns=["strategy", *(f"{labelled:,}" for labelled in budgets_)],
-        rows=[[styles[s].name, *(cell.get((s, b), "–") for b in budgets_)] for s in shown],
+        columns=["strategy", *(f"{labelled:,}" for labelled in along)],
+        rows=[[styles[s].name, *(cell.get((s, b), "–") for b in along)] for s in shown],
         notes=[
             "Of the seeds that both have, those in which a strategy was strictly below the reference: an estimate of "
             "the chance of being worse than it at that budget. The CSV has the share with its exact 95\u202f% interval "

@@ -54,7 +54,8 @@ def ranking(
         label_ticks(axes, mine["labelled"].unique(), across)
         spread = table["std"].fillna(0)
         low, high = (table["mean"] - spread).min(), (table["mean"] + spread).max()
-        axes.set_ylim(min(chance - 0.1, low - 0.02), max(chance + 0.3, high + 0.02))
+        low, high = min(chance - 0.1, low), max(chance + 0.3, high)
+        axes.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
     return figure
 
 

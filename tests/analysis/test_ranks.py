@@ -16,6 +16,7 @@ from albench.analysis.ranks import (
     blocks_of_tasks,
     clopper_pearson,
     friedman,
+    improvement_interval,
     interquartile_mean,
     mean_ranks,
     penalty_matrix,
@@ -233,3 +234,16 @@ def test_blocks_are_tasks_or_the_seeds_of_one_task():
     assert friedman(seeds).blocks == 4
     with pytest.raises(AlbenchError, match="of one task, not of digits, figures"):
         blocks_of_seeds(results, "accuracy")
+
+
+def test_the_interval_of_improvement_is_the_bootstrap_over_common_seeds():
+    rng = np.random.default_rng(0)
+    a, b = (pd.Series(rng.normal(mean, 1, 12)) for mean in (0.5, 0.0))
+    low, high = improvement_interval({"t": a}, {"t": b}, draws=400)
+    assert low < probability_of_improvement(a.to_numpy(), b.to_numpy()) < high
+    draws = np.random.default_rng(0).multinomial(12, np.full(12, 1 / 12), 400)
+    plain = [
+        probability_of_improvement(np.repeat(a.to_numpy(), counts), np.repeat(b.to_numpy(), counts)) for counts in draws
+    ]
+    np.testing.assert_allclose((low, high), np.quantile(plain, [0.025, 0.975]))
+    assert np.isnan(improvement_interval({"t": a[:9]}, {"t": b})).all()

@@ -1,0 +1,97 @@
+"""What a report says, without drawing: the checklist claims no more than was checked, sentences name the best."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from albench.report import methods, words
+from albench.report.character import first_stage_effects
+from albench.report.runs import gather
+from albench.report.savings import saving, speed
+from albench.report.tables import last_stage, summaries
+
+
+@pytest.fixture
+def run(make_run):
+    return gather([make_run(tasks=("digits", "figures"))])[0]
+
+
+def item(run, name):
+    return next(item for item in methods.checklist(run, [], []).items if item.name == name)
+
+
+def test_what_only_the_suite_says_is_stated_not_ok(run):
+    assert item(run, "Tuning").state == "missing"
+    run.suite["tuning"] = "On seeds 100 and up."
+    assert item(run, "Tuning").state == item(run, "Test set").state == "stated"
+    assert "not checked" in item(run, "Tuning").text
+
+
+def test_the_family_leaves_out_those_that_cheat_and_no_rate_is_claimed_over_tasks(run):
+    text = item(run, "Primary test").text
+    assert "Holm over 3 comparisons a task" in text  # five strategies: the reference, and one that cheats
+    assert "over the 2 tasks together it is not" in text
+    assert "tasks together it is not" in methods.methods(run)
+    assert " ," not in methods.methods(run)
+    assert " ." not in methods.methods(run)
+
+
+def test_pairing_is_ok_only_where_it_could_be_checked(run):
+    assert item(run, "Pairing").state == "ok"
+    alone = run.results["strategy"].isin(["random", "learning-loss"])  # one trains alone, the other with a companion
+    whole, run.results = run.results, run.results[alone]
+    assert item(run, "Pairing").state == "stated"
+    run.results = whole.copy()
+    first = (run.results["stage"] == 0) & (run.results["strategy"] == "entropy") & (run.results["seed"] == 1)
+    run.results.loc[first, "value"] = np.nan  # a lost value is no equal one
+    assert item(run, "Pairing").state == "attention"
+
+
+def test_data_without_a_fingerprint_are_not_vouched_for(run):
+    assert item(run, "Data").state == "attention"
+    assert "no fingerprint of the data of digits and figures" in item(run, "Data").text
+
+
+def test_candidates_are_said_task_by_task_where_they_differ(run):
+    assert dict(words.switches(run))["candidates"] == "the whole unlabelled pool"
+    run.tasks["digits"]["entry"]["subset"] = 200
+    assert dict(words.switches(run))["candidates"] == "digits: 200 drawn per stage; figures: the whole unlabelled pool"
+
+
+def test_joint_training_is_told_apart_before_anything_is_selected(run):
+    rows = (run.results["stage"] == 0) & (run.results["metric"] == "accuracy")
+    run.results.loc[rows & (run.results["strategy"] == "learning-loss"), "value"] -= [0.09, 0.1, 0.11]
+    (row,) = first_stage_effects(run, "digits").to_dict("records")
+    half = 4.302653 * 0.01 / np.sqrt(3)
+    assert (row["companion"], row["seeds"]) == ("loss-prediction", 3)
+    assert [row["mean"], row["low"], row["high"]] == pytest.approx([-0.1, -0.1 - half, -0.1 + half], abs=1e-6)
+    text = words.joint_training(first_stage_effects(run, "digits"), "accuracy")
+    assert text.startswith("Before anything is selected, training loss-prediction beside the model costs 0.1000 of acc")
+    assert words.joint_training(first_stage_effects(run, "digits").iloc[:0], "accuracy") == ""
+
+
+def test_a_baseline_that_beats_the_score_is_named():
+    values = {"score": 0.6, "entropy": 0.7, "trivial": 0.5}
+    rows = [("t", "ll", 0, 0, 10, f"ranking-accuracy/test/{k}", v) for k, v in values.items()]
+    rows += [("t", "entropy", 0, 0, 10, f"ranking-accuracy/test/{k}", 0.7) for k in ("score", "entropy")]
+    table = pd.DataFrame(rows, columns=["task", "strategy", "seed", "stage", "labelled", "metric", "value"])
+    assert words.beaten_scores(last_stage(table)).endswith("by entropy (0.700) better than the score of ll (0.600).")
+    assert words.beaten_scores(last_stage(table[table["strategy"] == "entropy"])) == ""
+
+
+def test_an_interval_that_its_verdict_does_not_follow_is_explained(run):
+    rows = summaries([run], "digits")
+    best = rows[~rows["cheats"]]["aubc_mean"].idxmax()
+    rows.loc[best, ["low", "high", "verdict", "verdict_low", "verdict_high"]] = [0.01, 0.05, "undecided", -0.01, 0.07]
+    text = words.finding(rows, "accuracy")
+    assert "corrected for the number of comparisons the interval is −0.0100 to +0.0700" in text
+
+
+def test_no_infinity_is_printed():
+    ends = (-np.inf, -5.0, np.nan, 5.0, np.inf)
+    for mean, low, high in [(m, a, b) for m in ends for a in ends for b in ends]:
+        for text in (saving(mean, low, high), speed(np.exp(mean), np.exp(low), np.exp(high))):
+            assert "inf" not in text
+            assert "∞" not in text
+    assert saving(np.nan, -np.inf, np.inf) == saving(12, -np.inf, np.inf) == "no estimate"
+    assert saving(-np.inf, -np.inf, np.inf) == "not reached"
