@@ -236,10 +236,12 @@ class Detection(Task):
             line = "--" if difficult else "-"
             left, right, top, bottom = x1 - 0.5, x2 + 0.5, y1 - 0.5, y2 + 0.5
             axes.plot([left, right, right, left, left], [top, top, bottom, bottom, top], line, color=colour, lw=1.2)
+            beyond = left > width / 2  # the name grows towards the middle, and stays below the upper border
             axes.text(
-                left,
-                top,
+                right if beyond else left,
+                max(top, 0.5 + 0.16 * height),
                 classes[label],
+                ha="right" if beyond else "left",
                 color="white",
                 fontsize=6,
                 va="bottom",
