@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 import pandas as pd
+from matplotlib.figure import Figure
 
 from albench.errors import AlbenchError
 from albench.report.charts import Chart
@@ -173,7 +174,7 @@ class Folder:
 
     def picture(
         self,
-        draw: Drawn,
+        draw: Drawn | dict[float, Figure],
         name: str,
         title: str,
         alt: str,
@@ -186,14 +187,15 @@ class Folder:
         """Save figures/NAME.png, .pdf and .svg, two columns wide; column: also NAME-column, one column wide.
 
         Args:
-            draw: a figure, or a function from a width in inches to a figure (which `column` needs).
+            draw: a figure, or a function from a width in inches to a figure, or figures by width (`column` needs both).
             chart: what the page shows instead of the figure where scripts run.
         """
         put = self._press.add if self._press else save
         path = self.path / "figures"
-        put(draw, path / name, TWO_COLUMNS)
+        drawn = draw if isinstance(draw, dict) else {TWO_COLUMNS: draw, ONE_COLUMN: draw}
+        put(drawn[TWO_COLUMNS], path / name, TWO_COLUMNS)
         if column:
-            put(draw, path / f"{name}-column", ONE_COLUMN)
+            put(drawn[ONE_COLUMN], path / f"{name}-column", ONE_COLUMN)
         picture = Picture(title, f"figures/{name}.png", b"", alt, caption, data, column=column, chart=chart)
         return picture if self._press else self._with_image(picture)
 

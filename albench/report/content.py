@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pandas as pd
+from matplotlib.figure import Figure
 
 from albench.analysis.curves import curves
 from albench.errors import AlbenchError
@@ -25,7 +26,7 @@ from albench.report import (
     tables,
     words,
 )
-from albench.report.blocks import Block, Document, Drawn, Finding, Folder, Section, Text
+from albench.report.blocks import Block, Document, Finding, Folder, Section, Text
 from albench.report.looks import Look
 from albench.report.outcomes import other_test_sets
 from albench.report.runs import Run
@@ -265,20 +266,25 @@ def _galleries(
         return [Text("There are no pictures of selected samples: nothing was selected yet.")]
     try:
         loaded = gallery.load(runs[0], task, data_root)
-        draw = evidence.wide(gallery.draw, picks, styles, *loaded)
-        return [_gallery(draw, picks, styles, task, folder)]
+        drawn = {}
+        for width in (looks.TWO_COLUMNS, looks.ONE_COLUMN):  # at once, so that what fails is known here
+            with looks.style(width):
+                drawn[width] = gallery.draw(picks, styles, *loaded, width)
+        return [_gallery(drawn, picks, styles, task, folder)]
     except AlbenchError as error:
         return [Text(f"Pictures of selected samples are missing: {error}.".replace("..", "."))]
     except Exception as error:  # a third party's draw() must not cost the rest of the report
         return [Text(f"Pictures of selected samples are missing: drawing failed, {type(error).__name__}: {error}.")]
 
 
-def _gallery(draw: Drawn, picks: pd.DataFrame, styles: dict[str, Look], task: str, folder: Folder) -> Block:
+def _gallery(
+    drawn: dict[float, Figure], picks: pd.DataFrame, styles: dict[str, Look], task: str, folder: Folder
+) -> Block:
     shown, more = gallery.rows(picks, styles), picks["strategy"].nunique() - gallery.ROWS
     names = words.listed(shown)
     seeds = words.listed([str(seed) for seed in sorted(picks["seed"].unique())])
     return folder.picture(
-        draw,
+        drawn,
         f"gallery-{slug(task)}",
         "Selected first",
         alt=f"The first {gallery.SHOWN} samples of the first selection on {task} by {names}, a row each.",
