@@ -162,7 +162,7 @@ def _compared(
 ) -> pd.DataFrame:
     scores = seed_scores(results, metric, of)
     seeds = per_seed(results[results["metric"] == metric])
-    lacks = {name: own.set_index("seed")["lacks"] for name, own in seeds.groupby("strategy")}
+    lacks = {str(name): own.set_index("seed")["lacks"] for name, own in seeds.groupby("strategy")}
     rows = [dict(zip(names, (a, b), strict=True)) | _pair(scores[a], scores[b], effect, alpha) for a, b in pairs]
     table = pd.DataFrame(rows, columns=[*names, *COMPARISON])
     apart = [differences(scores[a].to_numpy(), scores[b].to_numpy()) for a, b in pairs]
@@ -219,7 +219,9 @@ def _dropped(a: str, b: str, lacks: dict[str, pd.Series]) -> str:
         reasons: dict[str, list[int]] = {}
         for seed in sorted(set(lacks[other].index) - set(lacks[name].index)):
             reasons.setdefault(f"{name} has no such seed", []).append(seed)
-        for seed, lack in lacks[name][lacks[name] != ""].sort_index().items():
+        for seed, lack in sorted(zip(lacks[name].index, lacks[name], strict=True)):
+            if not lack:
+                continue
             reasons.setdefault(f"the curve of {name} is not whole, {lack}", []).append(seed)
         for reason, seeds in reasons.items():
             parts.append(f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}: {reason}")

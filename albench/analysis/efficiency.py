@@ -253,7 +253,7 @@ def _needed(results: pd.DataFrame, targets: np.ndarray) -> dict[str, list[pd.Dat
     tables = [
         pd.DataFrame({"needed": own, "at_once": own == least}, index=whole).reindex(seeds.index) for own in needed.T
     ]
-    return {str(s): [own.xs(s, level="strategy") for own in tables] for s in results["strategy"].unique()}
+    return {str(s): [own.loc[s] for own in tables] for s in results["strategy"].unique()}
 
 
 def _row(theirs: pd.DataFrame, ours: pd.DataFrame, level: float) -> dict[str, Any]:

@@ -64,7 +64,7 @@ def overlap(selections: pd.DataFrame, strategies: Sequence[str]) -> pd.DataFrame
 
 def _common(own: pd.DataFrame, strategies: Sequence[str], stages: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Of one seed: how many samples two strategies have in common [stages, k, k], and who selected at a stage."""
-    k = pd.Index(strategies).get_indexer(own["strategy"])
+    k = pd.Index(strategies).get_indexer(pd.Index(own["strategy"]))
     at = np.searchsorted(stages, own["stage"])
     samples, sample = np.unique(own["index"], return_inverse=True)
     there = np.zeros((len(stages), len(strategies)), bool)
