@@ -23,6 +23,7 @@ from albench.strategy import PoolView
 from albench.suite import read, resolve
 from albench.tasks.classification import cifar10
 from albench.tasks.detection import annotations
+from albench.tasks.detection.coco import Coco
 from albench.tasks.pose import heads, lsp
 from albench.tasks.pose.coco import CocoKeypoints
 from albench.tasks.pose.mpii import MAT, Mpii
@@ -254,6 +255,19 @@ def any_people_in_json_are_read_or_one_line(drawn):
     if data is not None:
         assert len(data.pool) in (1, 2, 3)
         assert data.pool.targets["joints"].isfinite().all()
+
+
+BOXES = people(Coco, "Coco")
+
+
+@both(st.one_of(changed(BOXES[2]), damaged(json.dumps(BOXES[2]).encode())))
+def any_boxes_in_json_are_read_or_one_line(content):
+    mini, annotations, _ = BOXES
+    annotations.write_bytes(content)
+    data = one_line(lambda: mini.load(PLACE / "Coco"))
+    if data is not None:
+        assert len(data.pool) in (0, 1, 2)
+        assert data.pool.targets["boxes"].isfinite().all()
 
 
 @both(damaged((PLACE / "Mpii" / "mpii" / MAT).read_bytes()))
