@@ -14,7 +14,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import psutil
@@ -96,7 +96,12 @@ def _write(entry: Path, build: Callable[[NewImages], Data]) -> None:
             if not (temporary / f"{part}.npy").exists():
                 _on_disk(temporary / f"{part}.npy", tuple(samples.images.shape)).copy_(samples.images)
             tensors |= {f"{part}/{name}": target.contiguous() for name, target in samples.targets.items()}
-        facts = {"classes": data.classes, "notes": data.notes, "pool": data.pool.names, "test": data.test.names}
+        facts: dict[str, Any] = {
+            "classes": data.classes,
+            "notes": data.notes,
+            "pool": data.pool.names,
+            "test": data.test.names,
+        }
         facts |= {"fingerprint": data.fingerprint(), "written": _written(temporary)}
         save_file(tensors, temporary / "rest.safetensors", metadata={"data": json.dumps(facts)})
         shutil.rmtree(entry, ignore_errors=True)  # one that could not be read

@@ -34,17 +34,17 @@ class Table:
     def compare(self, row, ways, unit="s", work=None, rounds=3, device=DEVICE):
         """Measure ways (name → call; the last is albench's) in turns. With `work`, numbers are work per second.
 
-        A ratio is of medians. Where benchmarks are not enabled, each way is run once and nothing is kept.
+        A ratio is of medians. On a CPU a second is one of a core. Where benchmarks are not enabled, each way is run
+        once and nothing is kept.
         """
         seconds = {name: [] for name in ways}
         for turn in range(rounds + 1 if self.enabled else 1):
             for name, way in ways.items():
-                self._wait(device)
-                start = time.perf_counter()
+                start = self._clock(device)
                 way()
-                self._wait(device)
+                taken = self._clock(device) - start
                 if turn:  # the first warms up
-                    seconds[name].append(time.perf_counter() - start)
+                    seconds[name].append(taken)
         if self.enabled:
             values = {name: [work / s if work else s for s in taken] for name, taken in seconds.items()}
             shown = {name: self._shown(v) for name, v in values.items()}
@@ -64,9 +64,12 @@ class Table:
         return {"median": statistics.median(values), "least": min(values), "most": max(values), "rounds": len(values)}
 
     @staticmethod
-    def _wait(device):
+    def _clock(device):
+        """Seconds; on a CPU those of its cores, of this process and its children: others may be at work beside it."""
         if device.type == "cuda":
             torch.cuda.synchronize(device)
+            return time.perf_counter()
+        return sum(os.times()[:4])
 
     def save(self):
         for name in {row["machine"] for row in self.rows.values()}:

@@ -220,7 +220,7 @@ def test_second_start(table, tmp_path):
     def start():
         assert subprocess.run(command, capture_output=True, check=False).returncode == 7
 
-    table.compare("second-start", {"albench": start}, rounds=3, device=CPU)
+    table.compare("second-start", {"albench": start}, rounds=2, device=CPU)
 
 
 def test_overhead(table, tmp_path):
