@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console
 
@@ -13,8 +13,12 @@ from albench.errors import AlbenchError
 from albench.estimate import Estimate
 from albench.estimate import estimate as estimates
 from albench.execute import execute
-from albench.suite import chosen, read
+from albench.numerics import Numerics
+from albench.suite import chosen, read, validated
 from albench.worker import Outcome, Run
+
+Precision = Literal["auto", "fp32", "bf16"]
+Compile = Literal["auto", "off", "on", "graphs"]
 
 
 def run(
@@ -30,6 +34,9 @@ def run(
     data_root: str | Path | None = None,
     plugins: list[str | Path] | None = None,
     settings: list[str] | None = None,
+    precision: Precision | None = None,
+    compile: Compile | None = None,
+    deterministic: bool | None = None,
     checkpoint_minutes: float = Limits.checkpoint_minutes,
     backend: str = "loky",
     scheduler: str | None = None,
@@ -56,6 +63,9 @@ def run(
         data_root=data_root,
         plugins=plugins,
         settings=settings,
+        precision=precision,
+        compile=compile,
+        deterministic=deterministic,
     )
     what = replace(what, checkpoint_minutes=checkpoint_minutes)
     options = Options(backend, jobs, scheduler, slurm or {}, trials_per_gpu)
@@ -66,7 +76,8 @@ def run(
 def estimate(suite: str | Path, **options: Any) -> list[Estimate]:
     """What `run` with the same options would cost on this machine; see `albench run --estimate`.
 
-    Of the options of `run`: tasks, strategies, seeds, stages, device, data_root, plugins, settings.
+    Of the options of `run`: tasks, strategies, seeds, stages, device, data_root, plugins, settings, precision,
+    compile, deterministic.
 
     Raises:
         AlbenchError: what would stop the run before anything starts.
@@ -86,6 +97,9 @@ def planned(
     data_root: str | Path | None = None,
     plugins: list[str | Path] | None = None,
     settings: list[str] | None = None,
+    precision: Precision | None = None,
+    compile: Compile | None = None,
+    deterministic: bool | None = None,
 ) -> Run:
     """What the options ask for, the plug-ins loaded; nothing is resolved yet."""
     files = [Path(p) for p in plugins or []]
@@ -100,7 +114,10 @@ def planned(
     for name, value in numbers.items():
         if value < 1:
             raise AlbenchError(f"{name} must be at least 1, not {value}")
-    content = content.model_copy(update=numbers)
+    given = {"precision": precision, "compile": compile, "deterministic": deterministic}
+    given = content.numerics.model_dump() | {k: v for k, v in given.items() if v is not None}
+    numerics = validated(Numerics, given, "numerics")
+    content = content.model_copy(update={**numbers, "numerics": numerics})
     folder = Path(out) if out is not None else Path("results") / content.name
     root = Path(data_root).resolve() if data_root is not None else None
     return Run(content, folder, root, device, tuple(p.resolve() for p in files))

@@ -176,7 +176,9 @@ def restore_optimiser(optimiser: torch.optim.Optimizer, state: Tree) -> None:
             held[name] = _placed(held.get(name), value, parameters[number])
     for group, saved in zip(optimiser.param_groups, state["param_groups"], strict=True):
         for name, value in saved.items():
-            if name != "params":
+            if name == "lr" and isinstance(group["lr"], Tensor):
+                group["lr"].fill_(value)
+            elif name != "params":
                 group[name] = _placed(group.get(name), value, None)
 
 

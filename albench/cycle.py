@@ -77,7 +77,7 @@ def identity(setup: Setup, stage: int, labelled: Tensor, facts: Record, previous
     what = {
         "facts": facts,
         "recipe": setup.recipe.model_dump(mode="json"),
-        "numerics": setup.numerics.model_dump(mode="json"),
+        "numerics": setup.numerics.facts(),
         "device": setup.device.type,
         "companion": [f"{setup.companion.__module__}:{setup.companion.__qualname__}", setup.companion_params]
         if setup.companion
@@ -149,7 +149,13 @@ class Stage:
         reset_peak_memory(setup.device)
         clock = time.perf_counter()
         self._fitted, objective = training.fit(
-            setup, self.number, self.labelled, start, lambda u, n: progress(self.number, "training", u / n), checkpoint
+            setup,
+            self.number,
+            self.labelled,
+            start,
+            lambda u, n: progress(self.number, "training", u / n),
+            checkpoint,
+            self.trial.store.log,
         )
         seconds["train"] = checkpoint.spent + time.perf_counter() - clock
         clock = time.perf_counter()
@@ -166,6 +172,7 @@ class Stage:
             "seconds": seconds,
             "peak_memory": memory,
             "updates": setup.recipe.length(len(self.labelled)),
+            "step": self._fitted.step,
             "device": device_name(setup.device),
             "where": f"{socket.gethostname()}, {setup.device}",  # whose GPU of several, for who looks for a bad one
             "scoring_batch": batch,

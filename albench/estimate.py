@@ -66,13 +66,10 @@ def estimate(run: Run) -> list[Estimate]:
     Raises:
         AlbenchError: what would stop the run: wrong names, missing data, a plan that does not fit, too little memory.
     """
-    run = replace(run, suite=resolve(run.suite), device=pick_device(run.device))
-    threads = torch.get_num_threads()
-    torch.set_num_threads(run.suite.numerics.threads)
-    try:
+    device = pick_device(run.device)
+    run = replace(run, suite=resolve(run.suite, device), device=device)
+    with run.suite.numerics.in_force():
         return [_task(run, label) for label in run.suite.tasks]
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _task(run: Run, label: str) -> Estimate:

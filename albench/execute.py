@@ -17,6 +17,7 @@ from albench.backends import Options, Pool
 from albench.devices import default_jobs, pick_device
 from albench.dispatch import Dispatch
 from albench.errors import AlbenchError
+from albench.numerics import Numerics
 from albench.progress import Display
 from albench.store import LEASE, Record, Store, Trial, failures
 from albench.suite import followed, resolve
@@ -34,8 +35,11 @@ def execute(run: Run, options: Options, command: list[str], console: Console) ->
     if run.folder.is_file():
         raise AlbenchError(f"--out {run.folder} is a file; name a folder")
     device = pick_device(run.device, options.elsewhere())
-    run = replace(run, suite=resolve(run.suite), folder=run.folder.resolve(), device=device)
     try:
+        before = Store(run.folder).manifest()
+        begun = Numerics.model_validate(before["suite"].get("numerics", {})) if before else None
+        run = replace(run, suite=resolve(run.suite, device, begun), folder=run.folder.resolve(), device=device)
+        run.suite.numerics.prepare()
         with _alone_on(run.folder, console):
             return _execute(run, options, command, console)
     except OSError as error:
@@ -84,7 +88,7 @@ def _execute(run: Run, options: Options, command: list[str], console: Console) -
             )
     data_on.cache_clear()  # what is on disk may have changed since an earlier run of this process
     facts = {label: _facts(run, label) for label in run.suite.tasks}
-    session = manifest.session(run.device, command)
+    session = manifest.session(run.device, command, run.suite.numerics.deterministic)
     store.save_manifest(manifest.manifest(run.suite, facts, before, run.data_root, run.plugins, session))
     trials = run.trials()
     done = {trial: stages_done(store, trial, run.stages(trial)) for trial in trials}

@@ -127,7 +127,7 @@ def _cheats(suite: Suite, label: str) -> bool:
     return strategy.sees_hidden_labels() or (leader is not None and _cheats(suite, leader))
 
 
-def session(device: str, command: list[str]) -> Record:
+def session(device: str, command: list[str], deterministic: bool = False) -> Record:
     """The circumstances of one call: versions, machine, device."""
     packages = ("numpy", "pandas", "scipy", "scikit-learn", "torch", "torchvision")
     return {
@@ -141,8 +141,8 @@ def session(device: str, command: list[str]) -> Record:
         "cores": os.cpu_count(),
         "device": device,
         "gpu": gpu_name(device),
-        "deterministic": torch.are_deterministic_algorithms_enabled(),
-        "tf32": torch.backends.cuda.matmul.allow_tf32,
+        "deterministic": deterministic,
+        "tf32": False,  # `Numerics.in_force` sees to it
         "git": _git(),
     }
 

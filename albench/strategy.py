@@ -5,9 +5,8 @@ concatenated small things and returns k *positions* among the candidates. A stra
 pass. What an observation touches is computed then, and once.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
@@ -34,13 +33,18 @@ class Outputs:
     ) -> None:
         self._task, self._model, self._companion, self._cheats, self._bf16 = task, model, companion, cheats, bf16
         self.batch = batch
-        if raw is not None:
-            self.raw = raw
+        self._made: dict[str, Any] = {} if raw is None else {"raw": raw}
 
-    @cached_property
+    def _once(self, name: str, make: Callable[..., Any], *arguments: Any) -> Any:
+        """A plain dictionary, since a compiled training step cannot see through `cached_property`."""
+        if name not in self._made:
+            self._made[name] = make(*arguments)
+        return self._made[name]
+
+    @property
     def raw(self) -> Raw:
         """What the model's forward returned."""
-        return self._forward()
+        return self._once("raw", self._forward)
 
     def _forward(self) -> Raw:
         """The network alone runs in reduced precision: what strategies compute from it stays fp32."""
@@ -48,39 +52,39 @@ class Outputs:
         with torch.autocast(image.device.type, torch.bfloat16, enabled=self._bf16):
             return self._model(image)
 
-    @cached_property
+    @property
     def prediction(self) -> Prediction:
         """The model's belief: logp [B, D, C]."""
-        return self._task.predict(self.raw)
+        return self._once("prediction", self._task.predict, self.raw)
 
-    @cached_property
+    @property
     def features(self) -> list[Tensor]:
         """The feature maps [B, C_i, H_i, W_i] that the task names."""
-        return self._task.features(self.raw)
+        return self._once("features", self._task.features, self.raw)
 
-    @cached_property
+    @property
     def embedding(self) -> Tensor:
         """fp32 [B, d]."""
-        return self._task.embedding(self.raw)
+        return self._once("embedding", self._task.embedding, self.raw)
 
-    @cached_property
+    @property
     def gradient(self) -> tuple[Tensor, Tensor]:
         """Factors (g [B, C], h [B, d]) of the last layer's gradient at the most likely label. Needs "gradient"."""
-        return self._task.gradient(self.raw)
+        return self._once("gradient", self._task.gradient, self.raw)
 
-    @cached_property
+    @property
     def companion(self) -> Tensor:
         """What the companion says of the batch (a loss prediction module: the predicted loss [B])."""
         if self._companion is None:
             raise AlbenchError("no companion was trained beside the model; set `companion` on the strategy")
-        return self._companion(self)
+        return self._once("companion", self._companion, self)
 
-    @cached_property
+    @property
     def losses(self) -> Tensor:
         """The true losses [B]: for strategies that declare `cheats = True` alone."""
         if not self._cheats:
             raise AlbenchError("the labels of candidates are hidden; only a strategy with cheats = True may ask losses")
-        return self._task.losses(self.raw, self.batch)
+        return self._once("losses", self._task.losses, self.raw, self.batch)
 
     def samples(self, passes: int) -> Iterator[Prediction]:
         """`passes` predictions with the model's dropout on and batch norm as in evaluation. Needs "dropout"."""
@@ -111,8 +115,12 @@ class Companion(nn.Module):
         """What `outputs.companion` gives to strategies, [B, …]."""
         raise NotImplementedError
 
-    def loss(self, outputs: Outputs, losses: Tensor, progress: float) -> Tensor | None:
-        """A scalar added to the objective. `losses` [B] are constants; `progress` in [0, 1) is the training's."""
+    def loss(self, outputs: Outputs, losses: Tensor, progress: Tensor) -> Tensor | None:
+        """A scalar added to the objective. `losses` [B] are constants; `progress` in [0, 1) is the training's.
+
+        `progress` is a tensor without dimensions, on the device: choose by `torch.where`, since an `if` on it waits
+        for the device and keeps the training step from being compiled.
+        """
         return None
 
     def step(self, labelled: Batch, unlabelled: Batch, rng: torch.Generator) -> None:

@@ -12,9 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from albench import registry
 from albench.analysis.publication import Published, settings
 from albench.errors import AlbenchError, did_you_mean
+from albench.numerics import Numerics
 from albench.store import CEILING
 from albench.suite_file import bundled, change, content_of, parse_setting
-from albench.training import Numerics
 
 Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+@]*(-[A-Za-z0-9._+@]+)*$", max_length=60)]
 Count = Annotated[int, Field(gt=0)]
@@ -190,8 +190,10 @@ def _fields(model: Any, path: tuple) -> list[str]:
     return list(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []
 
 
-def resolve(suite: Suite) -> Suite:
+def resolve(suite: Suite, device: str | None = None, before: Numerics | None = None) -> Suite:
     """The suite with every name looked up and every default written out: what the manifest keeps.
+
+    On a device, numerics that are "auto" become those of the run so far (`before`), or what suits the device.
 
     Raises:
         AlbenchError: an unknown name or parameter, a need that a task cannot meet, no budget, a note on no setting.
@@ -210,7 +212,9 @@ def resolve(suite: Suite) -> Suite:
                     f"strategy {label!r} is not defined on task {task_label!r}: "
                     f"it needs {', '.join(sorted(missing))}{tip}"
                 )
-    resolved = suite.model_copy(update={"tasks": tasks, "strategies": strategies, "recipe": {}})
+    numerics = suite.numerics.resolved(device, before) if device is not None else suite.numerics
+    known = {"tasks": tasks, "strategies": strategies, "recipe": {}, "numerics": numerics}
+    resolved = suite.model_copy(update=known)
     noted = {label: e.model_copy(update={"uncertain": _uncertain(resolved, label)}) for label, e in tasks.items()}
     return resolved.model_copy(update={"tasks": noted})
 

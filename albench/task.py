@@ -8,11 +8,12 @@ A task object is its parameters and pure functions; the data it loads is handed 
 no strategy can reach a hidden label through it.
 """
 
+import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
 import torch
@@ -24,6 +25,31 @@ from albench.recipe import Recipe
 from albench.samples import Batch, Data, Samples
 
 Raw = dict[str, Any]
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def fixed(function: F) -> F:
+    """For functions of plain values whose tensor never changes: a compiled step takes it as it is.
+
+    As torch.compiler.assume_constant_result, which imports the compiler wherever it stands.
+    """
+    function.__dict__["_dynamo_marked_constant"] = True
+    return function
+
+
+@fixed
+def constant(values: tuple, device: torch.device, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Numbers (a tuple, nested for more dimensions) as a tensor on the device, made once: never write to it.
+
+    A copy from the host in every training step would wait for the device, and no CUDA graph may hold one.
+    """
+    return _constant(values, device, dtype)
+
+
+@functools.cache
+def _constant(values: tuple, device: torch.device, dtype: torch.dtype) -> Tensor:
+    with torch.inference_mode(False):  # used in training, too
+        return torch.tensor(values, device=device, dtype=dtype)
 
 
 @dataclass
@@ -122,9 +148,24 @@ class Task(BaseModel, ABC):
     def prepare(self, batch: Batch) -> Batch:
         """A batch as the network reads it, without augmentation: float images, targets (if present) encoded."""
 
-    @abstractmethod
     def augment(self, batch: Batch, rng: torch.Generator) -> Batch:
-        """As `prepare`, under random augmentation drawn from `rng`, which lives on the batch's device."""
+        """As `prepare`, under random augmentation drawn from `rng`, which lives on the batch's device.
+
+        Two halves, so that a compiled step can hold the second: override those, or this where it has no such halves
+        (it then runs outside the compiled step).
+        """
+        return self.apply_augmentation(batch, self.draw_augmentation(batch, rng))
+
+    def draw_augmentation(self, batch: Batch, rng: torch.Generator) -> Batch:
+        """The random numbers of a batch's augmentation, by name; shapes depend on those of the batch alone.
+
+        Default: none, and `apply_augmentation` is `prepare`.
+        """
+        return {}
+
+    def apply_augmentation(self, batch: Batch, drawn: Batch) -> Batch:
+        """What `augment` returns: a pure function of the batch and `drawn`, without copies from or to the host."""
+        return self.prepare(batch)
 
     @abstractmethod
     def losses(self, raw: Raw, batch: Batch) -> Tensor:

@@ -1,38 +1,30 @@
 """Fits a model, and a companion beside it, on the labelled samples; evaluates it on the test set."""
 
+import copy
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from albench import step as steps
 from albench.checkpoint import Checkpoint, Tree, restore_optimiser
 from albench.errors import AlbenchError
 from albench.memory import out_of_memory, release
-from albench.optimisers import eager
+from albench.numerics import Numerics
 from albench.recipe import Recipe
 from albench.samples import Batch, Data, Samples
 from albench.seeds import Axis, generator, isolated
+from albench.step import Fitted, Step
 from albench.strategy import Companion, Outputs
 from albench.task import Raw, Task
 
 T = TypeVar("T")
 
 CHECK_EVERY = 50  # updates between two looks at the loss: each look waits for the device
-
-
-class Numerics(BaseModel):
-    """What changes the last bits of a result: part of every stage's identity."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    precision: Literal["fp32", "bf16"] = "fp32"  # of the network; losses, softmax and distances are fp32 always
-    threads: int = Field(default=1, gt=0)  # CPU threads of one trial, whatever --jobs says
-    scoring_batch: int = Field(default=256, gt=0)  # samples a forward pass of evaluation and observation takes
 
 
 @dataclass(frozen=True)
@@ -50,16 +42,7 @@ class Setup:
 
     def forward(self, model: nn.Module, batch: Batch) -> Raw:
         """The network's pass over a prepared batch: channels last, in the precision of the numerics."""
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.numerics.precision == "bf16"):
-            return model(batch["image"].contiguous(memory_format=torch.channels_last))
-
-
-@dataclass
-class Fitted:
-    """A trained model and its companion, on the device, in evaluation mode."""
-
-    model: nn.Module
-    companion: Companion | None
+        return steps.forward(model, batch["image"], self.numerics.precision == "bf16")
 
 
 def build(setup: Setup, stage: int) -> Fitted:
@@ -86,27 +69,34 @@ class _Training:
     """What changes while a model is fitted: all that a checkpoint has to keep."""
 
     fitted: Fitted
-    optimiser: torch.optim.Optimizer
+    step: Step
     rng: torch.Generator  # of the augmentation
     companion_rng: torch.Generator  # not the model's: pairing
+    objectives: Tensor  # [updates], on the device
     update: int = 0
-    recent: list[Tensor] = field(default_factory=list)  # objectives of the last updates
+    checked: int = 0  # how many of the objectives are known to be finite
 
     @classmethod
-    def begin(cls, setup: Setup, stage: int, start: dict[str, Tensor] | None) -> "_Training":
+    def begin(
+        cls,
+        setup: Setup,
+        stage: int,
+        labelled: Tensor,
+        start: dict[str, Tensor] | None,
+        log: Callable[[str], None],
+    ) -> "_Training":
         fitted = build(setup, stage)
         if start is not None:
             load_state(fitted, start)
-        parameters = list(fitted.model.train().parameters())
-        if fitted.companion is not None:
-            parameters += list(fitted.companion.train().parameters())
+        fitted, step = _step(setup, fitted, labelled, log)
         rng = generator(*setup.axes, stage, "augmentation", device=setup.device)
         companion_rng = generator(*setup.axes, stage, "companion steps", device=setup.device)
-        return cls(fitted, _optimiser(setup.recipe, parameters), rng, companion_rng)
+        objectives = torch.zeros(setup.recipe.length(len(labelled)), device=setup.device)
+        return cls(fitted, step, rng, companion_rng, objectives)
 
     def optimisers(self) -> dict[str, torch.optim.Optimizer]:
         """The engine's own (""), and those that the companion or a module in it holds as an attribute, by name."""
-        found = {"": self.optimiser}
+        found = {"": self.step.optimiser}
         for name, module in self.fitted.companion.named_modules() if self.fitted.companion is not None else ():
             held = {f"{name}.{k}": v for k, v in vars(module).items() if isinstance(v, torch.optim.Optimizer)}
             found |= held
@@ -116,7 +106,7 @@ class _Training:
         companion = self.fitted.companion
         return {
             "update": self.update,
-            "recent": torch.stack(self.recent).cpu() if self.recent else None,
+            "objectives": self.objectives[: self.update],
             "model": self.fitted.model.state_dict(),
             "companion": companion.state_dict() if companion is not None else {},
             "optimisers": {name: optimiser.state_dict() for name, optimiser in self.optimisers().items()},
@@ -144,8 +134,8 @@ class _Training:
         torch.set_rng_state(everywhere)
         if tree["device generator"] is not None:
             torch.cuda.set_rng_state(tree["device generator"], device)
-        self.update, recent = tree["update"], tree["recent"]
-        self.recent = [] if recent is None else list(recent.to(device))
+        self.update = tree["update"]
+        self.objectives[: self.update] = tree["objectives"]
 
 
 def fit(
@@ -155,23 +145,30 @@ def fit(
     start: dict[str, Tensor] | None = None,
     on_update: Callable[[int, int], None] = lambda update, updates: None,
     checkpoint: Checkpoint | None = None,
+    log: Callable[[str], None] = lambda line: None,
 ) -> tuple[Fitted, float]:
     """Train on the labelled rows [L] of the pool; returns the model and the mean objective of the last tenth.
 
     `start` is the state to continue from (`Fitted` as `state_dict` makes it). Nothing here depends on the strategy.
     With a `checkpoint` a training that was killed goes on where that was written; on a CPU the result is the same,
-    bit for bit.
+    bit for bit. `log` hears, in one line, of what went another way than asked for.
+
+    Compiled steps share a model per process: what the last `fit` with the same network returned moves to a copy.
 
     Raises:
         AlbenchError: the loss is not finite: at which update; or the memory is not enough: which batch would fit.
     """
-    try:
-        return _fit(setup, stage, labelled, start, on_update, checkpoint)
-    except Exception as error:
-        if not out_of_memory(error):
-            raise
-        reason = str(error).partition("\n")[0]
-    release(setup.device)  # here, where the failed update's tensors are gone with its traceback
+    for _ in range(2):
+        try:
+            return _fit(setup, stage, labelled, start, on_update, checkpoint, log)
+        except Exception as error:
+            if not out_of_memory(error):
+                raise
+            reason = str(error).partition("\n")[0]
+        kept = steps.forget()
+        release(setup.device)  # here, where the failed update's tensors are gone with its traceback
+        if not kept:
+            break  # else without the steps of other networks there may be room
     batch = setup.recipe.batch
     fits = _batch_that_fits(setup, stage, labelled)
     tip = f"a batch of {fits} fits, and trains another experiment" if fits else "no smaller batch fits either"
@@ -180,6 +177,7 @@ def fit(
 
 def _batch_that_fits(setup: Setup, stage: int, labelled: Tensor) -> int | None:
     """The largest halving of the batch with which two updates (the second with the optimiser's state) go through."""
+    setup = replace(setup, numerics=setup.numerics.model_copy(update={"compile": "off"}))
     size = setup.recipe.batch // 4 * 2  # even
     while size >= 2:
         recipe = setup.recipe.merged({"batch": size, "updates": 2})
@@ -201,17 +199,17 @@ def _fit(
     start: dict[str, Tensor] | None = None,
     on_update: Callable[[int, int], None] = lambda update, updates: None,
     checkpoint: Checkpoint | None = None,
+    log: Callable[[str], None] = lambda line: None,
 ) -> tuple[Fitted, float]:
     updates = setup.recipe.length(len(labelled))
     who = "training" + (f" with companion {setup.companion.__name__}" if setup.companion else "")
     with isolated(*setup.axes, stage, "training", who=who):
-        state = _begin_or_resume(setup, stage, start, checkpoint)
+        state = _begin_or_resume(setup, stage, labelled, start, checkpoint, log)
         for rows, unlabelled in _orders(setup, stage, labelled, updates, state.update):
-            state.recent.append(_update(setup, state, rows, unlabelled, state.update / updates))
+            _update(setup, state, rows, unlabelled, state.update / updates)
             state.update += 1
             if state.update % CHECK_EVERY == 0 or state.update == updates:
-                _check_finite(state.recent, state.update)
-                state.recent = state.recent[-max(1, updates // 10) :]
+                _check_finite(state)
             if checkpoint is not None and checkpoint.due():
                 checkpoint.save(state.tree(setup.device))
             on_update(state.update, updates)
@@ -219,13 +217,18 @@ def _fit(
     fitted.model.eval()
     if fitted.companion is not None:
         fitted.companion.eval()
-    return fitted, float(torch.stack(state.recent).mean())
+    return fitted, float(state.objectives[-max(1, updates // 10) :].mean())
 
 
 def _begin_or_resume(
-    setup: Setup, stage: int, start: dict[str, Tensor] | None, checkpoint: Checkpoint | None
+    setup: Setup,
+    stage: int,
+    labelled: Tensor,
+    start: dict[str, Tensor] | None,
+    checkpoint: Checkpoint | None,
+    log: Callable[[str], None],
 ) -> _Training:
-    state = _Training.begin(setup, stage, start)
+    state = _Training.begin(setup, stage, labelled, start, log)
     tree = checkpoint.load(setup.device) if checkpoint is not None else None
     if checkpoint is None or tree is None:
         return state
@@ -235,40 +238,51 @@ def _begin_or_resume(
     except (KeyError, RuntimeError, TypeError, ValueError) as error:  # its code has changed under the same version
         checkpoint.set_aside(f"does not fit ({str(error).partition(chr(10))[0]})")
         torch.set_rng_state(before)
-        return _Training.begin(setup, stage, start)
+        return _Training.begin(setup, stage, labelled, start, log)
     checkpoint.resumed = [*checkpoint.resumed, state.update]
     return state
 
 
-def _update(setup: Setup, state: _Training, rows: Tensor, unlabelled: Tensor | None, progress: float) -> Tensor:
-    """One update of the model, and the companion's own step after it; returns the objective."""
-    task, companion, optimiser = setup.task, state.fitted.companion, state.optimiser
-    for group in optimiser.param_groups:
-        group["lr"] = setup.recipe.rate(progress)
-    batch = task.augment(setup.data.pool.batch(rows), state.rng)
-    objective = _objective(setup, state.fitted, batch, progress)
-    optimiser.zero_grad(set_to_none=True)
-    objective.backward()
-    if setup.recipe.clip is not None:
-        nn.utils.clip_grad_norm_([p for g in optimiser.param_groups for p in g["params"]], setup.recipe.clip)
-    optimiser.step()
+def _step(setup: Setup, fitted: Fitted, labelled: Tensor, log: Callable[[str], None]) -> tuple[Fitted, Step]:
+    """A training step for fresh weights: eager, or the process's compiled one with these weights written into it."""
+    task, recipe, numerics, pool = setup.task, setup.recipe, setup.numerics, setup.data.pool
+    if numerics.compile in ("off", "auto"):
+        return fitted, Step(task, fitted, recipe, numerics, setup.device)
+
+    def example(draws: bool) -> tuple[Batch, Batch | None]:
+        rng = generator("example", device=setup.device)
+        batch = pool.batch(labelled[torch.arange(recipe.batch) % len(labelled)])
+        return (batch, task.draw_augmentation(batch, rng)) if draws else (task.augment(batch, rng), None)
+
+    def make() -> Step:
+        step = Step(task, copy.deepcopy(fitted), recipe, numerics, setup.device)
+        with isolated("example", who="the compiled step"):
+            step.compile(numerics.compile == "graphs" and setup.device.type == "cuda", example, log)
+        return step
+
+    key = (
+        *(task, setup.data.classes, setup.companion, str(setup.companion_params), str(setup.device)),
+        recipe.model_dump_json(exclude={"epochs", "updates"}),
+        numerics.model_dump_json(exclude={"scoring_batch"}),
+        *(f"{name}{tensor.shape[1:]}" for name, tensor in [("image", pool.images), *sorted(pool.targets.items())]),
+    )
+    step = steps.kept(key, make)
+    return step.reset(fitted), step
+
+
+def _update(setup: Setup, state: _Training, rows: Tensor, unlabelled: Tensor | None, progress: float) -> None:
+    """One update of the model, and the companion's own step after it. Nothing in it waits for the device."""
+    task, companion, step = setup.task, state.fitted.companion, state.step
+    step.at(progress)
+    batch, drawn = setup.data.pool.batch(rows), None
+    if step.augments:
+        drawn = task.draw_augmentation(batch, state.rng)
+    else:
+        batch = task.augment(batch, state.rng)
+    state.objectives[state.update].copy_(step(batch, drawn))
     if companion is not None and unlabelled is not None:
         images = setup.data.pool.batch(unlabelled, hidden=True)
         companion.step(batch, task.augment(images, state.companion_rng), state.companion_rng)
-    return objective.detach()
-
-
-def _objective(setup: Setup, fitted: Fitted, batch: Batch, progress: float) -> Tensor:
-    """The mean of the (scaled) per-sample losses, and what the companion adds from the same forward pass."""
-    raw = setup.forward(fitted.model, batch)
-    losses = setup.task.losses(raw, batch) * setup.task.scale(batch)
-    objective = losses.mean()
-    if fitted.companion is not None:
-        outputs = Outputs(setup.task, fitted.model, batch, fitted.companion, raw)
-        extra = fitted.companion.loss(outputs, losses.detach(), progress)
-        if extra is not None:
-            objective = objective + extra
-    return objective
 
 
 def _orders(
@@ -297,21 +311,14 @@ def _orders(
         yield chunk, None if unlabelled is None else unlabelled[update]
 
 
-def _optimiser(recipe: Recipe, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-    rate, decay = recipe.learning_rate, recipe.weight_decay
-    if recipe.optimiser == "sgd":
-        return eager(torch.optim.SGD)(parameters, rate, recipe.momentum, weight_decay=decay, nesterov=recipe.nesterov)
-    kinds = {"adam": torch.optim.Adam, "rmsprop": torch.optim.RMSprop}
-    return eager(kinds[recipe.optimiser])(parameters, lr=rate, weight_decay=decay)
-
-
-def _check_finite(objectives: list[Tensor], update: int) -> None:
-    finite = torch.stack(objectives).isfinite()
+def _check_finite(state: _Training) -> None:
+    finite = state.objectives[state.checked : state.update].isfinite()
     if not bool(finite.all()):
-        first = update - len(objectives) + 1 + int(finite.logical_not().nonzero()[0])
+        first = state.checked + 1 + int(finite.logical_not().nonzero()[0])
         raise AlbenchError(
             f"the training loss is not finite at update {first}; lower recipe.learning_rate or set recipe.clip"
         )
+    state.checked = state.update
 
 
 def passes(setup: Setup, model: nn.Module, samples: Samples, rows: Tensor | None = None) -> Iterator[tuple[Raw, Batch]]:
@@ -356,7 +363,11 @@ def state_dict(fitted: Fitted) -> dict[str, Tensor]:
     parts: dict[str, nn.Module] = {"model": fitted.model}
     if fitted.companion is not None:
         parts["companion"] = fitted.companion
-    return {f"{p}.{n}": t.detach().cpu().contiguous() for p, m in parts.items() for n, t in m.state_dict().items()}
+    return {
+        f"{p}.{n}": torch.empty(t.shape, dtype=t.dtype).copy_(t.detach())  # never the weights themselves
+        for p, m in parts.items()
+        for n, t in m.state_dict().items()
+    }
 
 
 def load_state(fitted: Fitted, state: dict[str, Tensor]) -> None:

@@ -64,7 +64,8 @@ def tune(
     rows = []
     for settings in combinations(tries):
         run = planned(settings)
-        run = replace(run, suite=resolve(run.suite), device=pick_device(run.device))
+        device = pick_device(run.device)
+        run = replace(run, suite=resolve(run.suite, device), device=device)
         if task not in run.suite.tasks:
             raise AlbenchError(f"the suite has no task {task!r}; it has: {', '.join(run.suite.tasks)}")
         for seed in range(FIRST_SEED, FIRST_SEED + seeds):
@@ -85,11 +86,11 @@ def _measured(run: Run, task: str, seed: int, holdout: float) -> tuple[int, floa
     held = round(holdout * len(first))
     if not 0 < held < len(first) - 1:
         raise AlbenchError(f"--holdout {holdout}: of {len(first)} labels it leaves nothing to measure or to train on")
-    torch.set_num_threads(run.suite.numerics.threads)
-    fitted, _ = training.fit(setup, 0, first[held:])
-    with torch.inference_mode():
-        passes = training.passes(setup, fitted.model, setup.data.pool, first[:held])
-        metrics, _ = setup.task.measure(passes, setup.data.classes)
+    with run.suite.numerics.in_force():
+        fitted, _ = training.fit(setup, 0, first[held:])
+        with torch.inference_mode():
+            passes = training.passes(setup, fitted.model, setup.data.pool, first[:held])
+            metrics, _ = setup.task.measure(passes, setup.data.classes)
     return len(first), metrics[setup.task.metric]
 
 

@@ -95,17 +95,13 @@ class Verification:
 
     def repeat(self, progress: Progress) -> Iterator[Repeated]:
         """Repeat the chosen stages one by one."""
-        threads = torch.get_num_threads()
-        torch.set_num_threads(self.run.suite.numerics.threads)
-        try:
+        with self.run.suite.numerics.in_force():
             for trial, stage in self.chosen:
                 with tempfile.TemporaryDirectory(prefix="albench-verify-") as place:
                     try:
                         yield self._repeated(trial, stage, Store(Path(place)), progress)
                     except AlbenchError as error:
                         yield Repeated(trial, stage, [f"it cannot be repeated: {error}"])
-        finally:
-            torch.set_num_threads(threads)
 
     def tolerance(self, task: str) -> float:
         """How far a task's metric may be off elsewhere; with one seed alone, from the size of the test set.

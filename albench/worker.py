@@ -118,6 +118,7 @@ def _work(job: Job) -> Reply:
         return Reply()
     for path, content in job.plugins.items():
         _load(path, content)
+    job.run.suite.numerics.prepare()
     try:
         with device_of_worker(job.run.device, job.per_gpu, job.run.folder) as device:
             return replace(_work_on(device, job, here), where=f"{socket.gethostname()}, {device}")
@@ -190,12 +191,11 @@ def run_trial(run: Run, trial: Trial, fingerprint: str, one_stage: bool = False)
     Another process at the same trial (one of a cluster that outlived its session) is waited for, if it lives.
     `one_stage`: no further than the end of the next stage.
     """
-    heartbeat, threads = Heartbeat(run.folder, trial, run.device), torch.get_num_threads()
+    heartbeat = Heartbeat(run.folder, trial, run.device)
     try:
         for plugin in run.plugins:
             registry.load_plugin(plugin)
-        torch.set_num_threads(run.suite.numerics.threads)
-        with Store(run.folder).lock(str(trial)):
+        with run.suite.numerics.in_force(), Store(run.folder).lock(str(trial)):
             work = trial_run(run, trial, fingerprint, heartbeat)
             work.twins = twins_of(run, trial)
             work.run(one_stage)
@@ -203,7 +203,6 @@ def run_trial(run: Run, trial: Trial, fingerprint: str, one_stage: bool = False)
     except Exception as error:
         return Outcome(trial, _line(error, run), traceback.format_exc())
     finally:
-        torch.set_num_threads(threads)
         heartbeat.end()
 
 

@@ -32,17 +32,16 @@ class LossPrediction(Companion):
         self.branches = nn.ModuleList(nn.Linear(c, width) for c in channels)
         self.head = nn.Linear(width * len(channels), 1)
 
-    def forward(self, outputs: Outputs, cut: bool | Tensor = False) -> Tensor:
-        """The predicted loss, fp32 [B]. `cut` keeps the gradient from the model."""
+    def forward(self, outputs: Outputs, cut: Tensor | None = None) -> Tensor:
+        """The predicted loss, fp32 [B]. `cut`, a bool tensor without dimensions, keeps the gradient from the model."""
         # Pooled in fp32: of two losses predicted in bf16 many would be equal.
         pooled = [feature.float().mean((2, 3)) for feature in outputs.features]
-        # Chosen by a tensor, not by `if`, so that a compiled step has one graph before and after the cut.
-        gate = torch.as_tensor(cut, device=pooled[0].device)
-        pooled = [torch.where(gate, p.detach(), p) for p in pooled]
+        if cut is not None:  # chosen by a tensor, so that a compiled step has one graph before and after the cut
+            pooled = [torch.where(cut, p.detach(), p) for p in pooled]
         hidden = [functional.relu(branch(p)) for branch, p in zip(self.branches, pooled, strict=True)]
         return self.head(torch.cat(hidden, 1)).squeeze(1)
 
-    def loss(self, outputs: Outputs, losses: Tensor, progress: float) -> Tensor:
+    def loss(self, outputs: Outputs, losses: Tensor, progress: Tensor) -> Tensor:
         """λ (2/B) Σ over the B/2 disjoint pairs of max(0, −1(l_i, l_j) · (l̂_i − l̂_j) + ξ).
 
         1(l_i, l_j) is +1 where l_i > l_j, else −1. The true losses l are constants. An odd sample is left out.
@@ -60,7 +59,7 @@ class LossPredictionMse(LossPrediction):
     The loss's scale drifts during the training, which is why they left it. `margin` has no part in it.
     """
 
-    def loss(self, outputs: Outputs, losses: Tensor, progress: float) -> Tensor:
+    def loss(self, outputs: Outputs, losses: Tensor, progress: Tensor) -> Tensor:
         """λ (1/B) Σ (l̂ − l)²."""
         return self.weight * functional.mse_loss(self(outputs, progress >= self.cut), losses)
 

@@ -252,7 +252,9 @@ def protocol_differences(ours: dict, task: str, theirs: dict, their_task: str) -
     lines += _changes(theirs_here, mine, "")
     general = ("seeds", "stages", "warm_start")
     lines += _changes({key: theirs[key] for key in general}, ours, "")
+    # A protocol's "auto" is our choice of what is fast; what was published is taken to be fp32.
     precision = [suite.get("numerics", {}).get("precision") for suite in (theirs, ours)]
+    precision = ["fp32" if value == "auto" else value for value in precision]
     lines += [f"numerics.precision: {precision[0]!r} → {precision[1]!r}"] if precision[0] != precision[1] else []
     for label in ours["strategies"].keys() & theirs["strategies"].keys():
         lines += _changes(_strategy(theirs, their_task, label), _strategy(ours, task, label), f"strategies.{label}.")

@@ -28,6 +28,13 @@ def _names(_context: click.Context, _parameter: click.Parameter, value: str | No
 @click.option("--scheduler", metavar="ADDRESS", help="A Dask or Ray cluster that runs; else one is started here.")
 @click.option("--slurm", multiple=True, metavar="key=value", help="For Slurm: partition=gpu, timeout_min=600 …")
 @click.option("--trials-per-gpu", type=click.IntRange(1), default=1, show_default=True, help="Trials sharing a GPU.")
+@click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), help="Of the network. Default: the suite's.")
+@click.option(
+    "--compile",
+    type=click.Choice(["auto", "off", "on", "graphs"]),
+    help="Compile the training step; graphs: as CUDA graphs. Default: the suite's.",
+)
+@click.option("--deterministic/--no-deterministic", default=None, help="The same bits twice, on a GPU too; slower.")
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder. Default: results/<suite name>.")
 @click.option("--data-root", type=click.Path(path_type=Path), help="The folder that holds your data sets.")
 @click.option(
@@ -107,7 +114,8 @@ def _estimate(suite: str, jobs: int | None, device: str, **options: Any) -> None
     from albench import api
     from albench.estimate import table
 
-    known = ("tasks", "strategies", "seeds", "stages", "data_root", "plugins", "settings")
+    known: tuple[str, ...] = ("tasks", "strategies", "seeds", "stages", "data_root", "plugins", "settings")
+    known += ("precision", "compile", "deterministic")
     parts = api.estimate(suite, device=device, **{name: options[name] for name in known})
     Console().print(table(parts, jobs or parts[0].jobs))
 

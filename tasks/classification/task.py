@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from albench.samples import Batch, Samples
-from albench.task import Prediction, Raw, Task, stored
+from albench.task import Prediction, Raw, Task, constant, stored
 from albench.tasks.classification.augment import colour, crop, cut_out
 from albench.tasks.classification.metric import calibration_error
 from albench.tasks.classification.network import ResidualNetwork
@@ -42,16 +42,12 @@ class Classification(Task):
         return ResidualNetwork(len(self.mean), len(classes), self.blocks, self.width, self.dropout)
 
     def _normalised(self, image: Tensor) -> Tensor:
-        mean = image.new_tensor(self.mean).view(-1, 1, 1)
-        return (image - mean) / image.new_tensor(self.std).view(-1, 1, 1)
+        mean, std = (constant(numbers, image.device)[:, None, None] for numbers in (self.mean, self.std))
+        return (image - mean) / std
 
     def prepare(self, batch: Batch) -> Batch:
         """Images as float32, normalised per channel."""
         return batch | {"image": self._normalised(batch["image"].float() / 255)}
-
-    def augment(self, batch: Batch, rng: torch.Generator) -> Batch:
-        """Random crops and flips, and what `augmentation` adds: drawn first, then applied."""
-        return self.apply_augmentation(batch, self.draw_augmentation(batch, rng))
 
     def draw_augmentation(self, batch: Batch, rng: torch.Generator) -> Batch:
         """Where each crop begins and, where the classes allow it, whether it is mirrored; what `augmentation` adds."""

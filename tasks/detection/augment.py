@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from albench.task import constant
 from albench.tasks.detection.boxes import iou
 
 TRIES = 50  # crops drawn per image; the first that keeps enough of an object is taken
@@ -26,18 +27,44 @@ class Policy(NamedTuple):
     photometric: float = 1.0  # 0 switches it off
 
 
+class Drawn(NamedTuple):
+    """The random numbers of a batch of B images."""
+
+    amount: Tensor  # [4, B] of brightness, contrast, hue and saturation, in -1 … 1; 0 for half of them
+    canvas: Tensor  # [B, 4] corners, in sides of the image
+    share: Tensor  # [B, TRIES, 2] width and height of the crops tried, in sides of the canvas
+    corner: Tensor  # [B, TRIES, 2] their upper left
+    mode: Tensor  # [B, 1] which of LEAST_OVERLAP a crop has to keep; the last number: the whole canvas
+    flip: Tensor  # bool [B]
+
+
+def draw(count: int, policy: Policy, rng: torch.Generator) -> Drawn:
+    """One random change for each of `count` images."""
+    amount = torch.zeros(4, count, device=rng.device)
+    if policy.photometric > 0:
+        amount = uniform((4, count), -1, 1, rng) * policy.photometric * (uniform((4, count), 0, 1, rng) < 0.5)
+    canvas = expand(count, policy.expand, rng)
+    share = uniform((count, TRIES, 2), policy.crop, 1, rng)
+    corner = uniform((count, TRIES, 2), 0, 1, rng) * (1 - share)
+    mode = torch.randint(len(LEAST_OVERLAP) + 1, (count, 1), generator=rng, device=rng.device)
+    flip = torch.rand(count, generator=rng, device=rng.device) < (0.5 if policy.mirror else 0)
+    return Drawn(amount, canvas, share, corner, mode, flip)
+
+
 def augment(
-    image: Tensor, boxes: Tensor, labels: Tensor, size: int, policy: Policy, rng: torch.Generator, mean: Tensor
+    image: Tensor, boxes: Tensor, labels: Tensor, size: int, policy: Policy, drawn: Drawn, mean: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Image [B, C, size, size], boxes and labels under one random change per image; lost objects get label -1.
+    """Image [B, C, size, size], boxes and labels under what was drawn; lost objects get label -1.
 
     mean: [C], the mean colour, which the image is less of.
     """
-    image = colour(image, policy.photometric, rng, mean)
-    region = crop(expand(len(image), policy.expand, rng), boxes, labels, policy.crop, rng)
-    flip = torch.rand(len(image), generator=rng, device=image.device) < (0.5 if policy.mirror else 0)
-    image = look(image, region, flip, size)
-    return image, *move(boxes, labels, region, flip)
+    if policy.photometric > 0:
+        image = colour(image, drawn.amount, mean)
+    region = drawn.canvas
+    if policy.crop < 1:
+        region = crop(region, boxes, labels, drawn.share, drawn.corner, drawn.mode)
+    image = look(image, region, drawn.flip, size)
+    return image, *move(boxes, labels, region, drawn.flip)
 
 
 def uniform(shape: tuple[int, ...], low: float, high: float, rng: torch.Generator) -> Tensor:
@@ -45,12 +72,9 @@ def uniform(shape: tuple[int, ...], low: float, high: float, rng: torch.Generato
     return low + (high - low) * torch.rand(shape, generator=rng, device=rng.device)
 
 
-def colour(image: Tensor, strength: float, rng: torch.Generator, mean: Tensor) -> Tensor:
+def colour(image: Tensor, amount: Tensor, mean: Tensor) -> Tensor:
     """SSD's photometric distortion: `distort` by brightness (±32 of 255), contrast and saturation (.5 to 1.5) and hue
-    (±18°), each for half of the images."""
-    if strength == 0:
-        return image
-    amount = uniform((4, len(image)), -1, 1, rng) * strength * (uniform((4, len(image)), 0, 1, rng) < 0.5)
+    (±18°), each by its amount in ±1 [4, B]."""
     bright, contrast, hue, saturation = amount
     return distort(image, bright * 32 / 255, 1 + contrast * 0.5, hue * math.pi / 10, 1 + saturation * 0.5, mean)
 
@@ -68,7 +92,7 @@ def distort(image: Tensor, bright: Tensor, contrast: Tensor, hue: Tensor, satura
     if channels == 3:
         grey = torch.full((3, 3), 1 / 3, device=image.device)
         chroma = torch.eye(3, device=image.device) - grey
-        cross = torch.tensor([[0.0, -1, 1], [1, 0, -1], [-1, 1, 0]], device=image.device) / math.sqrt(3)
+        cross = constant(((0.0, -1, 1), (1, 0, -1), (-1, 1, 0)), image.device) / math.sqrt(3)
         turn = chroma * hue.cos()[:, None, None] + cross * hue.sin()[:, None, None]
         matrix = matrix @ (grey + saturation[:, None, None] * turn)
     shift = matrix @ (mean + bright[:, None])[..., None]  # of what is added to the image: the mean and the brightness
@@ -83,24 +107,18 @@ def expand(count: int, largest: float, rng: torch.Generator) -> Tensor:
     return torch.cat((low, low + side), 1)
 
 
-def crop(canvas: Tensor, boxes: Tensor, labels: Tensor, least: float, rng: torch.Generator) -> Tensor:
+def crop(canvas: Tensor, boxes: Tensor, labels: Tensor, share: Tensor, corner: Tensor, mode: Tensor) -> Tensor:
     """A part of each canvas (corners [B, 4]) that keeps an object, or the whole canvas; corners [B, 4].
 
-    One time in seven the whole; else the first of 50 random crops (sides `least` to 1, at most twice as long as wide)
-    that holds an object's centre and overlaps it by a minimum, drawn from LEAST_OVERLAP.
+    One time in seven the whole; else the first of 50 random crops (at most twice as long as wide) that holds an
+    object's centre and overlaps it by a minimum, drawn from LEAST_OVERLAP. See Drawn for the last three.
     """
-    count = len(canvas)
-    share = uniform((count, TRIES, 2), least, 1, rng)
-    corner = uniform((count, TRIES, 2), 0, 1, rng) * (1 - share)
-    mode = torch.randint(len(LEAST_OVERLAP) + 1, (count, 1), generator=rng, device=rng.device)
-    if least >= 1:
-        return canvas
     origin, side = canvas[:, None, :2], (canvas[:, 2:] - canvas[:, :2])[:, None]
     low = origin + corner * side
     tried = torch.cat((low, low + share * side), 2)
     centre = ((boxes[..., :2] + boxes[..., 2:]) / 2)[:, None]
     inside = ((centre > tried[:, :, None, :2]) & (centre < tried[:, :, None, 2:])).all(3) & (labels >= 0)[:, None]
-    minimum = torch.tensor((*LEAST_OVERLAP, 2.0), device=canvas.device)[mode]  # 2 is never reached: the whole canvas
+    minimum = constant((*LEAST_OVERLAP, 2.0), canvas.device)[mode]  # 2 is never reached: the whole canvas
     ratio = share[..., 0] / share[..., 1]
     good = (inside & (iou(tried, boxes) >= minimum[..., None])).any(2) & (ratio > 0.5) & (ratio < 2)
     first = (good * torch.arange(TRIES, 0, -1, device=canvas.device)).argmax(1)

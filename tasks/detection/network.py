@@ -4,7 +4,6 @@
 maps, as a list) and embedding [B, d] (fp32 spatial mean of the deepest map of the backbone proper).
 """
 
-import functools
 from pathlib import Path
 
 import torch
@@ -29,7 +28,6 @@ SSD300 = (  # cells, pixels between them, side of the square box and the next ma
 )
 
 
-@functools.cache
 def compact_grids(size: int) -> tuple[Grid, ...]:
     """Maps of 1/8, 1/16 … of the image until 3 × 3 or less; boxes of 2 and 2·√2 cells, and 2:1 both ways."""
     grids, cells = [], size // 8

@@ -25,8 +25,8 @@ from albench.recipe import Recipe
 from albench.samples import Data, Samples
 from albench.tasks.detection.annotations import VOC_CLASSES, Thing, clean
 from albench.tasks.detection.boxes import Grid
-from albench.tasks.detection.network import IMAGENET, SSD, SSD300, Vgg, imagenet_file, load_vgg
-from albench.tasks.detection.task import Detection
+from albench.tasks.detection.network import IMAGENET, SSD, SSD300, Vgg, compact_grids, imagenet_file, load_vgg
+from albench.tasks.detection.task import DEVIATION, Detection
 
 MARGIN = 1.15  # images are kept this much larger than the network's input, unless `stored` says how large
 
@@ -91,12 +91,12 @@ class Pictures(Detection):
     @property
     def grids(self) -> tuple[Grid, ...]:
         """The default boxes, map by map."""
-        return SSD300 if self.network == "ssd300-vgg16" else super().grids
+        return SSD300 if self.network == "ssd300-vgg16" else compact_grids(self.size)
 
     @property
     def deviation(self) -> float:
         """Pretrained VGG-16 reads pixels 0-255 less the mean; everything else unit variance."""
-        return 1 / 255 if self.weights else super().deviation
+        return 1 / 255 if self.weights else DEVIATION
 
     def build(self, classes: Sequence[str]) -> nn.Module:
         """The network with fresh weights, or with the backbone's from `weights`.

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from albench.samples import Batch, Samples
-from albench.task import Prediction, Raw, Task, stored
-from albench.tasks.detection.augment import Policy, augment
+from albench.task import Prediction, Raw, Task, constant, fixed, stored
+from albench.tasks.detection.augment import Drawn, Policy, augment, draw
 from albench.tasks.detection.boxes import Grid, decode, default_boxes, match
 from albench.tasks.detection.coco_map import coco_map
 from albench.tasks.detection.loss import multibox_loss, scale
@@ -20,12 +20,18 @@ from albench.tasks.detection.metric import Boxes, average_precision, resampled
 from albench.tasks.detection.network import SSD, Compact, compact_grids
 from albench.tasks.detection.suppression import detections
 
+DEVIATION = 0.225  # of images with unit variance, as a fraction of full brightness
 METRICS = {"all-point": "map", "11-point": "map@11pt"}
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 
 
-@functools.cache
+@fixed
 def _defaults(grids: tuple[Grid, ...], device: torch.device) -> Tensor:
+    return _defaults_on(grids, device)
+
+
+@functools.cache
+def _defaults_on(grids: tuple[Grid, ...], device: torch.device) -> Tensor:
     with torch.inference_mode(False):  # made once, used in training too
         return default_boxes(grids).to(device)
 
@@ -75,7 +81,7 @@ class Detection(Task):
     @property
     def deviation(self) -> float:
         """What images are divided by, as a fraction of full brightness."""
-        return 0.225
+        return DEVIATION
 
     def build(self, classes: Sequence[str]) -> nn.Module:
         """A compact SSD with fresh weights."""
@@ -91,11 +97,18 @@ class Detection(Task):
             ready |= self._encoded(*self._truth(batch))
         return ready
 
-    def augment(self, batch: Batch, rng: torch.Generator) -> Batch:
+    @property
+    def _policy(self) -> Policy:
+        return Policy(self.expand, self.crop, self.mirror, self.photometric)
+
+    def draw_augmentation(self, batch: Batch, rng: torch.Generator) -> Batch:
+        """See `augment.Drawn`."""
+        return draw(len(batch["image"]), self._policy, rng)._asdict()
+
+    def apply_augmentation(self, batch: Batch, drawn: Batch) -> Batch:
         """As `prepare`; of the targets only `labels` is handed on, with -1 for objects that were cropped away."""
-        policy = Policy(self.expand, self.crop, self.mirror, self.photometric)
         image, mean = self._centred(batch["image"]), self._mean(batch["image"])
-        image, boxes, labels = augment(image, *self._truth(batch), self.size, policy, rng, mean)
+        image, boxes, labels = augment(image, *self._truth(batch), self.size, self._policy, Drawn(**drawn), mean)
         ready = {"image": image / self.deviation}
         if "boxes" in batch:
             ready |= {"labels": labels, **self._encoded(boxes, labels)}
@@ -105,7 +118,7 @@ class Detection(Task):
         return image.float() / 255 - self._mean(image)[:, None, None]
 
     def _mean(self, image: Tensor) -> Tensor:
-        return image.new_tensor(self.mean, dtype=torch.float32)
+        return constant(self.mean, image.device)
 
     def _truth(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Boxes [B, G, 4] as fractions of the image and labels [B, G]; G = 1, all padding, where there are none."""
@@ -115,7 +128,7 @@ class Detection(Task):
                 (len(image), 1), -1, dtype=torch.int64
             )
         size = batch["size"].flip(1).repeat(1, 2)[:, None].float()
-        first_pixel = torch.tensor((1.0, 1, 0, 0), device=size.device)  # pixel x covers x - 1 to x
+        first_pixel = constant((1.0, 1, 0, 0), size.device)  # pixel x covers x - 1 to x
         labels = batch["labels"]
         if not self.train_difficult:
             labels = labels.masked_fill(batch["difficult"], -1)

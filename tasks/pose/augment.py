@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from albench.task import constant
+
 
 def similarity(scale: Tensor, angle: Tensor, flip: Tensor) -> Tensor:
     """Matrices [B, 2, 2] that mirror (where `flip`), then rotate by `angle` (radians), then scale."""
@@ -48,4 +50,4 @@ def _apply(matrix: Tensor, points: Tensor) -> Tensor:
 def swap_sides(values: Tensor, flip: Tensor, mirrored: tuple[int, ...]) -> Tensor:
     """Where `flip` [B], each joint of values [B, J, …] is replaced by the one that it becomes in a mirror."""
     where = flip.view(-1, *[1] * (values.ndim - 1))
-    return torch.where(where, values[:, list(mirrored)], values)
+    return torch.where(where, values.index_select(1, constant(mirrored, values.device, torch.int64)), values)

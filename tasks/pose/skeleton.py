@@ -1,7 +1,6 @@
 """The joints of a body: names, what mirrors what, what is drawn between them, and what measures its size."""
 
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,10 +15,11 @@ class Skeleton:
     names: tuple[str, ...]
     limbs: tuple[tuple[int, int], ...]
 
-    @cached_property
-    def mirrored(self) -> tuple[int, ...]:
-        """For each joint the one it becomes in a mirror: left and right swap, the middle stays."""
-        return tuple(self.names.index(_mirror(name)) for name in self.names)
+    # For each joint the one it becomes in a mirror: left and right swap, the middle stays.
+    mirrored: tuple[int, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "mirrored", tuple(self.names.index(_mirror(name)) for name in self.names))
 
     def colour(self, limb: tuple[int, int]) -> str:
         """One colour for each side; the trunk, which joins both, has its own."""

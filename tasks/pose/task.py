@@ -83,11 +83,15 @@ class Pose(Task):
         still = torch.zeros(count, device=device)
         return self._warped(batch, still + 1, still, still.bool())
 
-    def augment(self, batch: Batch, rng: torch.Generator) -> Batch:
-        """As `prepare`, under a random scale, rotation and flip of each image."""
-        return self._warped(
-            batch, *augment.draw_similarity(len(batch["image"]), self.scaling, self.rotation, self.flip, rng)
-        )
+    def draw_augmentation(self, batch: Batch, rng: torch.Generator) -> Batch:
+        """A scale, a rotation and a flip for each image."""
+        count = len(batch["image"])
+        scale, angle, flip = augment.draw_similarity(count, self.scaling, self.rotation, self.flip, rng)
+        return {"scale": scale, "angle": angle, "flip": flip}
+
+    def apply_augmentation(self, batch: Batch, drawn: Batch) -> Batch:
+        """As `prepare`, with what was drawn."""
+        return self._warped(batch, **drawn)
 
     def _warped(self, batch: Batch, scale: Tensor, angle: Tensor, flip: Tensor) -> Batch:
         matrix = augment.similarity(scale, angle, flip)

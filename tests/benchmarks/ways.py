@@ -83,7 +83,7 @@ def bare(task, data, device):
         with torch.autocast(device.type, torch.bfloat16):
             raw = model(batch["image"])
         losses = task.losses(raw, batch)
-        return losses.mean() + module.loss(Outputs(task, model, batch, module, raw), losses.detach(), 0.0)
+        return losses.mean() + module.loss(Outputs(task, model, batch, module, raw), losses.detach(), torch.tensor(0.0))
 
     def run(updates):
         for _ in range(updates):
@@ -109,7 +109,7 @@ def _begin(chosen):
 def _step(task, model, module, optimiser, batch):
     raw = model(batch["image"])
     losses = task.losses(raw, batch)
-    extra = module.loss(Outputs(task, model, batch, module, raw), losses.detach(), 0.0)
+    extra = module.loss(Outputs(task, model, batch, module, raw), losses.detach(), torch.tensor(0.0))
     optimiser.zero_grad()
     (losses.mean() + extra).backward()
     optimiser.step()

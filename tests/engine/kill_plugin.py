@@ -14,10 +14,10 @@ _identity = ""
 _fit, _update, _sync = training.fit, training._update, store._sync
 
 
-def fit(setup, stage, labelled, start=None, on_update=lambda update, updates: None, checkpoint=None):
+def fit(setup, stage, labelled, start, on_update, checkpoint, *rest):
     global _identity
     _identity = checkpoint.belongs["identity"]
-    return _fit(setup, stage, labelled, start, on_update, checkpoint)
+    return _fit(setup, stage, labelled, start, on_update, checkpoint, *rest)
 
 
 def update(setup, state, *rest):

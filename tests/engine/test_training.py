@@ -5,9 +5,10 @@ import torch
 
 from albench.errors import AlbenchError
 from albench.recipe import Recipe
+from albench.step import optimiser
 from albench.strategy import Companion
 from albench.tasks.classification.digits import Digits
-from albench.training import Numerics, Setup, _optimiser, build, evaluate, fit, load_state, state_dict
+from albench.training import Numerics, Setup, build, evaluate, fit, load_state, state_dict
 
 TASK = Digits(samples=120, width=4, blocks=(1, 1))
 DATA = TASK.load(None)
@@ -133,13 +134,14 @@ def test_rates_follow_the_schedule():
     assert Recipe(epochs=200, batch=128).length(1000) == 1563
 
 
-def test_nesterov_takes_the_gradient_where_the_momentum_leads():
+@pytest.mark.parametrize("fast", [False, True])
+def test_nesterov_takes_the_gradient_where_the_momentum_leads(fast):
     parameter = torch.nn.Parameter(torch.tensor([1.0]))
     recipe = Recipe(updates=2, learning_rate=0.1, momentum=0.9, weight_decay=0, nesterov=True)
-    optimiser, value, velocity = _optimiser(recipe, [parameter]), 1.0, 0.0
+    sgd, value, velocity = optimiser(recipe, [parameter], fast, torch.device("cpu")), 1.0, 0.0
     for gradient in (1.0, -3.0):
         parameter.grad = torch.tensor([gradient])
-        optimiser.step()
+        sgd.step()
         velocity = 0.9 * velocity + gradient
         value -= 0.1 * (gradient + 0.9 * velocity)
         assert parameter.item() == pytest.approx(value)

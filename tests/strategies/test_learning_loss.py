@@ -3,6 +3,8 @@ import torch
 
 from albench.strategies.learning_loss import LearningLoss, LearningLossMse, LossPrediction, LossPredictionMse
 
+START, LATE = torch.tensor(0.0), torch.tensor(0.9)
+
 
 def made(outputs, cls=LossPrediction, **parameters):
     torch.manual_seed(1)
@@ -26,26 +28,26 @@ def test_ranking_loss_is_the_papers_sum_over_disjoint_pairs(outputs):
     for i in range(0, 8, 2):
         sign = 1 if true[i] > true[i + 1] else -1
         total += max(0.0, float(-sign * (predicted[i] - predicted[i + 1]) + 0.7))
-    assert module.loss(seen, true, 0.0).item() == pytest.approx(0.5 * 2 / 8 * total, rel=1e-5)
+    assert module.loss(seen, true, START).item() == pytest.approx(0.5 * 2 / 8 * total, rel=1e-5)
 
 
 def test_an_odd_sample_is_left_out(outputs):
     module, true = made(outputs), torch.arange(7.0)
     odd, even = outputs(7), outputs(7)
     even.batch["image"] = even.batch["image"][:6]
-    assert torch.allclose(module.loss(odd, true, 0.0), module.loss(even, true[:6], 0.0), atol=1e-6)
+    assert torch.allclose(module.loss(odd, true, START), module.loss(even, true[:6], START), atol=1e-6)
 
 
 def test_mse_is_the_mean_squared_error(outputs):
     module, seen, true = made(outputs, LossPredictionMse, weight=2.0), outputs(4), torch.rand(4)
-    assert torch.allclose(module.loss(seen, true, 0.0), 2 * (module(seen) - true).square().mean())
+    assert torch.allclose(module.loss(seen, true, START), 2 * (module(seen) - true).square().mean())
 
 
 @pytest.mark.parametrize("cls", [LossPrediction, LossPredictionMse])
 @pytest.mark.parametrize(("progress", "reaches"), [(0.0, True), (0.59, True), (0.6, False), (0.99, False)])
 def test_the_cut_keeps_the_gradient_from_the_model_alone(outputs, cls, progress, reaches):
     module, seen = made(outputs, cls), outputs(8)
-    module.loss(seen, torch.rand(8), progress).backward()
+    module.loss(seen, torch.rand(8), torch.tensor(progress)).backward()
     reached = any(p.grad is not None and p.grad.any() for p in seen._model.parameters())
     assert reached == reaches
     assert all(p.grad is not None for p in module.parameters())
@@ -56,10 +58,10 @@ def test_it_learns_to_order_losses(outputs):
     module, seen = made(outputs), outputs(32)
     true = seen.embedding.detach()[:, 0]
     optimiser = torch.optim.Adam(module.parameters(), 1e-2)
-    first = float(module.loss(seen, true, 0.9).detach())
+    first = float(module.loss(seen, true, LATE).detach())
     for _ in range(60):
         optimiser.zero_grad()
-        loss = module.loss(seen, true, 0.9)
+        loss = module.loss(seen, true, LATE)
         loss.backward(retain_graph=True)
         optimiser.step()
     assert float(loss.detach()) < first / 4

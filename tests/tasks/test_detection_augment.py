@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from albench.tasks.detection.augment import Policy, augment, colour, crop, distort, expand, look, move
+from albench.tasks.detection.augment import Policy, augment, colour, crop, distort, draw, look, move
 
 MEAN = torch.tensor([0.482, 0.459, 0.408])
 
@@ -32,7 +32,8 @@ def extent(mask):
 @pytest.mark.parametrize("policy", [Policy(photometric=0), Policy(1, 1, True, 0), Policy(1.5, 0.6, False, 0)])
 def test_boxes_stay_on_the_painted_objects(policy):
     image, boxes, labels = painted()
-    seen, moved, kept = augment(image, boxes, labels, 80, policy, torch.Generator().manual_seed(3), MEAN)
+    drawn = draw(64, policy, torch.Generator().manual_seed(3))
+    seen, moved, kept = augment(image, boxes, labels, 80, policy, drawn, MEAN)
     assert seen.shape == (64, 3, 80, 80)
     assert (kept >= 0).any(1).all()  # no crop loses every object
     assert (moved - BOXES).abs().amax((1, 2)).gt(0.01).sum() > 10
@@ -61,13 +62,14 @@ def test_mirror_alone():
 
 def test_expanding_fills_with_the_mean_and_crops_keep_an_overlap():
     rng = torch.Generator().manual_seed(0)
-    canvas = expand(500, 4.0, rng)
+    drawn = draw(500, Policy(), rng)
+    canvas = drawn.canvas
     side = canvas[:, 2] - canvas[:, 0]
     assert ((canvas[:, :2] <= 0) & (canvas[:, 2:] >= 1 - 1e-6)).all()
     assert 0.4 < (side > 1).float().mean() < 0.6
     assert side.max() <= 4
     boxes, labels = BOXES.repeat(500, 1, 1), torch.tensor([[0, -1]]).repeat(500, 1)
-    region = crop(canvas, boxes, labels, 0.3, rng)
+    region = crop(canvas, boxes, labels, drawn.share, drawn.corner, drawn.mode)
     centre = (BOXES[0, 0, :2] + BOXES[0, 0, 2:]) / 2  # the second box is padding: it holds no crop
     assert ((region[:, :2] < centre) & (region[:, 2:] > centre)).all()
     seen = look(torch.ones(500, 1, 8, 8), canvas, torch.zeros(500, dtype=torch.bool), 32)
@@ -77,19 +79,21 @@ def test_expanding_fills_with_the_mean_and_crops_keep_an_overlap():
 
 def test_without_objects_the_canvas_stays_whole():
     rng = torch.Generator().manual_seed(0)
-    canvas = expand(20, 2.0, rng)
-    assert torch.equal(crop(canvas, torch.zeros(20, 1, 4), torch.full((20, 1), -1), 0.3, rng), canvas)
+    drawn = draw(20, Policy(), rng)
+    nothing = torch.zeros(20, 1, 4), torch.full((20, 1), -1)
+    region = crop(drawn.canvas, *nothing, drawn.share, drawn.corner, drawn.mode)
+    assert torch.equal(region, drawn.canvas)
 
 
 def test_colours_turn_about_grey():
     rng = torch.Generator().manual_seed(0)
     grey = torch.full((200, 3, 1, 1), 0.5) - MEAN[:, None, None]
-    changed = (colour(grey, 1.0, rng, MEAN) + MEAN[:, None, None])[:, :, 0, 0]
+    changed = (colour(grey, draw(200, Policy(), rng).amount, MEAN) + MEAN[:, None, None])[:, :, 0, 0]
     torch.testing.assert_close(changed, changed[:, :1].expand(-1, 3))  # grey stays grey under hue and saturation
     assert 0.1 < changed.std() < 0.3
     assert changed.min() >= (0.5 - 32 / 255) * 0.5 - 1e-6
-    assert torch.equal(colour(grey, 0.0, rng, MEAN), grey)
-    assert colour(torch.rand(4, 1, 5, 5), 1.0, rng, torch.zeros(1)).shape == (4, 1, 5, 5)
+    assert torch.allclose(colour(grey, torch.zeros(4, 200), MEAN), grey)
+    assert colour(torch.rand(4, 1, 5, 5), torch.rand(4, 4), torch.zeros(1)).shape == (4, 1, 5, 5)
 
 
 def slow_distortion(pixel, bright, contrast, hue, saturation):

@@ -1,0 +1,98 @@
+"""What changes the last bits of a result, chosen once for a run: precision, compilation, determinism, threads."""
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+
+from albench.errors import AlbenchError
+
+FASTER = 1.3  # how much faster bf16 must multiply here for "auto" to take it: casts and reorders cost some of it
+
+
+class Numerics(BaseModel):
+    """Part of every stage's identity. "auto" is resolved at a run's start to what is really used."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    precision: Literal["auto", "fp32", "bf16"] = "fp32"  # of the network; losses, softmax and distances are fp32 always
+    compile: Literal["auto", "off", "on", "graphs"] = "off"  # training steps; graphs: captured as CUDA graphs, too
+    deterministic: bool = False  # algorithms that give the same bits twice on a GPU, too (on a CPU they do anyway)
+    threads: int = Field(default=1, gt=0)  # CPU threads of one trial, whatever --jobs says
+    scoring_batch: int = Field(default=256, gt=0)  # samples a forward pass of evaluation and observation takes
+
+    def resolved(self, device: str, before: "Numerics | None" = None) -> "Numerics":
+        """Without "auto": as the run was begun (`before`), else what suits the device.
+
+        A GPU computes in bf16, where it can, and compiles; a CPU takes bf16 where it multiplies faster in it and does
+        not compile, since the compact trainings last less long than the compiler.
+
+        Raises:
+            AlbenchError: CUDA graphs are asked for on a CPU.
+        """
+        precision, compiled = self.precision, self.compile
+        if compiled == "graphs" and device == "cpu":
+            raise AlbenchError("compile = 'graphs' needs a GPU; on a CPU use on, off or auto")
+        if precision == "auto":
+            precision = before.precision if before else "bf16" if _bf16_is_faster(device) else "fp32"
+        if compiled == "auto":
+            compiled = before.compile if before else "off" if device == "cpu" else "on"
+        return self.model_copy(update={"precision": precision, "compile": compiled})
+
+    def facts(self) -> dict[str, Any]:
+        """For identities. What came later is left out at its default, so that older runs keep theirs."""
+        plain = {"compile": "off", "deterministic": False}
+        return {k: v for k, v in self.model_dump(mode="json").items() if k not in plain or v != plain[k]}
+
+    def prepare(self) -> None:
+        """What a process has to set before CUDA starts in it."""
+        if self.deterministic:
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
+    @contextlib.contextmanager
+    def in_force(self) -> Iterator[None]:
+        """Run a block under these numerics; torch's global settings are as before afterwards.
+
+        fp32 means fp32: no TF32, neither in convolutions nor where losses and distances are computed. An operation
+        without a deterministic form warns and runs on (`cumsum` on a GPU, in k-means++).
+        """
+        self.prepare()
+        cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+        before = cudnn.allow_tf32, matmul.allow_tf32, cudnn.benchmark, cudnn.deterministic
+        strict = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+        threads = torch.get_num_threads()
+        try:
+            torch.set_num_threads(self.threads)
+            cudnn.allow_tf32 = matmul.allow_tf32 = False
+            cudnn.deterministic, cudnn.benchmark = self.deterministic, not self.deterministic
+            if self.deterministic:
+                torch.use_deterministic_algorithms(True, warn_only=True)
+            yield
+        finally:
+            cudnn.allow_tf32, matmul.allow_tf32, cudnn.benchmark, cudnn.deterministic = before
+            torch.use_deterministic_algorithms(strict[0], warn_only=strict[1])
+            torch.set_num_threads(threads)
+
+
+def _bf16_is_faster(device: str) -> bool:
+    """A GPU: whether it computes in it. A CPU: the shortest of a few products of matrices, timed.
+
+    Instructions are not enough: a Xeon with AVX-512 BF16, its AMX hidden by the virtual machine, multiplies at 71
+    GFLOP/s in bf16 and at 123 in fp32.
+    """
+    if device != "cpu":  # where only the workers have GPUs, they are taken to be recent ones
+        return not torch.cuda.is_available() or torch.cuda.is_bf16_supported(including_emulation=False)
+
+    def shortest(dtype: torch.dtype) -> float:
+        a, seconds = torch.ones(512, 512, dtype=dtype), []
+        for _ in range(8):
+            start = time.perf_counter()
+            a @ a
+            seconds.append(time.perf_counter() - start)
+        return min(seconds)
+
+    return shortest(torch.float32) > FASTER * shortest(torch.bfloat16)
