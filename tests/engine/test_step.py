@@ -195,7 +195,7 @@ def test_a_killed_training_goes_on_in_the_kept_step(tmp_path):
     with torch.compiler.set_stance("fail_on_recompile"):
         resumed = checkpoint(0.0)
         fitted, _ = fit(setup(), 0, ROWS, checkpoint=resumed)
-    assert resumed.resumed == [5]  # the sixth update's checkpoint comes after its kill
+    assert resumed.resumed == [6]
     assert all(torch.equal(x, y) for x, y in zip(whole, weights(fitted), strict=True))
 
 
