@@ -25,7 +25,16 @@ def random_images(count):
 def setup(task, data, updates, device, precision="fp32"):
     recipe = task.recipe.merged({"updates": updates, "batch": BATCH})
     companion = registry.companions.get("loss-prediction")
-    return Setup(task, data.to(device), recipe, Numerics(precision=precision), device, (0, 0, "cifar10"), companion, {})
+    return Setup(
+        task,
+        data.to(device),
+        recipe,
+        Numerics(precision=precision, compile="off" if device.type == "cpu" else "on"),
+        device,
+        (0, 0, "cifar10"),
+        companion,
+        {},
+    )
 
 
 def network(enabled):
@@ -83,7 +92,9 @@ def bare(task, data, device):
         with torch.autocast(device.type, torch.bfloat16):
             raw = model(batch["image"])
         losses = task.losses(raw, batch)
-        return losses.mean() + module.loss(Outputs(task, model, batch, module, raw), losses.detach(), torch.tensor(0.0))
+        return losses.mean() + module.loss(
+            Outputs(task, model, batch, module, raw), losses.detach(), losses.new_zeros(())
+        )
 
     def run(updates):
         for _ in range(updates):
@@ -109,7 +120,7 @@ def _begin(chosen):
 def _step(task, model, module, optimiser, batch):
     raw = model(batch["image"])
     losses = task.losses(raw, batch)
-    extra = module.loss(Outputs(task, model, batch, module, raw), losses.detach(), torch.tensor(0.0))
+    extra = module.loss(Outputs(task, model, batch, module, raw), losses.detach(), losses.new_zeros(()))
     optimiser.zero_grad()
     (losses.mean() + extra).backward()
     optimiser.step()
