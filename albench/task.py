@@ -232,9 +232,22 @@ class Task(BaseModel, ABC):
         """A predictor [B] of the loss that needs no model, as a baseline: the prepared image's mean intensity."""
         return batch["image"].float().mean((1, 2, 3))
 
+    def answer(self, outcomes: dict[str, np.ndarray], sample: int) -> dict[str, Any]:
+        """The prediction for one sample among what `measure` returned, small and JSON-able, as `draw` takes it.
+
+        Default: {}, nothing to draw.
+        """
+        return {}
+
     @abstractmethod
-    def draw(self, axes: Any, samples: Samples, row: int, classes: Sequence[str]) -> None:
-        """Draw a sample with its annotation (class, skeleton, boxes) on matplotlib axes."""
+    def draw(
+        self, axes: Any, samples: Samples, row: int, classes: Sequence[str], answer: dict[str, Any] | None = None
+    ) -> None:
+        """Draw a sample with its annotation (class, skeleton, boxes) on matplotlib axes; and with an `answer`."""
+
+    def legend(self, classes: Sequence[str]) -> dict[str, str]:
+        """Colours (hex) by name where `draw` tells things apart by colour, for a legend. Default: none."""
+        return {}
 
 
 def stored(outcomes: dict[str, np.ndarray], *names: str) -> list[np.ndarray]:

@@ -137,9 +137,19 @@ class Classification(Task):
         with np.errstate(invalid="ignore"):  # no sample at all: NaN
             return (counts @ correct.astype(np.int64)) / counts.sum(1)
 
-    def draw(self, axes: Any, samples: Samples, row: int, classes: Sequence[str]) -> None:
-        """The image, its class above it."""
+    def answer(self, outcomes: dict[str, np.ndarray], sample: int) -> dict[str, Any]:
+        """The predicted class and its probability."""
+        confidence = round(float(outcomes["confidence"][sample]), 3)
+        return {"label": int(outcomes["predicted"][sample]), "confidence": confidence}
+
+    def draw(
+        self, axes: Any, samples: Samples, row: int, classes: Sequence[str], answer: dict[str, Any] | None = None
+    ) -> None:
+        """The image, its class above it; with an answer "said → is" where it is wrong, in red."""
         image = samples.images[row].permute(1, 2, 0).numpy()
         axes.imshow(image if image.shape[2] == 3 else image[..., 0], cmap="gray", vmin=0, vmax=255)
-        axes.set_title(classes[int(samples.targets["label"][row])], fontsize=7, pad=2)
+        truth = classes[int(samples.targets["label"][row])]
+        said = classes[answer["label"]] if answer else truth
+        title, colour = (truth, "black") if said == truth else (f"{said} → {truth}", "#c0392b")
+        axes.set_title(title, fontsize=7 if len(title) < 12 else 5, pad=2, color=colour)
         axes.set_axis_off()

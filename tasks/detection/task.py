@@ -22,6 +22,7 @@ from albench.tasks.detection.suppression import detections
 
 DEVIATION = 0.225  # of images with unit variance, as a fraction of full brightness
 METRICS = {"all-point": "map", "11-point": "map@11pt"}
+SHOWN_SCORE, SHOWN_BOXES = 0.3, 20  # of an image's predicted boxes, in pictures
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -231,37 +232,50 @@ class Detection(Task):
         """Objects per class, difficult ones too: each had to be drawn."""
         return F.one_hot(targets["labels"] + 1, len(classes) + 1).sum(1)[:, 1:]  # the padding, -1, is column 0
 
-    def draw(self, axes: Any, samples: Samples, row: int, classes: Sequence[str]) -> None:
-        """The image with its boxes, a colour and a name per class; dashed where difficult."""
-        from matplotlib import colormaps
+    def answer(self, outcomes: dict[str, np.ndarray], sample: int) -> dict[str, Any]:
+        """The boxes with the highest scores, as far as they are surer than SHOWN_SCORE: boxes, labels, scores."""
+        own = np.flatnonzero((outcomes["sample"] == sample) & (outcomes["score"] > SHOWN_SCORE))
+        best = own[np.argsort(-outcomes["score"][own], kind="stable")][:SHOWN_BOXES]
+        return {
+            "boxes": outcomes["box"][best].astype(float).round(1).tolist(),
+            "labels": outcomes["label"][best].tolist(),
+            "scores": outcomes["score"][best].astype(float).round(3).tolist(),
+        }
 
+    def draw(
+        self, axes: Any, samples: Samples, row: int, classes: Sequence[str], answer: dict[str, Any] | None = None
+    ) -> None:
+        """The image with its boxes in the colours of `legend`, dashed where difficult; an answer's are dotted."""
         height, width = samples.targets["size"][row].tolist()
         image = samples.images[row].permute(1, 2, 0).numpy()
         axes.imshow(
             image if image.shape[2] == 3 else image[..., 0], cmap="gray", extent=(0.5, width + 0.5, height + 0.5, 0.5)
         )
-        palette = colormaps["tab20" if len(classes) > 10 else "tab10"]
-        targets = [samples.targets[k][row].tolist() for k in ("boxes", "labels", "difficult")]
-        for (x1, y1, x2, y2), label, difficult in zip(*targets, strict=True):
-            if label < 0:
-                continue
-            colour = palette(label % palette.N)
-            line = "--" if difficult else "-"
-            left, right, top, bottom = x1 - 0.5, x2 + 0.5, y1 - 0.5, y2 + 0.5
-            axes.plot([left, right, right, left, left], [top, top, bottom, bottom, top], line, color=colour, lw=1.2)
-            beyond = left > width / 2  # the name grows towards the middle, and stays below the upper border
-            axes.text(
-                right if beyond else left,
-                max(top, 0.5 + 0.16 * height),
-                classes[label],
-                ha="right" if beyond else "left",
-                color="white",
-                fontsize=6,
-                va="bottom",
-                clip_on=True,
-                bbox={"facecolor": colour, "edgecolor": "none", "pad": 0.5},
-            )
+        colours = list(self.legend(classes).values())
+        boxes, labels, difficult = (samples.targets[k][row].tolist() for k in ("boxes", "labels", "difficult"))
+        for box, label, hard in zip(boxes, labels, difficult, strict=True):
+            if label >= 0:
+                axes.plot(*_outline(box), "--" if hard else "-", color=colours[label], linewidth=1.0)
+        for box, label in zip(answer["boxes"], answer["labels"], strict=True) if answer else ():
+            axes.plot(*_outline(box), color="black", linewidth=0.9, alpha=0.6)
+            axes.plot(*_outline(box), ":", color=colours[label], linewidth=0.9)
+        axes.set_xlim(0.5, width + 0.5)
+        axes.set_ylim(height + 0.5, 0.5)
         axes.axis("off")
+
+    def legend(self, classes: Sequence[str]) -> dict[str, str]:
+        """A colour a class."""
+        from matplotlib import colormaps
+        from matplotlib.colors import to_hex
+
+        palette = colormaps["tab20" if len(classes) > 10 else "tab10"]
+        return {name: to_hex(palette(number % palette.N)) for number, name in enumerate(classes)}
+
+
+def _outline(box: list[float]) -> tuple[list[float], list[float]]:
+    """The corners of a box of 1-based inclusive pixels, as a closed line."""
+    left, top, right, bottom = box[0] - 0.5, box[1] - 0.5, box[2] + 0.5, box[3] + 0.5
+    return [left, right, right, left, left], [top, top, bottom, bottom, top]
 
 
 def _annotated(batch: Batch, done: int) -> Boxes:

@@ -28,12 +28,21 @@ class Skeleton:
             return LEFT
         return RIGHT if "right" in sides and "left" not in sides else MIDDLE
 
-    def draw(self, axes: Any, joints: np.ndarray, visible: np.ndarray) -> None:
-        """Limbs between annotated joints [J, 2] (pixels) as lines on matplotlib axes, joints as dots."""
+    def draw(self, axes: Any, joints: np.ndarray, visible: np.ndarray, predicted: bool = False) -> None:
+        """Limbs between annotated joints [J, 2] (pixels) as lines on matplotlib axes, joints as dots.
+
+        What is `predicted` is dotted on black, without dots for joints.
+        """
         for a, b in self.limbs:
             if visible[a] and visible[b]:
-                axes.plot(*joints[[a, b]].T, color=self.colour((a, b)), linewidth=2, solid_capstyle="round")
-        axes.plot(*joints[visible].T, "o", color="white", markersize=2.5, markeredgewidth=0)
+                ends, colour = joints[[a, b]].T, self.colour((a, b))
+                if predicted:
+                    axes.plot(*ends, color="black", linewidth=1.2, alpha=0.6)
+                    axes.plot(*ends, color=colour, linewidth=1.2, linestyle=":")
+                else:
+                    axes.plot(*ends, color=colour, linewidth=2, solid_capstyle="round")
+        if not predicted:
+            axes.plot(*joints[visible].T, "o", color="white", markersize=2.5, markeredgewidth=0)
 
 
 def _mirror(name: str) -> str:

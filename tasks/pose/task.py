@@ -219,11 +219,22 @@ class Pose(Task):
         (error,) = stored(outcomes, self.pcks[0].outcome)
         return metric.resampled(error, self.pcks[0].threshold, counts)
 
-    def draw(self, axes: Any, samples: Samples, row: int, classes: Sequence[str]) -> None:
-        """The stored image with its skeleton: left orange, right blue, trunk and head green."""
+    def answer(self, outcomes: dict[str, np.ndarray], sample: int) -> dict[str, Any]:
+        """The predicted joints in pixels of the stored image."""
+        return {"joints": outcomes["predicted"][sample].astype(float).round(1).tolist()}
+
+    def draw(
+        self, axes: Any, samples: Samples, row: int, classes: Sequence[str], answer: dict[str, Any] | None = None
+    ) -> None:
+        """The stored image with its skeleton: left orange, right blue, trunk and head green; an answer's is dotted."""
         image = samples.images[row].permute(1, 2, 0).cpu().numpy()
         axes.imshow(image, extent=(0, image.shape[1], image.shape[0], 0), interpolation="nearest")
         self.skeleton.draw(
             axes, samples.targets["joints"][row].cpu().numpy(), samples.targets["visible"][row].cpu().numpy()
         )
+        if answer:
+            joints = np.array(answer["joints"])
+            self.skeleton.draw(axes, joints, np.ones(len(joints), bool), predicted=True)
+        axes.set_xlim(0, image.shape[1])  # a joint may be annotated, or predicted, beyond the image
+        axes.set_ylim(image.shape[0], 0)
         axes.set_axis_off()

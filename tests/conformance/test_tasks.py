@@ -1,7 +1,9 @@
 """Every registered task keeps the contract of albench/task.py, at miniature size."""
 
 import copy
+import json
 import pickle
+import re
 
 import matplotlib
 import numpy as np
@@ -277,8 +279,12 @@ def test_samples_can_be_drawn(mini):
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots()
+    _, outcomes = measured(mini, mini.data.test)
     for row in range(3):
-        mini.task.draw(axes, mini.data.pool, row, mini.data.classes)
+        answer = json.loads(json.dumps(mini.task.answer(outcomes, row)))  # it is kept in a record
+        mini.task.draw(axes, mini.data.test, row, mini.data.classes)
+        mini.task.draw(axes, mini.data.test, row, mini.data.classes, answer)
+    assert all(re.fullmatch("#[0-9a-f]{6}", colour) for colour in mini.task.legend(mini.data.classes).values())
     figure.canvas.draw()
     assert axes.images or axes.has_data()
     pyplot.close(figure)
