@@ -24,7 +24,7 @@ from albench.checkpoint import Checkpoint
 from albench.errors import AlbenchError
 from albench.memory import peak_memory, reset_peak_memory
 from albench.numeric.ranking import ranking_accuracy, spearman
-from albench.observing import Diagnosis, character, contents, observe, select
+from albench.observing import Diagnosis, character, contents, observe, review, select
 from albench.samples import Samples
 from albench.seeds import generator
 from albench.store import Record, Store, Trial
@@ -265,6 +265,9 @@ class TrialRun:
         record["scoring_batch"] = batch
         clock = time.perf_counter()
         record["character"] = {} if diagnosis is None else character(setup, diagnosis, positions, number)
+        model = stage.fitted().model
+        (known, record["answers"]), _ = halving(setup, lambda less: review(less, model, rows[positions]))
+        record["character"] |= known
         if diagnosis is not None and diagnosis.predicted:
             record["diagnosis"] = {"candidates": self._worth(diagnosis, number), "test": self._on_test(stage)}
         seconds["diagnose"] = time.perf_counter() - clock

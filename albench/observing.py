@@ -5,14 +5,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from albench.errors import AlbenchError
 from albench.numeric.nearest import nearest_distance
 from albench.samples import Batch, Samples
 from albench.seeds import generator, isolated
 from albench.strategy import Outputs, PoolView, Strategy
-from albench.training import Fitted, Setup
+from albench.training import Fitted, Setup, passes
+
+REVIEWED = 200  # of a selection's samples are measured before they are learned, whatever K is
+PICTURED = 8  # of them keep the model's answer, for pictures
 
 
 @dataclass
@@ -99,6 +102,20 @@ def character(setup: Setup, diagnosis: Diagnosis, positions: Tensor, stage: int)
     if apart[1] > 0:
         found["distance"] = apart[0] / apart[1]
     return found
+
+
+def review(setup: Setup, model: nn.Module, rows: Tensor) -> tuple[dict[str, float], list[dict[str, Any]]]:
+    """What the model said of selected samples before it learned them; for the report alone. One pass over few rows.
+
+    {"metric": the task's metric on the first REVIEWED of the rows} (for a classifier, 1 − the share that it got wrong),
+    left out where it is not defined; and the answers for the first PICTURED, as `Task.draw` takes them.
+    """
+    with torch.inference_mode():
+        few = passes(setup, model, setup.data.pool, rows[:REVIEWED])
+        metrics, outcomes = setup.task.measure(few, setup.data.classes)
+    value = metrics.get(setup.task.metric, math.nan)
+    answers = [setup.task.answer(outcomes, sample) for sample in range(min(PICTURED, len(rows)))]
+    return {"metric": value} if math.isfinite(value) else {}, answers
 
 
 def _checked(who: str, name: str, value: Any, length: int, device: torch.device) -> Tensor:

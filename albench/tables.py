@@ -3,6 +3,7 @@
 results.csv     task,strategy,seed,stage,labelled,metric,value     what was measured: equal for equal runs, to the bit
 costs.csv       the same columns: seconds and peak memory, which never repeat
 selections.csv  task,strategy,seed,stage,order,index               stage at which a pool row was first trained on
+answers.csv     task,strategy,seed,stage,order,answer              what the model said of a selection's first: JSON
 diagnostics.csv task,strategy,seed,stage,where,predicted,true      a sample of predicted and true losses
 labels.csv      the tidy columns: what the labelled set's annotations hold, class by class (or joint by joint)
 trainings.csv   task,strategy,seed,stage,labelled,identity,device  which training (trained/IDENTITY.*), on which device
@@ -27,6 +28,7 @@ TABLES: dict[str, tuple[str, ...]] = {
     "results": TIDY,
     "costs": TIDY,
     "selections": ("task", "strategy", "seed", "stage", "order", "index"),
+    "answers": ("task", "strategy", "seed", "stage", "order", "answer"),
     "diagnostics": ("task", "strategy", "seed", "stage", "where", "predicted", "true"),
     "labels": TIDY,
     "trainings": ("task", "strategy", "seed", "stage", "labelled", "identity", "device"),
@@ -156,6 +158,12 @@ def _selections(records: list[Record]) -> Iterator[tuple[int, int, int]]:
         yield from ((record["stage"] + 1, order, index) for order, index in enumerate(record["indices"]))
 
 
+def _answers(records: list[Record]) -> Iterator[tuple[int, int, str]]:
+    for record in _of_kind(records, "selected"):
+        for order, answer in enumerate(record.get("answers", [])):
+            yield record["stage"] + 1, order, json.dumps(answer, ensure_ascii=False)
+
+
 def _diagnostics(records: list[Record]) -> Iterator[tuple[int, str, float, float]]:
     for record in _of_kind(records, "selected", "finished"):
         for where, worth in record.get("diagnosis", {}).items():
@@ -166,6 +174,7 @@ _ROWS: dict[str, Callable[[list[Record]], Iterator[tuple]]] = {
     "results": _results,
     "costs": _costs,
     "selections": _selections,
+    "answers": _answers,
     "diagnostics": _diagnostics,
     "trainings": _trainings,
     "ceiling": _results,

@@ -143,12 +143,12 @@ def _character(runs: list[Run], task: str, styles: Styles, folder: Folder, name:
             "mean ± one standard deviation over seeds. Above 1 the selection is what the model gets wrong. A strategy "
             "that looks at no candidate is at 1 but for chance, and has no curve.",
         ),
-        (  # of older runs
+        (
             "selected/metric",
             "What the model already knew of its selections",
             f"{metric} on the selected",
-            f"{metric} of the model on the samples that it led to, before they were labelled, mean ± one standard "
-            "deviation over seeds. Low: the model got wrong what was selected.",
+            f"{metric} of the model on the first of the samples that it led to, before they were "
+            "labelled, mean ± one standard deviation over seeds. Low: the model got wrong what was selected.",
         ),
         (
             "selected/distance",

@@ -6,10 +6,8 @@ import re
 from pathlib import Path
 
 import pandas as pd
-from matplotlib.figure import Figure
 
 from albench.analysis.curves import curves
-from albench.errors import AlbenchError
 from albench.report import (
     across,
     beside,
@@ -151,7 +149,7 @@ def _task_section(
     blocks += character.companion_effect(runs, task, styles, folder, name)
     blocks += character.selected(runs, task, styles, folder, name)
     blocks += _diagnoses(results, _of(task, [run.diagnostics for run in runs]), styles, task, folder)
-    blocks += _galleries(runs, task, styles, folder, data_root)
+    blocks += gallery.blocks(runs, task, styles, folder, data_root, name)
     costs = tables.costs_table(_of(task, [run.costs for run in runs]), styles, folder, f"costs-{name}")
     blocks += [costs] if costs else []
     blocks += tables.other_metrics(results, metric, styles, folder, f"metrics-{name}")
@@ -256,44 +254,6 @@ def _diagnoses(
             )
         )
     return blocks
-
-
-def _galleries(
-    runs: list[Run], task: str, styles: dict[str, Look], folder: Folder, data_root: Path | None
-) -> list[Block]:
-    picks = gallery.first_picks(_of(task, [run.selections for run in runs]), task)
-    if picks.empty:
-        return [Text("There are no pictures of selected samples: nothing was selected yet.")]
-    try:
-        loaded = gallery.load(runs[0], task, data_root)
-        drawn = {}
-        for width in (looks.TWO_COLUMNS, looks.ONE_COLUMN):  # at once, so that what fails is known here
-            with looks.style(width):
-                drawn[width] = gallery.draw(picks, styles, *loaded, width)
-        return [_gallery(drawn, picks, styles, task, folder)]
-    except AlbenchError as error:
-        return [Text(f"Pictures of selected samples are missing: {error}.".replace("..", "."))]
-    except Exception as error:  # a third party's draw() must not cost the rest of the report
-        return [Text(f"Pictures of selected samples are missing: drawing failed, {type(error).__name__}: {error}.")]
-
-
-def _gallery(
-    drawn: dict[float, Figure], picks: pd.DataFrame, styles: dict[str, Look], task: str, folder: Folder
-) -> Block:
-    shown, more = gallery.rows(picks, styles), picks["strategy"].nunique() - gallery.ROWS
-    names = words.listed(shown)
-    seeds = words.listed([str(seed) for seed in sorted(picks["seed"].unique())])
-    return folder.picture(
-        drawn,
-        f"gallery-{slug(task)}",
-        "Selected first",
-        alt=f"The first {gallery.SHOWN} samples of the first selection on {task} by {names}, a row each.",
-        caption=f"The first samples of each strategy's first selection (seed {seeds}), best first, with the "
-        "annotations that were bought."
-        + (f" The first {len(shown)} strategies; the CSV has those of {more} more." if more > 0 else ""),
-        data=folder.csv(picks, f"gallery-{slug(task)}"),
-        column=True,
-    )
 
 
 def _gaps(runs: list[Run], missing: dict[str, list[str]], unsampled: list[str]) -> list[Section]:

@@ -1,5 +1,6 @@
-"""Pictures of what strategies chose first, drawn with the annotations they bought."""
+"""Pictures of what strategies chose, drawn with the annotations they bought and what the model had said of them."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -8,13 +9,15 @@ from matplotlib.figure import Figure
 
 from albench import registry
 from albench.errors import AlbenchError
+from albench.report import words
+from albench.report.blocks import Block, Folder, Text
 from albench.report.lettering import wrapped
-from albench.report.looks import ONE_COLUMN, TWO_COLUMNS, Look
+from albench.report.looks import ONE_COLUMN, TWO_COLUMNS, Look, style
 from albench.report.runs import Run
 
 SHOWN = 8
 ROWS = 12  # strategies that are shown: each picture costs time and space
-GAP, TITLE, LABEL = 0.07, 0.14, 1.3  # inches
+GAP, TITLE, LABEL, LINE, ENTRY = 0.07, 0.14, 1.3, 0.16, 0.95  # inches; the last two: an entry of the legend
 
 
 def load(run: Run, task: str, data_root: Path | None) -> tuple[Any, Any]:
@@ -27,6 +30,8 @@ def load(run: Run, task: str, data_root: Path | None) -> tuple[Any, Any]:
     """
     facts = run.tasks[task]
     root = data_root or run.data_root
+    if root is not None and not root.is_dir():
+        raise AlbenchError("the data are not on this machine; `--data-root DIR` names the folder that holds them")
     try:
         built = registry.tasks.get(facts["task"])(**facts["entry"].get("params", {}))
         data = built.load(root)
@@ -39,15 +44,64 @@ def load(run: Run, task: str, data_root: Path | None) -> tuple[Any, Any]:
     return built, data
 
 
-def first_picks(selections: pd.DataFrame, task: str) -> pd.DataFrame:
-    """The first samples of the first selection: columns strategy, seed, order, index.
+def blocks(
+    runs: list[Run], task: str, styles: dict[str, Look], folder: Folder, data_root: Path | None, name: str
+) -> list[Block]:
+    """What each strategy chose first and last, or a sentence that says why there is no picture."""
+    tables = [pd.concat([getattr(run, t) for run in runs], ignore_index=True) for t in ("selections", "answers")]
+    first, last = picks(*tables, task), picks(*tables, task, last=True)
+    if first.empty:
+        return [Text("There are no pictures of selected samples: nothing was selected yet.")]
+    moments = [(first, "first", f"gallery-{name}")]
+    if (last["stage"] > 1).any():
+        moments.append((last, "last", f"gallery-last-{name}"))
+    try:
+        loaded = load(runs[0], task, data_root)
+        return [_block(chosen, when, slug, task, styles, folder, loaded) for chosen, when, slug in moments]
+    except AlbenchError as error:
+        return [Text(f"Pictures of selected samples are missing: {error}.".replace("..", "."))]
+    except Exception as error:  # a third party's draw() must not cost the rest of the report
+        return [Text(f"Pictures of selected samples are missing: drawing failed, {type(error).__name__}: {error}.")]
 
-    Of each strategy the lowest seed is taken, which is the same for all where all ran.
+
+def _block(
+    chosen: pd.DataFrame, when: str, slug: str, task: str, styles: dict[str, Look], folder: Folder, loaded: tuple
+) -> Block:
+    drawn = {}
+    for width in (TWO_COLUMNS, ONE_COLUMN):  # at once, so that what fails is known here
+        with style(width):
+            drawn[width] = draw(chosen, styles, *loaded, width)
+    shown, more = rows(chosen, styles), chosen["strategy"].nunique() - ROWS
+    names = words.listed(shown)
+    seeds = words.listed([str(seed) for seed in sorted(chosen["seed"].unique())])
+    said = "; dotted or in red, what the model had said before" if chosen["answer"].notna().any() else ""
+    return folder.picture(
+        drawn,
+        slug,
+        f"Selected {when}",
+        alt=f"The first {SHOWN} samples of the {when} selection on {task} by {names}, a row each.",
+        caption=f"The first samples of each strategy's {when} selection (seed {seeds}), best first, with the "
+        f"annotations that were bought{said}."
+        + (f" The first {len(shown)} strategies; the CSV has those of {more} more." if more > 0 else ""),
+        data=folder.csv(chosen, slug),
+        column=True,
+    )
+
+
+def picks(selections: pd.DataFrame, answers: pd.DataFrame, task: str, last: bool = False) -> pd.DataFrame:
+    """The first samples of the first selection (or the last): columns strategy, seed, stage, order, index, answer.
+
+    Of each strategy the lowest seed is taken, which is the same for all where all ran. `answer`: what the model said
+    before it had the labels, as JSON; none where an older run did not keep it.
     """
-    first = selections[(selections["task"] == task) & (selections["stage"] == 1) & (selections["order"] < SHOWN)]
-    lowest = first.groupby("strategy")["seed"].transform("min")
-    first = first[first["seed"] == lowest]
-    return first.sort_values(["strategy", "order"])[["strategy", "seed", "order", "index"]]
+    mine = selections[(selections["task"] == task) & (selections["stage"] > 0) & (selections["order"] < SHOWN)]
+    if not last:
+        mine = mine[mine["stage"] == 1]
+    mine = mine[mine["seed"] == mine.groupby("strategy")["seed"].transform("min")]
+    mine = mine[mine["stage"] == mine.groupby("strategy")["stage"].transform("max")]
+    mine = mine.merge(answers, how="left", on=["task", "strategy", "seed", "stage", "order"])
+    columns = ["strategy", "seed", "stage", "order", "index", "answer"]
+    return mine.sort_values(["strategy", "order"])[columns].reset_index(drop=True)
 
 
 def rows(picks: pd.DataFrame, styles: dict[str, Look]) -> list[str]:
@@ -65,7 +119,9 @@ def draw(picks: pd.DataFrame, styles: dict[str, Look], task: Any, data: Any, wid
     named = (beside if beside > GAP else width) - 0.36
     cell = (width - beside) / columns - GAP
     pitch = cell + TITLE + GAP + above
-    height = len(shown) * pitch + GAP
+    legend, entries = task.legend(data.classes), max(1, int(width / ENTRY))
+    lines = -(-len(legend) // entries)
+    height = len(shown) * pitch + GAP + LINE * lines
     figure = Figure(figsize=(width, height))
     for row, strategy in enumerate(shown):
         look = styles[strategy]
@@ -75,11 +131,17 @@ def draw(picks: pd.DataFrame, styles: dict[str, Look], task: Any, data: Any, wid
         corner = figure.add_axes((0.08 / width, middle - 0.09 / height, 0.18 / width, 0.18 / height))
         corner.set_axis_off()
         corner.plot([0], [0], color=look.colour, marker=look.marker, markersize=7)
-        for column, index in enumerate(picks.loc[picks["strategy"] == strategy, "index"].head(columns)):
+        for column, pick in enumerate(picks[picks["strategy"] == strategy].head(columns).to_dict("records")):
             left = beside + column * (cell + GAP)
             axes = figure.add_axes((left / width, bottom / height, cell / width, cell / height))
             axes.grid(False)
-            task.draw(axes, data.pool, int(index), data.classes)
+            answer = json.loads(pick["answer"]) if isinstance(pick["answer"], str) else {}
+            task.draw(axes, data.pool, int(pick["index"]), data.classes, **({"answer": answer} if answer else {}))
             axes.set_xticks([])
             axes.set_yticks([])
+    for number, (name, colour) in enumerate(legend.items()):
+        line, column = divmod(number, entries)
+        left, middle = 0.08 + column * ENTRY, LINE * (lines - line - 0.5) / height
+        figure.text(left / width, middle, "■", color=colour, va="center", fontsize=8)
+        figure.text((left + 0.14) / width, middle, name, va="center", fontsize=7)
     return figure

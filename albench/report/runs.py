@@ -16,6 +16,7 @@ from albench.store import failures
 COSTS = ("seconds/", "peak-memory/")
 TRAININGS = ("task", "strategy", "seed", "stage", "labelled", "identity", "device")
 SELECTIONS = ("task", "strategy", "seed", "stage", "order", "index")
+ANSWERS = ("task", "strategy", "seed", "stage", "order", "answer")
 DIAGNOSTICS = ("task", "strategy", "seed", "stage", "where", "predicted", "true")
 
 
@@ -24,7 +25,7 @@ class Run:
     """One run folder. Tables and facts use the same task and strategy labels.
 
     tasks: label → the manifest's facts with the suite's entry under "entry". strategies: label → facts.
-    results, costs, labels, ceiling: tidy (see albench.analysis.curves); trainings: see albench.tables; those that an
+    results, costs, labels, ceiling: tidy (see albench.analysis.curves); the others: see albench.tables; those that an
     older run has not got are empty. failures: [{"trial", "error"}].
     """
 
@@ -40,6 +41,7 @@ class Run:
     results: pd.DataFrame
     costs: pd.DataFrame
     selections: pd.DataFrame
+    answers: pd.DataFrame
     diagnostics: pd.DataFrame
     labels: pd.DataFrame
     trainings: pd.DataFrame
@@ -105,6 +107,7 @@ class Run:
             self.results,
             self.costs,
             self.selections,
+            self.answers,
             self.diagnostics,
             self.labels,
             self.trainings,
@@ -210,6 +213,7 @@ def read(folder: Path, name: str) -> Run:
         results=results[~is_cost].copy(),
         costs=pd.concat(costs, ignore_index=True),
         selections=_table(folder, "selections", SELECTIONS, optional=True),
+        answers=_table(folder, "answers", ANSWERS, optional=True),
         # an empty table has no number type of its own
         diagnostics=_table(folder, "diagnostics", DIAGNOSTICS, optional=True).astype(
             {"predicted": float, "true": float}
