@@ -84,7 +84,7 @@ class Table:
             }
             kept["rows"] |= {k: row | circumstances for k, row in self.rows.items() if row["machine"] == name}
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(kept, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
+            path.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n")
 
 
 @pytest.fixture(scope="session")

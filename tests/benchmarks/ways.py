@@ -29,7 +29,7 @@ def setup(task, data, updates, device, precision="fp32"):
         task,
         data.to(device),
         recipe,
-        Numerics(precision=precision, compile="off" if device.type == "cpu" else "on"),
+        Numerics(precision=precision, compile="off" if device.type == "cpu" else "on", threads=torch.get_num_threads()),
         device,
         (0, 0, "cifar10"),
         companion,
@@ -106,8 +106,10 @@ def bare(task, data, device):
 
 
 def ours(task, data, updates, device, precision):
-    """What a trial's stage does."""
-    return fit(setup(task, data, updates, device, precision), 0, torch.arange(len(data.pool)))
+    """What a trial's stage does, with the threads of the other ways."""
+    chosen = setup(task, data, updates, device, precision)
+    with chosen.numerics.in_force():
+        return fit(chosen, 0, torch.arange(len(data.pool)))
 
 
 def _begin(chosen):

@@ -53,11 +53,12 @@ def test_observing_holds_what_a_strategy_keeps_and_no_prediction(scenes, name):
     kept, _ = observe(setup, strategy, fitted, setup.data.pool, torch.arange(48), 0, diagnose=True)
     own = sum(column.nbytes for column in kept.values()) / 48
     with torch.no_grad():
-        prediction = setup.task.predict(
-            fitted.model(setup.task.prepare(setup.data.pool.batch(torch.arange(1)))["image"])
-        )
-    assert own < prediction.logp.nbytes / 10
-    assert growth(seen) <= own + 64  # and the four numbers of the diagnosis
+        raw = fitted.model(setup.task.prepare(setup.data.pool.batch(torch.arange(1)))["image"])
+    small = setup.task.predict(raw).logp.nbytes / 10
+    diagnosed = setup.task.embedding(raw).nbytes + 64  # and four numbers
+    assert own < small
+    assert diagnosed < small
+    assert growth(seen) <= own + diagnosed
 
 
 def test_the_meter_sees_predictions_that_are_kept(scenes, monkeypatch):
@@ -76,7 +77,7 @@ def test_the_meter_sees_predictions_that_are_kept(scenes, monkeypatch):
 
 
 def test_evaluating_holds_detections_and_no_prediction(scenes, monkeypatch):
-    monkeypatch.setattr("albench.tasks.detection.task.PER_IMAGE", 5)
+    monkeypatch.setattr("albench.tasks.detection.suppression.PER_IMAGE", 5)
     setup, seen = scenes
     model = build(setup, 0).model
     seen.clear()
