@@ -22,6 +22,7 @@ import albench
 from albench import training
 from albench.checkpoint import Checkpoint
 from albench.errors import AlbenchError
+from albench.facts import facts as facts_of
 from albench.memory import peak_memory, reset_peak_memory
 from albench.numeric.ranking import ranking_accuracy, spearman
 from albench.observing import Diagnosis, character, contents, observe, review, select
@@ -76,8 +77,8 @@ def identity(setup: Setup, stage: int, labelled: Tensor, facts: Record, previous
     """What makes a training the same: task, data, recipe, numerics, companion, labelled set, seeds, and its start."""
     what = {
         "facts": facts,
-        "recipe": setup.recipe.model_dump(mode="json"),
-        "numerics": setup.numerics.facts(),
+        "recipe": facts_of(setup.recipe),
+        "numerics": facts_of(setup.numerics),
         "device": setup.device.type,
         "companion": [f"{setup.companion.__module__}:{setup.companion.__qualname__}", setup.companion_params]
         if setup.companion

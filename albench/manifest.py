@@ -11,11 +11,14 @@ from importlib.metadata import version
 from pathlib import Path
 
 import torch
+from pydantic import BaseModel
+from pydantic_core import to_jsonable_python
 
 import albench
 from albench import registry
 from albench.cycle import Plan
 from albench.errors import AlbenchError
+from albench.recipe import Recipe
 from albench.samples import Data
 from albench.store import Record
 from albench.suite import Suite, TaskEntry, differences, followed
@@ -59,9 +62,7 @@ def refuse_changes(before: Record, suite: Suite, folder: Path, plugins: tuple[Pa
     Raises:
         AlbenchError: something else differs: each difference, old → new.
     """
-    # what an older version did not know yet has its default
-    known = Suite.model_validate(before["suite"]).model_dump(mode="json")
-    changed = differences(known, suite.model_dump(mode="json"))
+    changed = differences(_completed(before["suite"], suite), suite.model_dump(mode="json"))
     last = before["sessions"][-1]
     if (last["device"].partition(":")[0], last["gpu"]) != (device.partition(":")[0], gpu_name(device)):
         changed.append(f"device: {last['gpu'] or last['device']} → {gpu_name(device) or device}")
@@ -73,6 +74,25 @@ def refuse_changes(before: Record, suite: Suite, folder: Path, plugins: tuple[Pa
         raise AlbenchError(
             f"{folder} holds a run with other settings; use another --out, or undo: " + "; ".join(changed)
         )
+
+
+def _completed(before: Record, now: Suite) -> Record:
+    """An older run's suite, where what its version did not know yet has its default."""
+    known: Record = Suite.model_validate(before).model_dump(mode="json")
+    for label, entry in known["tasks"].items():
+        entry["recipe"] = {**_defaults(Recipe), **entry["recipe"]}
+        if label in now.tasks:
+            entry["params"] = {**_defaults(registry.tasks.get(entry["task"])), **entry["params"]}
+    for label, entry in known["strategies"].items():
+        if label in now.strategies:
+            entry["params"] = {**_defaults(registry.strategies.get(entry["strategy"])), **entry["params"]}
+    return known
+
+
+def _defaults(settings: type[BaseModel]) -> Record:
+    fields = {name: field for name, field in settings.model_fields.items() if not field.is_required()}
+    values = {name: field.get_default(call_default_factory=True, validated_data={}) for name, field in fields.items()}
+    return dict(to_jsonable_python(values))
 
 
 def _plugin_sums(plugins: tuple[Path, ...]) -> dict[str, str]:

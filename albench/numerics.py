@@ -4,12 +4,13 @@ import contextlib
 import os
 import time
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from albench.errors import AlbenchError
+from albench.facts import LATER
 
 FASTER = 1.3  # how much faster bf16 must multiply here for "auto" to take it: casts and reorders cost some of it
 
@@ -20,8 +21,10 @@ class Numerics(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     precision: Literal["auto", "fp32", "bf16"] = "fp32"  # of the network; losses, softmax and distances are fp32 always
-    compile: Literal["auto", "off", "on", "graphs"] = "off"  # training steps; graphs: captured as CUDA graphs, too
-    deterministic: bool = False  # algorithms that give the same bits twice on a GPU, too (on a CPU they do anyway)
+    # training steps; graphs: captured as CUDA graphs, too
+    compile: Annotated[Literal["auto", "off", "on", "graphs"], LATER] = "off"
+    # algorithms that give the same bits twice on a GPU, too (on a CPU they do anyway)
+    deterministic: Annotated[bool, LATER] = False
     threads: int = Field(default=1, gt=0)  # CPU threads of one trial, whatever --jobs says
     scoring_batch: int = Field(default=256, gt=0)  # samples a forward pass of evaluation and observation takes
 
@@ -42,11 +45,6 @@ class Numerics(BaseModel):
         if compiled == "auto":
             compiled = before.compile if before else "off" if device == "cpu" else "on"
         return self.model_copy(update={"precision": precision, "compile": compiled})
-
-    def facts(self) -> dict[str, Any]:
-        """For identities. What came later is left out at its default, so that older runs keep theirs."""
-        plain = {"compile": "off", "deterministic": False}
-        return {k: v for k, v in self.model_dump(mode="json").items() if k not in plain or v != plain[k]}
 
     def prepare(self) -> None:
         """What a process has to set before CUDA starts in it."""

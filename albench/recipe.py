@@ -5,6 +5,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from albench.facts import LATER
+
 
 class Recipe(BaseModel):
     """Epochs or a constant number of updates, batch, optimiser, schedule.
@@ -21,7 +23,7 @@ class Recipe(BaseModel):
     optimiser: Literal["sgd", "adam", "rmsprop"] = "sgd"
     learning_rate: Annotated[float, Field(gt=0)] = 0.1
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9  # sgd alone
-    nesterov: bool = False  # sgd alone: the gradient is taken where the momentum leads
+    nesterov: Annotated[bool, LATER] = False  # sgd alone: the gradient is taken where the momentum leads
     weight_decay: Annotated[float, Field(ge=0)] = 5e-4
     schedule: Literal["step", "cosine", "constant"] = "step"
     milestones: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = (0.8,)

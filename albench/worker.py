@@ -21,6 +21,7 @@ from albench.cache import cache_folder
 from albench.cycle import Limits, Plan, Progress, TrialRun, silent
 from albench.devices import NoSlotError, device_of_worker, fits
 from albench.errors import AlbenchError
+from albench.facts import facts
 from albench.memory import out_of_memory
 from albench.parcel import Parcel
 from albench.progress import Heartbeat
@@ -251,7 +252,7 @@ def trial_run(run: Run, trial: Trial, fingerprint: str, progress: Progress = sil
         Plan(1, len(data.pool), 0, 0) if whole else run.plan(trial.task),
         functools.partial(strategy_class, **chosen.params),
         chosen.strategy,
-        {"task": entry.task, "params": entry.params, "data": fingerprint},
+        {"task": entry.task, "params": facts(task), "data": fingerprint},
         Store(run.folder, run.checkpoints),
         progress,
         Limits(run.checkpoint_minutes, run.suite.selection_minutes),

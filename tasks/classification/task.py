@@ -9,6 +9,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from albench.facts import LATER
 from albench.samples import Batch, Samples
 from albench.task import Prediction, Raw, Task, constant, stored
 from albench.tasks.classification.augment import colour, crop, cut_out
@@ -29,7 +30,8 @@ class Classification(Task):
     blocks: tuple[Annotated[int, Field(gt=0)], ...]
     width: Annotated[int, Field(gt=0)]
     pad: Annotated[int, Field(ge=0)]  # the crop is drawn from the image with this border of zeros
-    augmentation: Literal["crop-flip", "crop-flip-colour-cutout"] = "crop-flip"  # flips where the classes allow them
+    # flips where the classes allow them
+    augmentation: Annotated[Literal["crop-flip", "crop-flip-colour-cutout"], LATER] = "crop-flip"
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # before the classifier
 
     @property

@@ -10,6 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from albench.facts import LATER
 from albench.samples import Batch, Samples
 from albench.task import Prediction, Raw, Task, constant, fixed, stored
 from albench.tasks.detection.augment import Drawn, Policy, augment, draw
@@ -61,7 +62,8 @@ class Detection(Task):
     photometric: Annotated[float, Field(ge=0, le=1)] = 1.0
     train_difficult: bool = True  # learn from objects that the evaluation leaves out
     divisor: Literal["batch", "image"] = "batch"  # of an image's loss: matched boxes of the batch, or its own
-    rule: Literal["all-point", "11-point"] = "all-point"  # of average precision, in the primary metric and per class
+    # of average precision, in the primary metric and per class
+    rule: Annotated[Literal["all-point", "11-point"], LATER] = "all-point"
     coco_metrics: bool = False  # measure COCO's mean average precision, too
 
     @property

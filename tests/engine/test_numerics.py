@@ -11,7 +11,10 @@ from albench import numerics as module
 from albench.api import planned, run
 from albench.cli.run import command
 from albench.errors import AlbenchError
+from albench.facts import facts
 from albench.numerics import Numerics
+from albench.recipe import Recipe
+from albench.store import Store
 from albench.suite import read, resolve
 
 AUTO = Numerics(precision="auto", compile="auto")
@@ -40,10 +43,26 @@ def test_graphs_need_a_gpu():
 
 
 def test_identities_of_older_runs_are_kept():
-    assert Numerics().facts() == {"precision": "fp32", "threads": 1, "scoring_batch": 256}
-    assert (
-        Numerics(compile="on", deterministic=True).facts().items() >= {"compile": "on", "deterministic": True}.items()
-    )
+    assert facts(Numerics()) == {"precision": "fp32", "threads": 1, "scoring_batch": 256}
+    assert facts(Numerics(compile="on", deterministic=True)) == Numerics(compile="on", deterministic=True).model_dump()
+    assert "nesterov" not in facts(Recipe(updates=1))
+    assert facts(Recipe(updates=1, nesterov=True))["nesterov"] is True
+
+
+def test_a_run_that_knew_fewer_settings_is_carried_on(tmp_path):
+    options = {"tasks": ["digits"], "strategies": ["random"], "seeds": 1, "jobs": 1, "out": tmp_path, "device": "cpu"}
+    options["settings"] = ["tasks.digits.recipe.updates=2", "tasks.digits.params.samples=300", "ceiling=0"]
+    run("quick", stages=2, **options)
+    (trial,), before = Store(tmp_path).trials(), Store(tmp_path).manifest()
+    records = Store(tmp_path).records(trial)[:-1]  # the last says that it is finished
+    assert before["suite"]["tasks"]["digits"]["params"].pop("augmentation") == "crop-flip"
+    assert before["suite"]["tasks"]["digits"]["recipe"].pop("nesterov") is False
+    Store(tmp_path).save_manifest({k: v for k, v in before.items() if k != "checksum"})
+    assert run("quick", stages=3, **options)[1] == []
+    assert Store(tmp_path).records(trial)[: len(records)] == records
+    options["settings"].append('tasks.digits.params.augmentation="crop-flip-colour-cutout"')
+    with pytest.raises(AlbenchError, match="augmentation: 'crop-flip' → 'crop-flip-colour-cutout'"):
+        run("quick", stages=3, **options)
 
 
 def test_global_settings_are_put_back(monkeypatch):

@@ -1,0 +1,17 @@
+"""Which settings belong to an identity: all but those that came later and stand at their default.
+
+So a run folder of an older version can be carried on.
+"""
+
+from typing import Any
+
+from pydantic import BaseModel
+
+LATER = "later"  # marks a field: `nesterov: Annotated[bool, LATER] = False`
+
+
+def facts(settings: BaseModel) -> dict[str, Any]:
+    """The settings as JSON, for identities; those marked LATER are left out at their default."""
+    fields = type(settings).model_fields
+    plain = {name: field.default for name, field in fields.items() if LATER in field.metadata}
+    return {k: v for k, v in settings.model_dump(mode="json").items() if k not in plain or v != plain[k]}
