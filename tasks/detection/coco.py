@@ -181,7 +181,8 @@ def _entries(content: dict, file: Path, folder: Path, names: dict[int, str], bad
         found[number] = CocoEntry(str(row["file_name"]), image, where, (height, width))
 
     def annotate(row: dict) -> None:
-        if row.get("image_id") not in lost:  # what is wrong with that image has been said
+        image = row.get("image_id")
+        if not (_whole(image) and image in lost):  # what is wrong with that image has been said
             entry, thing = _thing(row, f"{file}: annotation {str(row.get('id'))[:40]}", found, names)
             entry.things.append(thing)
 
@@ -190,7 +191,7 @@ def _entries(content: dict, file: Path, folder: Path, names: dict[int, str], bad
         raise AlbenchError(f"{file} has no image")
     for row in images:
         _try(partial(add, row), bad)
-    lost = [row["id"] for row in images if _whole(row.get("id")) and row["id"] not in found]
+    lost = {row["id"] for row in images if _whole(row.get("id")) and row["id"] not in found}
     for row in _rows(content, "annotations", file):
         _try(partial(annotate, row), bad)
     return list(found.values())

@@ -80,10 +80,19 @@ def test_the_watch_sees(mini):
     assert {"__getitem__", "new_tensor", "__bool__", "aten::_local_scalar_dense"} <= seen
 
 
-@pytest.mark.parametrize(
-    "companion",
-    ["loss-prediction", *(pytest.param(c, marks=pytest.mark.slow) for c in (None, "loss-prediction-mse"))],
-)
+def _graphs():
+    """Tasks and companions; slow but for the first task of those that share network, loss and augmentation."""
+    met = set()
+    for name in registry.tasks.names():
+        task = registry.tasks.get(name)
+        code = (task.build, task.losses, task.apply_augmentation)
+        for companion in ("loss-prediction", None, "loss-prediction-mse"):
+            slow = code in met or companion != "loss-prediction"
+            yield pytest.param(name, companion, marks=pytest.mark.slow if slow else ())
+        met.add(code)
+
+
+@pytest.mark.parametrize(("mini", "companion"), list(_graphs()), indirect=["mini"])
 def test_the_step_is_one_graph(mini, companion, monkeypatch):
     monkeypatch.setattr(steps, "BACKEND", "eager")
     torch._dynamo.reset()
