@@ -42,15 +42,13 @@ def observe(
     Raises:
         AlbenchError: what is kept has the wrong length or device, or a score is not a number.
     """
-    who = f"strategy {type(strategy).__name__}"
     kept: list[dict[str, Tensor]] = []
     diagnosed: list[dict[str, Tensor]] = []
-    with isolated(*setup.axes, stage, "observation", who=who), torch.no_grad():
+    with isolated(*setup.axes, stage, "observation", who=_who(strategy)), torch.no_grad():
         hidden = not (diagnose or strategy.cheats)
         for batch in samples.batches(rows.split(setup.numerics.scoring_batch), hidden):
-            count = len(batch["image"])
             part, diagnosis = _observe_batch(setup, strategy, fitted, batch, diagnose)
-            kept.append({name: _checked(who, name, value, count, setup.device) for name, value in part.items()})
+            kept.append(part)
             if diagnosis is not None:
                 diagnosed.append(diagnosis)
     together = {name: torch.cat([part[name] for part in kept]) for name in (kept[0] if kept else {})}
@@ -63,20 +61,25 @@ def observe(
 
 def _observe_batch(
     setup: Setup, strategy: Strategy, fitted: Fitted, batch: Batch, diagnose: bool
-) -> tuple[dict[str, Any], dict[str, Tensor] | None]:
-    task = setup.task
+) -> tuple[dict[str, Tensor], dict[str, Tensor] | None]:
+    task, count = setup.task, len(batch["image"])
     full = task.prepare(batch)
     full["image"] = full["image"].contiguous(memory_format=torch.channels_last)
     seen = full if strategy.cheats else {"image": full["image"]}
     bf16 = setup.numerics.precision == "bf16"
     outputs = Outputs(task, fitted.model, seen, fitted.companion, cheats=strategy.cheats, bf16=bf16)
-    kept = strategy.observe(outputs)
+    given = strategy.observe(outputs).items()
+    kept = {name: _checked(_who(strategy), name, value, count, setup.device) for name, value in given}
     if not diagnose:
         return kept, None
     diagnosis = {"true": task.losses(outputs.raw, full), "embedding": outputs.embedding}
     if "score" in kept:
         diagnosis |= {"score": kept["score"], "entropy": outputs.prediction.entropy(), "trivial": task.trivial(full)}
     return kept, diagnosis
+
+
+def _who(strategy: Strategy) -> str:
+    return f"strategy {type(strategy).__name__}"
 
 
 def contents(setup: Setup, rows: Tensor) -> list[int]:
@@ -126,7 +129,8 @@ def _checked(who: str, name: str, value: Any, length: int, device: torch.device)
         raise AlbenchError(f"{who}: observe() kept {name!r} on the device {value.device}; the run is on {device}")
     if name == "score" and not bool(value.isfinite().all()):
         raise AlbenchError(f"{who}: observe() gave a score that is not finite; a sort would put it first")
-    return value.detach()
+    part = value.untyped_storage().nbytes() > value.nbytes  # of a batch, which it would keep alive with itself
+    return value.detach().clone() if part else value.detach()
 
 
 def select(setup: Setup, strategy: Strategy, name: str, pool: PoolView, k: int) -> Tensor:
