@@ -262,7 +262,7 @@ class TrialRun:
             stage.fitted()  # outside the limit: it may have to be trained again
         with self._time_limit():
             positions, diagnosis, seconds, batch = self._choose(strategy, stage, labelled, rows)
-        record = {"kind": "selected", "stage": number, "indices": rows[positions].tolist(), "seconds": seconds}
+        record: Record = {"kind": "selected", "stage": number, "indices": rows[positions].tolist(), "seconds": seconds}
         record["scoring_batch"] = batch
         clock = time.perf_counter()
         record["character"] = {} if diagnosis is None else character(setup, diagnosis, positions, number)

@@ -85,7 +85,7 @@ class Samples:
 
     def annotations(self, rows: Tensor) -> Batch:
         """The rows of every target."""
-        return {name: target[rows.to(target.device)] for name, target in self.targets.items()}
+        return {name: target[rows.to(target.device, non_blocking=True)] for name, target in self.targets.items()}
 
 
 @dataclass

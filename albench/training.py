@@ -205,8 +205,11 @@ def _fit(
     who = "training" + (f" with companion {setup.companion.__name__}" if setup.companion else "")
     with isolated(*setup.axes, stage, "training", who=who):
         state = _begin_or_resume(setup, stage, labelled, start, checkpoint, log)
-        for rows, unlabelled in _orders(setup, stage, labelled, updates, state.update):
-            _update(setup, state, rows, unlabelled, state.update / updates)
+        rows, others = _orders(setup, stage, labelled, updates)
+        batches = setup.data.pool.batches(rows[state.update :])
+        unlabelled = setup.data.pool.batches(others[state.update :], hidden=True)
+        while state.update < updates:
+            _update(setup, state, batches, unlabelled, state.update / updates)
             state.update += 1
             if state.update % CHECK_EVERY == 0 or state.update == updates:
                 _check_finite(state)
@@ -267,48 +270,50 @@ def _step(setup: Setup, fitted: Fitted, labelled: Tensor, log: Callable[[str], N
         *(f"{name}{tensor.shape[1:]}" for name, tensor in [("image", pool.images), *sorted(pool.targets.items())]),
     )
     step = steps.kept(key, make)
+    if step.kind == "eager":  # modules that cannot be compiled may hold what `reset` does not know: they are fresh
+        return fitted, Step(task, fitted, recipe, numerics, setup.device)
     return step.reset(fitted), step
 
 
-def _update(setup: Setup, state: _Training, rows: Tensor, unlabelled: Tensor | None, progress: float) -> None:
+def _update(
+    setup: Setup, state: _Training, batches: Iterator[Batch], unlabelled: Iterator[Batch], progress: float
+) -> None:
     """One update of the model, and the companion's own step after it. Nothing in it waits for the device."""
     task, companion, step = setup.task, state.fitted.companion, state.step
     step.at(progress)
-    batch, drawn = setup.data.pool.batch(rows), None
+    batch, drawn = next(batches), None
     if step.augments:
         drawn = task.draw_augmentation(batch, state.rng)
     else:
         batch = task.augment(batch, state.rng)
     state.objectives[state.update].copy_(step(batch, drawn))
-    if companion is not None and unlabelled is not None:
-        images = setup.data.pool.batch(unlabelled, hidden=True)
+    if companion is not None and (images := next(unlabelled, None)) is not None:
         companion.step(batch, task.augment(images, state.companion_rng), state.companion_rng)
 
 
-def _orders(
-    setup: Setup, stage: int, labelled: Tensor, updates: int, first: int = 0
-) -> Iterator[tuple[Tensor, Tensor | None]]:
+def _orders(setup: Setup, stage: int, labelled: Tensor, updates: int) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
     """Rows of each batch: the epochs' permutations, concatenated and cut evenly, so no batch is padded or dropped.
 
-    With them the rows of an unlabelled batch, where the companion takes steps of its own. `first`: the update to
-    begin at.
+    With them the rows of the unlabelled batches, where the companion takes steps of its own; else none. They lie where
+    the images do, so that nothing waits for the device.
     """
+    pool = setup.data.pool
+    place = pool.images.device
     size = setup.recipe.batch
     rng = generator(*setup.axes, stage, "batches")
     epochs = math.ceil(updates * size / len(labelled))
     order = torch.cat([labelled[torch.randperm(len(labelled), generator=rng)] for _ in range(epochs)])
-    order = order[: updates * size].to(setup.device)
-    unlabelled: tuple[Tensor, ...] | None = None
+    order = order[: updates * size].to(place)
+    unlabelled: tuple[Tensor, ...] = ()
     if setup.companion is not None and setup.companion.step is not Companion.step:
-        rest = torch.ones(len(setup.data.pool), dtype=torch.bool)
+        rest = torch.ones(len(pool), dtype=torch.bool)
         rest[labelled] = False
         rows = rest.nonzero().flatten()
         if len(rows):
             rng = generator(*setup.axes, stage, "unlabelled")
             drawn = rows[torch.randint(len(rows), (updates * size,), generator=rng)]
-            unlabelled = drawn.to(setup.device).split(size)
-    for update, chunk in list(enumerate(order.split(size)))[first:]:
-        yield chunk, None if unlabelled is None else unlabelled[update]
+            unlabelled = drawn.to(place).split(size)
+    return order.split(size), unlabelled
 
 
 def _check_finite(state: _Training) -> None:

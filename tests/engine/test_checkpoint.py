@@ -12,7 +12,7 @@ from albench.recipe import Recipe
 from albench.strategies.learning_loss import LossPrediction
 from albench.strategy import Companion
 from albench.tasks.classification.digits import Digits
-from albench.training import Numerics, Setup, _orders, evaluate, fit, state_dict
+from albench.training import Numerics, Setup, evaluate, fit, state_dict
 
 UPDATES = 9
 ROWS = torch.arange(0, 40, 3)
@@ -135,17 +135,6 @@ def test_the_loss_that_was_not_finite_is_still_said_at_its_update(tmp_path):
     with pytest.raises(Exception, match="not finite") as second:
         fit(chosen, 0, ROWS, checkpoint=at(tmp_path / "x.checkpoint"))
     assert str(first.value) == str(second.value)
-
-
-def test_batches_can_be_entered_anywhere():
-    chosen = setup(companion=Adversary)
-    whole = list(_orders(chosen, 0, ROWS, UPDATES))
-    for first in range(UPDATES + 1):
-        rest = list(_orders(chosen, 0, ROWS, UPDATES, first))
-        assert len(rest) == UPDATES - first
-        for (rows, others), (again, again_others) in zip(whole[first:], rest, strict=True):
-            assert torch.equal(rows, again)
-            assert torch.equal(others, again_others)
 
 
 def spoil(path, how):

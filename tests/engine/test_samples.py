@@ -1,10 +1,15 @@
 """Data that do not fit on the device: batches come through, and no number changes."""
 
+import threading
+
 import pytest
 import torch
 
-from albench import devices, worker
+from albench import devices, training, worker
+from albench.recipe import Recipe
 from albench.samples import Samples
+from albench.tasks.classification.digits import Digits
+from albench.training import Numerics, Setup, fit
 
 CPU = torch.device("cpu")
 
@@ -73,3 +78,24 @@ def test_pinned_batches_on_a_gpu(samples):
         assert batch["image"].is_cuda
         assert torch.equal(batch["image"], wanted["image"])
         assert torch.equal(batch["label"], wanted["label"])
+
+
+def test_training_on_streamed_data_gathers_ahead(monkeypatch):
+    task = Digits(samples=60, width=4, blocks=(1, 1))
+    data, asked, threads = task.load(None), [], []
+    buffer, gather, update = Samples._buffer, Samples._gather, training._update
+    monkeypatch.setattr(Samples, "_buffer", lambda *a: (asked.append(1), buffer(*a))[1])
+    monkeypatch.setattr(Samples, "_gather", lambda *a: (threads.append(threading.current_thread()), gather(*a))[1])
+    monkeypatch.setattr(training, "_update", lambda *a: (update(*a), seen.append(len(asked))))
+
+    def train(resident):
+        recipe = Recipe(updates=5, batch=8)
+        there = data.to(CPU, resident)
+        return fit(Setup(task, there, recipe, Numerics(), CPU, (0, 0, "digits")), 0, torch.arange(20))
+
+    seen = []
+    (one, loss), (two, same) = train(resident=False), train(resident=True)
+    assert seen == [2, 3, 4, 5, 5, *[5] * 5]
+    assert threading.current_thread() not in threads
+    assert loss == same
+    assert all(torch.equal(x, y) for x, y in zip(one.model.parameters(), two.model.parameters(), strict=True))

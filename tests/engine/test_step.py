@@ -110,7 +110,7 @@ class Branches(LossPrediction):
 
 
 class Counts(LossPrediction):
-    """It counts in Python, so each update would be compiled anew."""
+    """It counts in Python, so each update would be compiled anew; the count begins at 0 in every stage."""
 
     def __init__(self, example):
         super().__init__(example)
@@ -118,12 +118,21 @@ class Counts(LossPrediction):
 
     def loss(self, outputs, losses, progress):
         self.count += 1
-        return super().loss(outputs, losses, progress) + 0.0 * self.count
+        return super().loss(outputs, losses, progress) * self.count
 
 
 class Both(Branches):
+    """Its own optimiser has a state, which begins anew in every stage."""
+
+    def __init__(self, example):
+        super().__init__(example)
+        self.optimiser = torch.optim.Adam(self.parameters(), 0.01)
+
     def step(self, labelled, unlabelled, rng):
         assert "label" in labelled
+        self.optimiser.zero_grad()
+        self.head(unlabelled["image"].flatten(1).repeat(1, 99)[:, : self.head.in_features]).square().mean().backward()
+        self.optimiser.step()
 
 
 class Steps(Companion):

@@ -120,7 +120,7 @@ def test_epochs_show_every_sample_equally_often():
     shown = setup(epochs=4, updates=None, batch=4)
     from albench.training import _orders
 
-    for rows, _ in _orders(shown, 0, ROWS, shown.recipe.length(len(ROWS))):
+    for rows in _orders(shown, 0, ROWS, shown.recipe.length(len(ROWS)))[0]:
         seen += torch.bincount(rows, minlength=120)
     assert seen[ROWS].unique().tolist() == [4.0]
     assert seen.sum() == 4 * len(ROWS)
