@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from albench.cli.list import registered
-from albench.errors import AlbenchError
+from albench.errors import AlbenchError, did_you_mean
 from albench.registry import load_plugin, tasks
 
 
@@ -46,6 +46,11 @@ def named(name: str, settings: tuple[str, ...]) -> list[tuple[str, Any]]:
     from albench.suite import bundled, read
 
     if name not in bundled() and not name.endswith(".toml"):
+        if name not in [*tasks.names(), *tasks.aliases()]:
+            hint = did_you_mean(name, [*tasks.names(), *tasks.aliases(), *bundled()])
+            raise AlbenchError(
+                f"no task or suite is called {name!r}.{hint} There are: {', '.join([*tasks.names(), *bundled()])}"
+            )
         return [(name, build_task(name, parse_settings(settings)))]
     suite = read(name, settings)
     return [(label, build_task(entry.task or label, entry.params)) for label, entry in suite.tasks.items()]

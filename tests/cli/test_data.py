@@ -89,6 +89,7 @@ def test_a_suite_s_name_stands_for_its_tasks_with_their_parameters(dots, tmp_pat
     assert "many: 9 in the pool" in result.output
     unknown = call("verify", "ll4al-vocc", "--data-root", tmp_path)
     assert unknown.exit_code == 2
+    assert "no task or suite is called 'll4al-vocc'. Did you mean 'll4al-voc'?" in unknown.stderr
 
 
 def test_problems_are_listed_then_the_exit_code_says_so(tmp_path):
