@@ -59,7 +59,7 @@ class Outputs:
 
     @property
     def features(self) -> list[Tensor]:
-        """The feature maps [B, C_i, H_i, W_i] that the task names."""
+        """The feature maps [B, C_i, H_i, W_i] that the task names, in the precision of the network: bf16, maybe."""
         return self._once("features", self._task.features, self.raw)
 
     @property

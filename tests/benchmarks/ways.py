@@ -82,7 +82,7 @@ def straightforward(task, data, updates, device):
 def bare(task, data, device):
     """A call that takes `updates` compiled bf16 steps on one synthetic batch that lies on the device."""
     chosen = setup(task, data, 1, device)
-    model, module, optimiser = _begin(chosen)
+    model, module, optimiser = _begin(chosen, fused=True)
     model = model.to(memory_format=torch.channels_last)
     image = torch.randn(BATCH, 3, 32, 32, device=device).contiguous(memory_format=torch.channels_last)
     batch = {"image": image, "label": torch.arange(BATCH, device=device) % 10}
@@ -97,10 +97,11 @@ def bare(task, data, device):
         )
 
     def run(updates):
-        for _ in range(updates):
-            optimiser.zero_grad()
-            objective().backward()
-            optimiser.step()
+        with chosen.numerics.in_force():  # kernels are chosen as albench's are
+            for _ in range(updates):
+                optimiser.zero_grad()
+                objective().backward()
+                optimiser.step()
 
     return run
 
@@ -112,11 +113,11 @@ def ours(task, data, updates, device, precision):
         return fit(chosen, 0, torch.arange(len(data.pool)))
 
 
-def _begin(chosen):
+def _begin(chosen, fused=None):
     fitted = build(chosen, 0)
     model, module = fitted.model.to(memory_format=torch.contiguous_format).train(), fitted.companion.train()
     parameters = [*model.parameters(), *module.parameters()]
-    return model, module, torch.optim.SGD(parameters, 0.1, momentum=0.9, weight_decay=5e-4)
+    return model, module, torch.optim.SGD(parameters, 0.1, momentum=0.9, weight_decay=5e-4, fused=fused)
 
 
 def _step(task, model, module, optimiser, batch):
