@@ -5,24 +5,25 @@ import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import torch
-from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.text import Text
 
 from albench import backends, manifest, pools, tables
+from albench.alone import alone_on
 from albench.backends import Options, Pool
 from albench.devices import default_jobs, pick_device
 from albench.dispatch import Dispatch
 from albench.errors import AlbenchError
 from albench.numerics import Numerics
 from albench.progress import Display
-from albench.store import LEASE, Record, Store, Trial, failures
+from albench.store import Record, Store, Trial, failures
 from albench.suite import followed, resolve
 from albench.timelimit import last_words
 from albench.worker import Outcome, Run, data_on, stages_done, task_of
+
+BUSY = "another albench run works on this folder; wait for it or use --out"
 
 
 def execute(run: Run, options: Options, command: list[str], console: Console) -> list[Outcome]:
@@ -40,41 +41,13 @@ def execute(run: Run, options: Options, command: list[str], console: Console) ->
         begun = Numerics.model_validate(before["suite"].get("numerics", {})) if before else None
         run = replace(run, suite=resolve(run.suite, device, begun), folder=run.folder.resolve(), device=device)
         run.suite.numerics.prepare()
-        with _alone_on(run.folder, console):
+        with alone_on(run.folder, console.print, BUSY):
             return _execute(run, options, command, console)
     except OSError as error:
         where = error.filename or run.folder
         raise AlbenchError(
             f"{where}: {error.strerror}; what was written stays; mend it or choose another --out"
         ) from error
-
-
-@contextlib.contextmanager
-def _alone_on(folder: Path, console: Console) -> Iterator[None]:
-    """One run at a time on a folder.
-
-    A lock of the kernel's tells at once, where the file system has such; but one that is mounted on several hosts may
-    keep them to each. The lease is seen by all; that of a dead one on another host is waited out.
-    """
-    (folder / ".locks").mkdir(parents=True, exist_ok=True)
-    lock, lease = FileLock(folder / ".locks" / "run"), Store(folder).lock("run")
-    with contextlib.ExitStack() as held:
-        try:
-            with contextlib.suppress(NotImplementedError):
-                lock.acquire(timeout=0)
-                held.callback(lock.release)
-            try:
-                lease.acquire(timeout=1)
-            except Timeout:
-                console.print(
-                    f"{folder}: does a run on another machine work on it? That shows within {1.2 * LEASE:g} s."
-                )
-                lease.acquire(timeout=1.2 * LEASE)
-            held.callback(lease.release)
-        except Timeout:
-            message = f"{folder}: another albench run works on this folder; wait for it or use --out"
-            raise AlbenchError(message) from None
-        yield
 
 
 def _execute(run: Run, options: Options, command: list[str], console: Console) -> list[Outcome]:

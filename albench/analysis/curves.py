@@ -124,18 +124,6 @@ def aubc(labelled: np.ndarray, values: np.ndarray) -> float:
     return float(np.diff(labelled) @ (values[1:] + values[:-1]) / 2 / (labelled[-1] - labelled[0]))
 
 
-def value_at(labelled: np.ndarray, values: np.ndarray, budget: float | np.ndarray) -> float | np.ndarray:
-    """The metric at a number of labels, linear between the measured ones and NaN outside them (no extrapolation).
-
-    >>> value_at([10, 20, 40], [0.5, 0.7, 0.9], 30)
-    0.8
-    """
-    labelled, values = np.asarray(labelled, float), np.asarray(values, float)
-    order = np.argsort(labelled)
-    found = np.interp(budget, labelled[order], values[order], left=np.nan, right=np.nan)
-    return float(found) if np.ndim(budget) == 0 else found
-
-
 def not_finite(results: pd.DataFrame) -> pd.DataFrame:
     """The rows (task, strategy, seed, stage, labelled, metric) of measurements that are NaN or infinite."""
     broken = results[~np.isfinite(results["value"])]

@@ -34,7 +34,7 @@ def command(context: click.Context, run_dir: Path, repair: bool, quick: bool) ->
     if not repair:
         click.echo(f"{problems} problems; --repair sets bad records aside" if problems else f"{run_dir}: sound")
         context.exit(1 if problems else 0)
-    done = doctor.repair(run_dir, health)
+    done = doctor.repair(run_dir, health, console.print)
     for line in done:
         click.echo(f"Repaired: {line}")
     click.echo("`albench run` with the same suite and --out carries on." if done else f"{run_dir}: nothing to repair")

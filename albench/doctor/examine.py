@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from albench import tables
+from albench.alone import at_work
 from albench.doctor.expected import Expectations
 from albench.doctor.findings import Health
 from albench.doctor.records import TrialExamination
@@ -52,20 +52,6 @@ def examine(folder: Path, deep: bool = True, progress: Progress = lambda done, t
         _leftovers(folder, health)
         _tables(store, health)
     return health
-
-
-def at_work(folder: Path) -> bool:
-    """Whether a process holds the run's lock."""
-    lock = folder / ".locks" / "run"
-    if not lock.is_file():
-        return False
-    try:
-        with FileLock(lock, timeout=0):
-            return False
-    except Timeout:
-        return True
-    except OSError:  # somebody else's folder
-        return False
 
 
 def _manifest(store: Store, health: Health) -> Expectations | None:

@@ -2,31 +2,29 @@
 
 import os
 import shutil
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from albench import tables
+from albench.alone import alone_on
 from albench.doctor.findings import Health
 from albench.errors import AlbenchError
 from albench.store import Store
 
 
-def repair(folder: Path, health: Health) -> list[str]:
+def repair(folder: Path, health: Health, say: Callable[[str], object] = lambda line: None) -> list[str]:
     """Do what an examination asks for; returns what was done, one line each.
 
     Bad files and the original of every trial that is cut go to RUN_DIR/set-aside/<date>/, each under its own path.
+    say: is told of a wait for a run that another host may be at.
 
     Raises:
         AlbenchError: a run is at work on the folder, or it cannot be written.
     """
     try:
-        (folder / ".locks").mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / ".locks" / "run", timeout=0):
+        with alone_on(folder, say, "a run is at work on this folder; repair it when that has ended"):
             return _repair(Store(folder), health)
-    except Timeout:
-        raise AlbenchError(f"{folder}: a run is at work on this folder; repair it when that has ended") from None
     except OSError as error:
         raise AlbenchError(f"{error.filename or folder}: {error.strerror}; nothing is lost; repair it again") from error
 

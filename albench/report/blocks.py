@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from albench.errors import AlbenchError
 from albench.report.charts import Chart
 from albench.report.looks import ONE_COLUMN, TWO_COLUMNS
-from albench.report.press import Drawn, Press, breadth, save
+from albench.report.press import Drawn, Press, breadth, save, webp
 
 NUMBER = re.compile(r"[+−-]?(\d[\d,]*(\.\d+)?|\.\d+)(e[+-]?\d+)?")
 
@@ -35,14 +35,14 @@ class Picture:
 
     title: str
     file: str
-    png: bytes = field(repr=False)
+    image: bytes = field(repr=False)  # WebP, as the page holds it
     alt: str
     caption: str
     data: str | None = None
     width: float = 7.0  # inches, as drawn
     column: bool = False
     chart: Chart | None = None
-    narrow: bytes | None = field(default=None, repr=False)  # the PNG of one column, for narrow screens
+    narrow: bytes | None = field(default=None, repr=False)  # the same of one column, for narrow screens
 
     @property
     def files(self) -> dict[str, str]:
@@ -211,9 +211,8 @@ class Folder:
 
     def _with_image(self, picture: Picture) -> Picture:
         path = self.path / picture.file
-        image = path.read_bytes()
-        narrow = path.with_name(f"{path.stem}-column.png").read_bytes() if picture.column else None
-        return replace(picture, png=image, width=breadth(image), narrow=narrow)
+        narrow = webp(path.with_name(f"{path.stem}-column.png")) if picture.column else None
+        return replace(picture, image=webp(path), width=breadth(path.read_bytes()), narrow=narrow)
 
     def csv(self, table: pd.DataFrame, name: str) -> str:
         """Save a table as tables/NAME.csv; returns its address within the folder."""

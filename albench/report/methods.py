@@ -205,7 +205,8 @@ def _cheats(run: Run) -> Item | None:
     return Item(
         "attention",
         "Hidden labels",
-        f"{listed(cheats)} ⚠ select by labels that nobody has; outside all corrected tests.",
+        f"{listed(cheats)} ⚠ {'selects' if len(cheats) == 1 else 'select'} by labels that nobody has; outside all "
+        "corrected tests.",
     )
 
 

@@ -1,5 +1,6 @@
 """Figures to files: drawn at once, or by other processes while the report goes on."""
 
+import io
 import os
 import warnings
 from collections.abc import Callable
@@ -7,11 +8,13 @@ from concurrent.futures import Future
 from pathlib import Path
 
 from matplotlib.figure import Figure
+from PIL import Image
 
 from albench.report import typeface
 from albench.report.looks import style
 
 DPI = 200
+QUALITY = 85  # of WebP in the page
 FEW = 24  # figures: starting processes takes as long as drawing so many
 PROCESSES = 4  # at most; each takes about 150 MB
 
@@ -32,6 +35,14 @@ def save(draw: Drawn, path: Path, width: float) -> None:
 def breadth(png: bytes) -> float:
     """Inches that a saved figure is wide, from the PNG's header."""
     return int.from_bytes(png[16:20]) / DPI
+
+
+def webp(png: Path) -> bytes:
+    """A saved figure for the page: a fraction of the PNG's size, and a sixth where it shows photographs."""
+    held = io.BytesIO()
+    with Image.open(png) as image:
+        image.convert("RGB").save(held, "WEBP", quality=QUALITY, method=2)
+    return held.getvalue()
 
 
 class Press:

@@ -21,7 +21,6 @@ from albench.analysis.curves import (
     summary,
     t_interval,
     validated,
-    value_at,
 )
 
 LABELS = (10, 20, 40)
@@ -207,14 +206,6 @@ def test_curves_without_a_common_number_of_labels_are_not_compared():
     table = summary(results, "accuracy")
     assert table["seeds"].tolist() == [0, 0]
     assert "shares no number of labels" in table["dropped"].iloc[0]
-
-
-def test_value_at_is_linear_between_measured_budgets_only():
-    assert value_at([40, 10, 20], [0.9, 0.5, 0.7], 30) == pytest.approx(0.8)
-    found = value_at([10, 20, 40], [0.5, 0.7, 0.9], np.array([9, 10, 15, 40, 41]))
-    np.testing.assert_allclose(found, [np.nan, 0.5, 0.6, 0.9, np.nan])
-    gap = value_at([10, 20, 40, 50], [0.5, np.nan, 0.9, 1.0], np.array([10, 15, 20, 30, 40, 45]))
-    np.testing.assert_allclose(gap, [0.5, np.nan, np.nan, np.nan, 0.9, 0.95])
 
 
 def test_difference_curve_is_paired_by_seed():

@@ -261,6 +261,20 @@ def test_a_run_at_work_is_not_repaired(hurt):
             repair(hurt, health)
 
 
+def test_a_run_on_another_host_is_seen_and_a_dead_one_is_waited_out(hurt, monkeypatch):
+    flip(0.5)(hurt)
+    monkeypatch.setattr(sealing, "LEASE", 2.5)
+    lease, said = hurt / ".locks" / "run.lease", []
+    with Store(hurt).lock("run"):
+        marker = lease.read_text()
+    lease.write_text(re.sub("host=.*", "host=elsewhere", marker))  # its lock of the kernel's is not seen here
+    health = examine(hurt)
+    assert "a run is at work here" in str(health.findings[0])
+    assert repair(hurt, health, said.append)
+    assert "does a run on another machine work on it?" in said[0]
+    assert not lease.exists()
+
+
 def test_leftovers_are_notes(hurt):
     (hurt / "trained" / ".x.json.99.tmp").write_bytes(b"half")
     health = examine(hurt)

@@ -9,7 +9,7 @@ import pytest
 from filelock import FileLock
 
 import albench
-from albench import execute, store
+from albench import store
 from albench.errors import AlbenchError
 from albench.store import Store, failures
 
@@ -174,8 +174,7 @@ def test_a_run_on_another_host_that_shares_no_locks_is_seen_and_a_dead_one_is_wa
     call = [sys.executable, "-c", RUNNING, str(tmp_path / "run")]
     other = subprocess.Popen(call, stdout=subprocess.PIPE, text=True)
     other.stdout.readline()
-    for module in (store, execute):
-        monkeypatch.setattr(module, "LEASE", 2.0)
+    monkeypatch.setattr(store, "LEASE", 2.0)
     with pytest.raises(AlbenchError, match="another albench run works on this folder"):
         run(strategies=["random"], seeds=1, stages=1)
     other.kill()

@@ -64,7 +64,7 @@ def test_everything_is_written_and_the_page_stands_alone(make_run):
         assert (page.folder / "figures" / f"{name}-digits.pdf").read_bytes().startswith(b"%PDF")
     drawn = [path for path in (page.folder / "figures").glob("*.png") if not path.stem.endswith("-column")]
     assert len(page.images) == len(drawn) > 4
-    assert all(image["src"].startswith("data:image/png;base64,") and len(image["alt"]) > 30 for image in page.images)
+    assert all(image["src"].startswith("data:image/webp;base64,") and len(image["alt"]) > 30 for image in page.images)
     files = [link for link in page.links if not link.startswith("#")]
     assert len(files) >= 6
     assert all((page.folder / link).is_file() for link in files)

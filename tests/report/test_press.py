@@ -1,0 +1,74 @@
+"""Figures that other processes save are those that this one would save."""
+
+import os
+
+import pytest
+from matplotlib.figure import Figure
+
+from albench.report import press
+from albench.report.looks import ONE_COLUMN, TWO_COLUMNS
+
+
+def drawer(number):
+    """A closure, as the report's figures are."""
+
+    def draw(width):
+        figure = Figure(figsize=(width, 1.5))
+        figure.add_subplot().plot([0, number], label=f"ö {number}")
+        figure.axes[0].set_title(f"figure {number}")
+        figure.legend()
+        return figure
+
+    return draw
+
+
+def remote(save):
+    """`save` that refuses to work in this process."""
+    mine = os.getpid()
+
+    def elsewhere(draw, path, width):
+        assert os.getpid() != mine
+        save(draw, path, width)
+
+    return elsewhere
+
+
+@pytest.fixture
+def others(monkeypatch):
+    """Two processes from the third figure on."""
+    monkeypatch.setattr(press, "FEW", 2)
+    monkeypatch.setattr(press, "PROCESSES", 2)
+    monkeypatch.setattr(press.os, "sched_getaffinity", lambda pid: {0, 1}, raising=False)
+    yield
+    from joblib.externals.loky import get_reusable_executor
+
+    get_reusable_executor().shutdown(wait=True, kill_workers=True)
+
+
+def test_other_processes_write_the_same_files(others, tmp_path, monkeypatch):
+    here, there = tmp_path / "here", tmp_path / "there"
+    here.mkdir(), there.mkdir()
+    pool = press.Press()
+    for number in range(4):
+        width = ONE_COLUMN if number % 2 else TWO_COLUMNS
+        press.save(drawer(number), here / f"{number}", width)
+    monkeypatch.setattr(press, "save", remote(press.save))
+    for number in range(4):
+        pool.add(drawer(number), there / f"{number}", ONE_COLUMN if number % 2 else TWO_COLUMNS)
+    pool.finish()
+    names = sorted(path.name for path in here.iterdir())
+    assert len(names) == 12
+    assert sorted(path.name for path in there.iterdir()) == names
+    for name in names:
+        assert (there / name).read_bytes() == (here / name).read_bytes(), name
+
+
+def test_what_fails_while_drawing_elsewhere_is_raised_at_the_end(others, tmp_path):
+    def broken(width):
+        raise ValueError("no such curve")
+
+    pool = press.Press()
+    for number in range(3):
+        pool.add(broken, tmp_path / f"{number}", ONE_COLUMN)
+    with pytest.raises(ValueError, match="no such curve"):
+        pool.finish()
