@@ -148,7 +148,7 @@ def _is_shared(results: pd.DataFrame) -> np.ndarray:
     votes = votes[votes["begun"] | ~votes.groupby(own)["begun"].transform("any")]
     voters = votes.groupby(own)["strategy"].nunique()
     having = votes.groupby([*own, "labelled"]).size()
-    kept = having.index[2 * having.to_numpy() > voters.reindex(having.index.droplevel(["labelled"])).to_numpy()]
+    kept = having.index[2 * having.to_numpy() > voters.reindex(having.reset_index("labelled").index).to_numpy()]
     return pd.MultiIndex.from_frame(results[[*own, "labelled"]]).isin(kept)
 
 

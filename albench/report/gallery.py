@@ -48,8 +48,9 @@ def blocks(
     runs: list[Run], task: str, styles: dict[str, Look], folder: Folder, data_root: Path | None, name: str
 ) -> list[Block]:
     """What each strategy chose first and last, or a sentence that says why there is no picture."""
-    tables = [pd.concat([getattr(run, t) for run in runs], ignore_index=True) for t in ("selections", "answers")]
-    first, last = picks(*tables, task), picks(*tables, task, last=True)
+    selections = pd.concat([run.selections for run in runs], ignore_index=True)
+    answers = pd.concat([run.answers for run in runs], ignore_index=True)
+    first, last = picks(selections, answers, task), picks(selections, answers, task, last=True)
     if first.empty:
         return [Text("There are no pictures of selected samples: nothing was selected yet.")]
     moments = [(first, "first", f"gallery-{name}")]
@@ -65,7 +66,13 @@ def blocks(
 
 
 def _block(
-    chosen: pd.DataFrame, when: str, slug: str, task: str, styles: dict[str, Look], folder: Folder, loaded: tuple
+    chosen: pd.DataFrame,
+    when: str,
+    slug: str,
+    task: str,
+    styles: dict[str, Look],
+    folder: Folder,
+    loaded: tuple[Any, Any],
 ) -> Block:
     drawn = {}
     for width in (TWO_COLUMNS, ONE_COLUMN):  # at once, so that what fails is known here

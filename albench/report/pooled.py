@@ -38,7 +38,7 @@ def pool(runs: list[Run]) -> Run:
                 )
         parts.append(_renumbered(run, before))
         before += run.suite["seeds"]
-    tables = {name: pd.concat([part[name] for part in parts], ignore_index=True) for name in TABLES}
+    tables: dict[str, Any] = {name: pd.concat([part[name] for part in parts], ignore_index=True) for name in TABLES}
     return replace(
         first,
         name=" + ".join(run.name for run in runs),
@@ -49,7 +49,7 @@ def pool(runs: list[Run]) -> Run:
     )
 
 
-TABLES = ("results", "costs", "selections", "diagnostics", "labels", "trainings", "ceiling")
+TABLES = ("results", "costs", "selections", "diagnostics", "answers", "labels", "trainings", "ceiling")
 
 
 def _renumbered(run: Run, before: int) -> dict[str, pd.DataFrame]:
@@ -59,7 +59,8 @@ def _renumbered(run: Run, before: int) -> dict[str, pd.DataFrame]:
 
 def differences(a: Run, b: Run) -> list[str]:
     """Where two runs of one suite are not repetitions of one another, one line each."""
-    lines = _changes(*({k: v for k, v in run.suite.items() if k not in FREE} for run in (a, b)), "")
+    before, after = ({k: v for k, v in run.suite.items() if k not in FREE} for run in (a, b))
+    lines = _changes(before, after, "")
     for task in a.tasks.keys() & b.tasks.keys():
         for key in ("fingerprint", "metric"):
             old, new = (run.tasks[task].get(key) for run in (a, b))
@@ -88,7 +89,7 @@ def settings(runs: list[Run], task: str) -> list[str]:
             entry = {key: value for key, value in run.tasks[task]["entry"].items() if key not in ("price", "published")}
             switches = {key: run.suite.get(key) for key in ("stages", "warm_start", "subset", "numerics")}
             sides.append(entry | {key: value for key, value in switches.items() if key not in entry})
-        lines = _changes(*sides, "")
+        lines = _changes(sides[0], sides[1], "")
         if lines:
             found.append(f"{runs[0].name} → {other.name}: {'; '.join(lines)}")
     return found
