@@ -10,6 +10,7 @@ trainings.csv   task,strategy,seed,stage,labelled,identity,device  which trainin
 ceiling.csv     the tidy columns: what training on the whole pool reached; its `stage` is 0
 """
 
+import contextlib
 import csv
 import hashlib
 import io
@@ -41,7 +42,8 @@ def write(store: Store) -> None:
     sources = _sources(store)
     for name, content in contents(store).items():
         write_whole(store.folder / f"{name}.csv", content)
-    write_whole(store.folder / NOTE, json.dumps({"sources": sources, "tables": _tables(store)}).encode())
+    with contextlib.suppress(OSError):  # without the note the tables are made once more than needed
+        write_whole(store.folder / NOTE, json.dumps({"sources": sources, "tables": _tables(store)}).encode())
 
 
 def refresh(store: Store) -> None:

@@ -11,13 +11,13 @@ import pytest
 import torch
 
 import albench
+from albench import step
 from albench import store as store_module
 from albench.errors import AlbenchError
 from albench.memory import out_of_memory
 from albench.store import Store, Trial, failures
 from albench.tasks.classification.cifar10 import Cifar10
 from albench.timelimit import last_words, time_limit
-from albench.training import Setup
 
 BROKEN = '''
 import collections, itertools, time
@@ -193,14 +193,14 @@ def test_another_time_limit_is_no_other_experiment(run):
 
 def gpu_with_room_for(monkeypatch, training=10**9, scoring=10**9):
     """A network whose pass over more samples than this says what a full GPU says."""
-    real = Setup.forward
+    real = step.forward
 
-    def forward(self, model, batch):
-        if len(batch["image"]) > (training if model.training else scoring):
+    def forward(model, image, bf16):
+        if len(image) > (training if model.training else scoring):
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.\nmore")
-        return real(self, model, batch)
+        return real(model, image, bf16)
 
-    monkeypatch.setattr(Setup, "forward", forward)
+    monkeypatch.setattr(step, "forward", forward)
 
 
 def test_scoring_halves_its_batch_until_it_fits_and_says_so(run, monkeypatch):
