@@ -10,10 +10,11 @@ import torch
 from albench import cycle, registry
 from albench.cycle import Plan
 from albench.errors import AlbenchError
+from albench.facts import facts_in
 from albench.recipe import Recipe
 from albench.seeds import Axis, generator
 from albench.store import CEILING, Record, Trial
-from albench.suite import Suite
+from albench.suite import Suite, TaskEntry
 
 FACTS = {"pool": int, "test": int, "metric": str, "fingerprint": str}  # what the manifest must say of a task
 
@@ -115,6 +116,14 @@ class Expectations:
             numerics=suite.numerics,
             companion=companion,
             companion_params=params,
-            facts={"task": entry.task, "params": entry.params, "data": facts["fingerprint"]},
+            facts={"task": entry.task, "params": _params(entry), "data": facts["fingerprint"]},
             known=known,
         )
+
+
+def _params(entry: TaskEntry) -> dict[str, Any]:
+    """A task's parameters as its trainings' identities hold them."""
+    try:
+        return facts_in(registry.tasks.get(str(entry.task)), entry.params)
+    except AlbenchError:  # a plug-in's task, which the doctor does not load
+        return entry.params
