@@ -243,7 +243,7 @@ def test_an_interrupt_leaves_tables_and_a_hint(tiny, tmp_path):
     while not list(Path(tmp_path / "run").glob("progress/*.json")) and time.monotonic() < deadline:
         time.sleep(0.05)
     process.send_signal(2)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=180)
     assert process.returncode == 130, said
     assert "The same command carries on" in said
     assert (tmp_path / "run" / "results.csv").is_file()
