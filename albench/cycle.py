@@ -170,6 +170,7 @@ class Stage:
             "labelled": len(self.labelled),
             "metrics": metrics,
             "objective": objective,
+            "descent": self._fitted.descent,
             "seconds": seconds,
             "peak_memory": memory,
             "updates": setup.recipe.length(len(self.labelled)),

@@ -9,7 +9,7 @@ import copy
 import types
 import weakref
 from collections.abc import Callable, Hashable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -30,11 +30,15 @@ BACKEND = "inductor"  # of torch.compile
 
 @dataclass
 class Fitted:
-    """A model and its companion, on the device. `step`: how they were trained (eager, compiled or graphs)."""
+    """A model and its companion, on the device, and how they were trained.
+
+    `step`: eager, compiled or graphs. `descent`: the mean objective of equal parts of the training, in order.
+    """
 
     model: nn.Module
     companion: Companion | None
     step: str = "eager"
+    descent: list[float] = field(default_factory=list)
 
 
 def takes_part(companion: Companion | None) -> bool:

@@ -160,7 +160,7 @@ class Verification:
         found = Repeated(trial, stage, [], [])
         metric = again.setup.task.metric
         if exact:
-            _compare_exactly(recorded, new, ("metrics", "objective", "updates"), found)
+            _compare_exactly(recorded, new, ("metrics", "objective", "descent", "updates"), found)
             if lost := sorted(recorded["metrics"].keys() - new["metrics"].keys()):
                 found.remarks.append(f"{', '.join(lost)}: recorded, and not measured by this albench")
             self._compare_outcomes(recorded["identity"], store.outcomes(current.identity), found)
