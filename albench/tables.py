@@ -7,6 +7,7 @@ answers.csv     task,strategy,seed,stage,order,answer              what the mode
 diagnostics.csv task,strategy,seed,stage,where,predicted,true      a sample of predicted and true losses
 labels.csv      the tidy columns: what the labelled set's annotations hold, class by class (or joint by joint)
 trainings.csv   task,strategy,seed,stage,labelled,identity,device  which training (trained/IDENTITY.*), on which device
+descent.csv     task,strategy,seed,stage,labelled,update,objective  how a trial's first and last training went down
 ceiling.csv     the tidy columns: what training on the whole pool reached; its `stage` is 0
 """
 
@@ -33,6 +34,7 @@ TABLES: dict[str, tuple[str, ...]] = {
     "diagnostics": ("task", "strategy", "seed", "stage", "where", "predicted", "true"),
     "labels": TIDY,
     "trainings": ("task", "strategy", "seed", "stage", "labelled", "identity", "device"),
+    "descent": ("task", "strategy", "seed", "stage", "labelled", "update", "objective"),
     "ceiling": TIDY,
 }
 
@@ -136,6 +138,16 @@ def _trainings(records: list[Record]) -> Iterator[tuple[int, int, str, str]]:
         yield r["stage"], r["labelled"], r["identity"], r.get("device", "")
 
 
+def _descent(records: list[Record]) -> Iterator[tuple[int, int, int, float]]:
+    """Of the first and the last stage; a point is the mean objective of the updates since the point before."""
+    trained = _of_kind(records, "trained")
+    for r in trained if len(trained) < 2 else (trained[0], trained[-1]):
+        parts = r.get("descent", [])  # an older record has none
+        size, longer = divmod(r["updates"], len(parts) or 1)
+        for part, mean in enumerate(parts, 1):
+            yield r["stage"], r["labelled"], part * size + min(part, longer), mean
+
+
 def _labels(records: list[Record], classes: list[str]) -> Iterator[tuple[int, int, str, int]]:
     for r in _of_kind(records, "trained"):
         counted = zip(classes, r.get("contents", []), strict=False)  # an older record has none
@@ -179,6 +191,7 @@ _ROWS: dict[str, Callable[[list[Record]], Iterator[tuple]]] = {
     "answers": _answers,
     "diagnostics": _diagnostics,
     "trainings": _trainings,
+    "descent": _descent,
     "ceiling": _results,
 }
 

@@ -150,6 +150,7 @@ def _task_section(
     blocks += character.selected(runs, task, styles, folder, name)
     blocks += _diagnoses(results, _of(task, [run.diagnostics for run in runs]), styles, task, folder)
     blocks += gallery.blocks(runs, task, styles, folder, data_root, name)
+    blocks += _descents(_of(task, [run.descent for run in runs]), styles, task, folder)
     costs = tables.costs_table(_of(task, [run.costs for run in runs]), styles, folder, f"costs-{name}")
     blocks += [costs] if costs else []
     blocks += tables.other_metrics(results, metric, styles, folder, f"metrics-{name}")
@@ -254,6 +255,29 @@ def _diagnoses(
             )
         )
     return blocks
+
+
+def _descents(table: pd.DataFrame, styles: dict[str, Look], task: str, folder: Folder) -> list[Block]:
+    """How the training objective went down, where the records say it."""
+    table = table[table["strategy"].isin(styles)]
+    if table.empty:
+        return []
+    ends = table.loc[table.groupby(["strategy", "seed", "stage"])["update"].idxmax()]
+    last = ends[ends["stage"] == ends["stage"].max()].groupby("strategy", sort=False)["objective"].mean()
+    said = "; ".join(f"{strategy} {tables.number(value)}" for strategy, value in last.items())
+    return [
+        folder.picture(
+            evidence.wide(panels.descent, table, styles),
+            f"descent-{slug(task)}",
+            "Did the training converge?",
+            alt=f"Training objective on {task} against updates, first and last stage. At the end of the last: {said}.",
+            caption="The training objective at the first and the last stage, mean over seeds; a point is the mean of "
+            "the updates since the point before. With a companion the objective has its term, too, so compare such "
+            "curves with themselves alone.",
+            data=folder.csv(table, f"descent-{slug(task)}"),
+            column=True,
+        )
+    ]
 
 
 def _gaps(runs: list[Run], missing: dict[str, list[str]], unsampled: list[str]) -> list[Section]:

@@ -91,6 +91,35 @@ def scatter(table: pd.DataFrame, styles: dict[str, Look], width: float = TWO_COL
     return figure
 
 
+def descent(table: pd.DataFrame, styles: dict[str, Look], width: float = TWO_COLUMNS) -> Figure:
+    """The training objective against updates, mean over seeds: a panel of the first stage and one of the last.
+
+    table: columns strategy, stage, labelled, update, objective. Where objectives span more than a decade their axis is
+    logarithmic.
+    """
+    shown = {s: look for s, look in styles.items() if (table["strategy"] == s).any()}
+    stages = sorted({int(table["stage"].min()), int(table["stage"].max())})
+    labelled = {stage: f"{table.loc[table['stage'] == stage, 'labelled'].max():,} labels" for stage in stages}
+    legend = Legend([(look.name, look.line(marker="")) for look in shown.values()], width)
+    figure, panels, _ = _panels(list(labelled.values()), "training objective", "updates", width, True, legend)
+    means = table.groupby(["strategy", "stage", "update"], as_index=False)["objective"].mean()
+    low, high = means["objective"].min(), means["objective"].max()
+    for axes, stage in zip(panels, stages, strict=True):
+        for strategy, look in shown.items():
+            rows = means[(means["strategy"] == strategy) & (means["stage"] == stage)].sort_values("update")
+            axes.plot(rows["update"], rows["objective"], **look.line(marker="", linewidth=1.4))
+        if low > 0 and high > 10 * low:
+            axes.set_yscale("log")
+            axes.set_ylim(low / 1.2, high * 1.2)
+            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axes.yaxis.set_minor_locator(NullLocator())
+        else:
+            margin = 0.05 * (high - low) or 1.0
+            axes.set_ylim(low - margin, high + margin)
+        axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+    return figure
+
+
 def _columns(count: int, width: float) -> int:
     if width <= ONE_COLUMN:
         return min(2, count)

@@ -49,7 +49,7 @@ def pool(runs: list[Run]) -> Run:
     )
 
 
-TABLES = ("results", "costs", "selections", "diagnostics", "answers", "labels", "trainings", "ceiling")
+TABLES = ("results", "costs", "selections", "diagnostics", "answers", "labels", "trainings", "descent", "ceiling")
 
 
 def _renumbered(run: Run, before: int) -> dict[str, pd.DataFrame]:

@@ -17,6 +17,7 @@ COSTS = ("seconds/", "peak-memory/")
 TRAININGS = ("task", "strategy", "seed", "stage", "labelled", "identity", "device")
 SELECTIONS = ("task", "strategy", "seed", "stage", "order", "index")
 ANSWERS = ("task", "strategy", "seed", "stage", "order", "answer")
+DESCENT = ("task", "strategy", "seed", "stage", "labelled", "update", "objective")
 DIAGNOSTICS = ("task", "strategy", "seed", "stage", "where", "predicted", "true")
 
 
@@ -45,6 +46,7 @@ class Run:
     diagnostics: pd.DataFrame
     labels: pd.DataFrame
     trainings: pd.DataFrame
+    descent: pd.DataFrame
     ceiling: pd.DataFrame
     failures: list[dict[str, str]]
 
@@ -111,6 +113,7 @@ class Run:
             self.diagnostics,
             self.labels,
             self.trainings,
+            self.descent,
             self.ceiling,
         )
         for table in tables:
@@ -220,6 +223,7 @@ def read(folder: Path, name: str) -> Run:
         ),
         labels=_tidy(folder, "labels"),
         trainings=_table(folder, "trainings", TRAININGS, optional=True),
+        descent=_table(folder, "descent", DESCENT, optional=True).astype({"objective": float}),
         ceiling=_tidy(folder, "ceiling"),
         failures=failures(folder),
     )

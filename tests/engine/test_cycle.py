@@ -89,6 +89,17 @@ def test_the_same_selection_with_and_without_a_companion_labels_the_same(run, ti
     assert (accuracy["random"] != accuracy["both"]).all()
 
 
+def test_how_the_objective_went_down_is_kept_of_the_first_and_the_last_stage(run):
+    folder, _, _ = run(strategies=["random"], stages=3, seeds=1, settings=["recipe={updates=50}"])
+    descent = tables.table(folder, "descent")
+    twenty = [*range(3, 31, 3), *range(32, 51, 2)]  # parts of 50 updates
+    assert descent.groupby("stage")["update"].apply(list).to_dict() == {0: twenty, 2: twenty}
+    results = albench.load_results(folder).query("metric == 'objective'").set_index("stage").value
+    for stage, rows in descent.groupby("stage"):
+        assert rows.objective.iloc[-2:].mean() == pytest.approx(results[stage], rel=0.05)  # the last tenth
+        assert rows.objective.iloc[0] > 1.1 * rows.objective.iloc[-1]
+
+
 def test_replay_labels_what_was_recorded_and_trains_it_without_the_module(run, tiny):
     source, _, _ = run(out="source")
     tiny.write_text(

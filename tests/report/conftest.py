@@ -26,7 +26,7 @@ TIDY = ["task", "strategy", "seed", "stage", "labelled", "metric", "value"]
 def fabricate(folder, tasks=("digits",), strategies=tuple(STRATEGIES), seeds=3, stages=5, short=(), **suite):
     """Write a run folder; `short` names (task, strategy, seed) that stop after two stages."""
     rng = np.random.default_rng(0)
-    results, costs, selections, pairs = [], [], [], []
+    results, costs, selections, pairs, descent = [], [], [], [], []
     for task in tasks:
         metric, pool, budget = TASKS[task]
         start, gain = rng.uniform(0.3, 0.5), rng.uniform(0.2, 0.3)
@@ -46,6 +46,8 @@ def fabricate(folder, tasks=("digits",), strategies=tuple(STRATEGIES), seeds=3, 
                         for name, mean in [("train", 2.1), ("evaluate", 0.2), ("observe", 0.5), ("select", 0.03)]
                     ]
                     costs.append((*head, "peak-memory/train", 3.1e8))
+                    if stage in (0, stages - 1):
+                        descent += [(*head, 7 * part, 3 / part + value) for part in range(1, 21)]
                     chosen = order[stage * budget : (stage + 1) * budget]
                     selections += [(task, strategy, seed, stage, place, index) for place, index in enumerate(chosen)]
                     if strategy in SCORING:
@@ -59,6 +61,8 @@ def fabricate(folder, tasks=("digits",), strategies=tuple(STRATEGIES), seeds=3, 
     pd.DataFrame(selections, columns=columns).to_csv(folder / "selections.csv", index=False)
     columns = ["task", "strategy", "seed", "stage", "where", "predicted", "true"]
     pd.DataFrame(pairs, columns=columns).to_csv(folder / "diagnostics.csv", index=False)
+    columns = ["task", "strategy", "seed", "stage", "labelled", "update", "objective"]
+    pd.DataFrame(descent, columns=columns).to_csv(folder / "descent.csv", index=False)
     manifest = manifest_of(folder.name, tasks, strategies, seeds, stages) | {"data_root": None, "plugins": {}}
     manifest["suite"] |= suite
     (folder / "manifest.json").write_text(json.dumps(manifest))

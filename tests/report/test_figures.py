@@ -112,11 +112,13 @@ def drawings():
     saved = tests.assign(mean=[120, -np.inf, np.inf, np.nan], low=low, high=high)
     ranking = pd.concat([curve.assign(metric=f"ranking-accuracy/test/{k}") for k in ("score", "entropy")])
     scores = pd.DataFrame({"strategy": NAMES * 20, "predicted": rng.normal(size=100), "true": rng.exponential(1, 100)})
+    descent = at.rename(columns={"labelled": "update"}).assign(stage=0, labelled=100, objective=rng.exponential(1, 25))
     ranks = dict(zip(NAMES, [5, 3, 2.5, 1, 3.5], strict=True))
     return {
         "curve": partial(figures.learning_curve, curve, styles, "accuracy", (0.9, "whole pool"), published, "a paper"),
         "difference": partial(figures.difference_curve, curve, styles, "accuracy − random", "random"),
         "ranking": partial(panels.ranking, ranking, styles),
+        "descent": partial(panels.descent, pd.concat([descent, descent.assign(stage=4, labelled=500)]), styles),
         "scatter": partial(panels.scatter, scores, styles),
         "significance": partial(matrices.significance, square, square.abs(), 0.01, "difference of AUBC"),
         "penalties": partial(matrices.penalties, square.abs(), square.abs().mean()),
