@@ -6,7 +6,7 @@ from torch import Tensor
 from albench.errors import AlbenchError
 
 # Rows whose differences are formed at once: few enough on a CPU to stay in its cache, many on a GPU to fill it.
-_CPU_ROWS, _GPU_ROWS = 2048, 65536
+_CPU_ROWS, _GPU_ROWS = 256, 65536
 _PRODUCT = 1 << 22  # entries of the product with the given centres that are held at once
 
 
@@ -18,9 +18,10 @@ def k_center(candidates: Tensor, centres: Tensor | None, k: int) -> Tensor:
     go to the lowest position; with no centres all candidates are tied, so position 0 comes first. (The engine shows
     candidates in a seeded random order: both are then random, and the same for every strategy.)
 
-    Distances are fp32 differences, squared and summed: the expansion |a|² + |b|² − 2ab is no faster for one centre
-    at a time, and cancels. So an exact duplicate of a centre has distance 0 and is taken only when nothing else is
-    left. Memory: O(M·d); never M × M. No value is read back from the device between picks.
+    Distances are fp32 differences, squared and summed: the expansion |a|² + |b|² − 2ab cancels. So an exact duplicate
+    of a centre has distance 0 and is taken only when nothing else is left. On a CPU the expansion, less its largest
+    rounding error, says which candidates a pick may be nearer to; the differences of all others are not formed, and
+    the picks are the same. Memory: O(M·d); never M × M. On a GPU no value is read back between picks.
 
     Args:
         candidates: [M, d], finite, any floating type.
@@ -49,17 +50,36 @@ def k_center(candidates: Tensor, centres: Tensor | None, k: int) -> Tensor:
         _require_finite(centres, "centres")
         distance = _to_nearest(points, centres.float())
 
-    rows = _CPU_ROWS if points.device.type == "cpu" else _GPU_ROWS
-    chunks = list(zip(points.split(rows), distance.split(rows), strict=True))  # views: updated in place
+    least = _norms_less_rounding(points) if points.device.type == "cpu" else None
+    everything = [slice(start, start + _GPU_ROWS) for start in range(0, count, _GPU_ROWS)]
     picks = torch.empty(k, dtype=torch.int64, device=points.device)
     for i in range(k):
         pick = distance.argmax()  # the first of equals
         picks[i] = pick
         centre = points[pick]
-        for chunk, nearest in chunks:
-            torch.minimum(nearest, (chunk - centre).square_().sum(1), out=nearest)
+        parts = everything if least is None else _perhaps_nearer(points, centre, least + least[pick], distance)
+        for rows in parts:
+            distance[rows] = torch.minimum(distance[rows], (points[rows] - centre).square_().sum(1))
         distance.index_fill_(0, pick, -1.0)  # below every distance: never again
     return picks
+
+
+def _norms_less_rounding(points: Tensor) -> Tensor:
+    """|a|² [M] less what rounding can add: least_a + least_b − 2ab is never above the sum of the squared differences.
+
+    With u = eps / 2 and any order of summing, the norms are off by du(|a|² + |b|²), the product with them as its first
+    term by 2(d + 1)u(|a|² + |b|²), the sum of squared differences by 2(d + 2)u(|a|² + |b|²): together fewer than
+    6(d + 8)u. A result that underflows is off by `tiny` at most.
+    """
+    norms, fp32 = points.square().sum(1), torch.finfo(torch.float32)
+    return norms - 3 * (points.shape[1] + 8) * (fp32.eps * norms + fp32.tiny)
+
+
+def _perhaps_nearer(points: Tensor, centre: Tensor, norms: Tensor, distance: Tensor) -> tuple[Tensor, ...]:
+    """Rows that the centre may be nearer to than `distance`, in parts; those whose expansion overflows among them."""
+    bound = torch.addmv(norms, points, centre, alpha=-2)
+    farther = (bound >= distance) & (bound < torch.inf)
+    return farther.logical_not_().nonzero().flatten().split(_CPU_ROWS)
 
 
 def _to_nearest(points: Tensor, centres: Tensor) -> Tensor:

@@ -42,6 +42,38 @@ def test_equals_the_reference_on_embeddings(offset):
     assert k_center(points[:100], points[100:], 30).tolist() == reference(points[:100], points[100:], 30)
 
 
+def every_difference(points, k):
+    """All candidates against each pick in fp32, none left out."""
+    distance, picks = torch.full((len(points),), torch.inf), []
+    for _ in range(k):
+        picks.append(int(distance.argmax()))
+        distance = torch.minimum(distance, (points - points[picks[-1]]).square().sum(1))
+        distance[picks] = -1.0
+    return picks
+
+
+@pytest.mark.parametrize("d", [1, 7, 300])
+@pytest.mark.parametrize("offset", [0.0, 3.0, 1e4])
+@pytest.mark.parametrize("scale", [1e-23, 1e-19, 1.0, 1e17, 1e19])  # squares underflow, … overflow
+def test_no_candidate_that_a_pick_is_nearer_to_is_left_out(d, offset, scale):
+    """Also where the expansion is nothing but rounding: points that lie closer together than its error."""
+    rng = torch.Generator().manual_seed(0)
+    points = torch.randn(400, d, generator=rng) + offset
+    points[200:] = points[:200] + 1e-5 * torch.randn(200, d, generator=rng)
+    points *= scale
+    assert k_center(points, None, 300).tolist() == every_difference(points, 300)
+
+
+def test_few_differences_are_formed(monkeypatch):
+    """What makes it fast: after the first picks most candidates are farther from a pick than from an earlier one."""
+    monkeypatch.setattr("albench.numeric.k_center._CPU_ROWS", 1)
+    formed = []
+    plain = torch.minimum
+    monkeypatch.setattr(torch, "minimum", lambda old, fresh: formed.append(1) or plain(old, fresh))
+    k_center(torch.randn(500, 64, generator=torch.Generator().manual_seed(0)), None, 100)
+    assert 500 <= len(formed) < 500 * 100 / 5
+
+
 def test_chunks_change_nothing(monkeypatch):
     points = torch.randn(50, 8, generator=torch.Generator().manual_seed(1))
     whole = k_center(points[:40], points[40:], 40)
