@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from albench.report.lettering import Legend, label_ticks, wrapped
 from albench.report.looks import ONE_COLUMN, TWO_COLUMNS, Look, small
@@ -111,6 +111,7 @@ def descent(table: pd.DataFrame, styles: dict[str, Look], width: float = TWO_COL
         if low > 0 and high > 10 * low:
             axes.set_yscale("log")
             axes.set_ylim(low / 1.2, high * 1.2)
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 200 * low else (1,)))
             axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
             axes.yaxis.set_minor_locator(NullLocator())
         else:
