@@ -153,6 +153,14 @@ def require_readable(file: Path) -> None:
         image.load()
 
 
+Bad = Callable[[AlbenchError], None]  # what is done about a bad entry of a file: refuse, or a list's append
+
+
+def refuse(error: AlbenchError) -> None:
+    """A bad entry ends the reading."""
+    raise error
+
+
 def each_problem(check: Callable[[T], object], things: Iterable[T]) -> Iterator[str]:
     """The message of every AlbenchError (or OSError) that `check` raises, thing by thing; some are checked at once."""
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Self, TypeGuard
 
 from albench.cache import cached, listing
-from albench.datafiles import below, each_problem, named_file, read_json, require_inside
+from albench.datafiles import Bad, below, each_problem, named_file, read_json, refuse, require_inside
 from albench.errors import AlbenchError
 from albench.samples import Data
 from albench.tasks.detection import miniature
@@ -19,7 +19,6 @@ BY_HAND = (
     "fetch train2017.zip and val2017.zip from http://images.cocodataset.org/zips/ and annotations_trainval2017.zip "
     "from http://images.cocodataset.org/annotations/ by hand and unpack them"
 )
-Bad = Callable[[AlbenchError], None]  # what is done about a bad entry of a file
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ class Coco(Pictures):
     def load(self, root: Path | None) -> Data:
         """Read all annotations and images, or the cache of them; see Data.notes for the dirt that was survived."""
         files, folders = self._files(root)
-        (pool, test), classes = self._read(files, folders, _refuse)
+        (pool, test), classes = self._read(files, folders, refuse)
         images = [entry.image for entry in pool + test]
         key = ("coco", VERSION, self.side, [str(f) for f in files + folders], listing([*files, *images]))
         return cached(key, lambda new: gather(pool, test, classes, self.side, new))
@@ -109,10 +108,6 @@ class Coco(Pictures):
         parts = [_entries(*one, names, bad) for one in zip(contents, files, folders, strict=True)]
         _try(lambda: require_apart(*parts), bad)
         return parts, tuple(names[key] for key in sorted(names))
-
-
-def _refuse(error: AlbenchError) -> None:
-    raise error
 
 
 def _try(work: Callable[[], Any], bad: Bad) -> Any:

@@ -5,6 +5,7 @@ Lin et al., "Microsoft COCO: Common Objects in Context" (ECCV 2014); https://coc
 
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, NamedTuple, Self
 
@@ -13,12 +14,14 @@ from pydantic import Field
 
 from albench.cache import PARTS, NewImages, Part, cached, listing
 from albench.datafiles import (
+    Bad,
     below,
     each_problem,
     image_files,
     named_file,
     numbers,
     read_json,
+    refuse,
     require_inside,
     require_readable,
 )
@@ -72,9 +75,18 @@ class CocoKeypoints(Pose):
         return cached((*key, listing(files)), lambda new: self._built(places, new))
 
     def problems(self, root: Path | None) -> Iterator[str]:
-        """Every image that cannot be read; what is wrong with annotations, `load` says, one thing at a time."""
+        """Every bad entry of the JSON files, and every image that cannot be read."""
         home = self._found(root)
-        folders = sorted({_places(home, split)[1] for split in self._splits.values()})
+        places = [_places(home, split) for split in self._splits.values()]
+        for file, images in places:
+            found: list[AlbenchError] = []
+            content = read(file, found.append)
+            annotations, _ = _annotated(content, file, found.append)
+            shown = [content.images[number] for number in {annotation["image_id"] for annotation in annotations}]
+            yield from map(str, found)
+            yield from each_problem(partial(_image, images=images, file=file), shown)
+            yield from each_problem(partial(_box, file=file), annotations)
+        folders = sorted({images for _, images in places})
         yield from each_problem(require_readable, [file for folder in folders for file in image_files(folder)])
 
     @property
@@ -108,26 +120,26 @@ class CocoKeypoints(Pose):
         content = read(file)
         annotations, notes = _annotated(content, file)
         named = {
-            number: named_file(images, content.images[number].get("file_name"), f"{file}, image {number}: file_name")
+            number: _image(content.images[number], images, file)
             for number in {annotation["image_id"] for annotation in annotations}
         }
         size = crops.sizes(set(named.values()))
         people = []
         for annotation in annotations:
-            image, number = named[annotation["image_id"]], annotation["id"]
-            person, odd = self._person(annotation, image, size[image], f"{file}, annotation {number}")
-            notes += [f"{image.name}, annotation {number}: {note}" for note in odd]
+            image = named[annotation["image_id"]]
+            person, odd = self._person(annotation, image, size[image], file)
+            notes += [f"{image.name}, annotation {annotation['id']}: {note}" for note in odd]
             people += [person] if person else []
         if not people:
             raise AlbenchError(f"{file} has no person with an annotated joint")
         return people, notes
 
     def _person(
-        self, annotation: dict[str, Any], image: Path, size: tuple[int, int], where: str
+        self, annotation: dict[str, Any], image: Path, size: tuple[int, int], file: Path
     ) -> tuple[Person | None, list[str]]:
         """The person of an annotation, or None where the box is none or no joint is of use; and what was odd."""
-        x, y, width, height = numbers(annotation, "bbox", (4,), where)
-        points = numbers(annotation, "keypoints", (51,), where).reshape(17, 3)
+        x, y, width, height = _box(annotation, file)
+        points = _points(annotation, file)
         longer = max(width, height)
         middle = np.array([x + width / 2, y + height / 2])
         inside = (middle >= 0).all() and (middle <= size).all()
@@ -163,11 +175,11 @@ class Coco(NamedTuple):
     annotations: dict[int, dict[str, Any]]  # their image_id and category_id are among those
 
 
-def read(file: Path) -> Coco:
-    """The entries of a COCO-format JSON file, by id.
+def read(file: Path, bad: Bad = refuse) -> Coco:
+    """The entries of a COCO-format JSON file, by id; what lacks an id of its own or names none that is there is `bad`.
 
     Raises:
-        AlbenchError: it is no such file, or an entry lacks an id of its own or names one that is not there.
+        AlbenchError: it is no such file.
     """
     content = read_json(file, dict)
     found = Coco({}, {}, {})
@@ -178,13 +190,29 @@ def read(file: Path) -> Coco:
         for position, entry in enumerate(given):
             number = entry.get("id") if isinstance(entry, dict) else None
             if type(number) is not int or number in entries:
-                raise AlbenchError(f"{file}, {section}[{position}]: no id of its own")
-            entries[number] = entry
-    for number, entry in found.annotations.items():
+                bad(AlbenchError(f"{file}, {section}[{position}]: no id of its own"))
+            else:
+                entries[number] = entry
+    for number, entry in list(found.annotations.items()):
         for key, there in (("image_id", found.images), ("category_id", found.categories)):
             if type(entry.get(key)) is not int or entry[key] not in there:
-                raise AlbenchError(f"{file}, annotation {number}: {key} is none of the file's")
+                bad(AlbenchError(f"{file}, annotation {number}: {key} is none of the file's"))
+                found.annotations.pop(number, None)
     return found
+
+
+def _image(entry: dict[str, Any], images: Path, file: Path) -> Path:
+    return named_file(images, entry.get("file_name"), f"{file}, image {entry['id']}: file_name")
+
+
+def _box(annotation: dict[str, Any], file: Path) -> np.ndarray:
+    """[4]: x, y, width and height."""
+    return numbers(annotation, "bbox", (4,), f"{file}, annotation {annotation['id']}")
+
+
+def _points(annotation: dict[str, Any], file: Path) -> np.ndarray:
+    """[17, 3]: x, y and v."""
+    return numbers(annotation, "keypoints", (51,), f"{file}, annotation {annotation['id']}").reshape(17, 3)
 
 
 HOW = (
@@ -203,8 +231,10 @@ def _places(home: Path, split: str) -> tuple[Path, Path]:
     return annotation, images
 
 
-def _annotated(content: Coco, file: Path) -> tuple[list[dict[str, Any]], list[str]]:
+def _annotated(content: Coco, file: Path, bad: Bad = refuse) -> tuple[list[dict[str, Any]], list[str]]:
     """The annotations of single people with keypoints, and notes on how many others there are.
+
+    What has no 51 numbers as keypoints is `bad`.
 
     Raises:
         AlbenchError: no category has COCO's keypoints.
@@ -213,12 +243,18 @@ def _annotated(content: Coco, file: Path) -> tuple[list[dict[str, Any]], list[st
     if not people:
         raise AlbenchError(f"{file}: no category has COCO's 17 keypoints (nose, left_eye … right_ankle)")
     kept, left_out = [], Counter[str]()
-    for number, annotation in content.annotations.items():
+    for annotation in content.annotations.values():
         if annotation["category_id"] not in people:
             continue
         if annotation.get("iscrowd"):
             left_out["crowds"] += 1
-        elif (numbers(annotation, "keypoints", (51,), f"{file}, annotation {number}")[2::3] > 0).any():
+            continue
+        try:
+            seen = (_points(annotation, file)[:, 2] > 0).any()
+        except AlbenchError as error:
+            bad(error)
+            continue
+        if seen:
             kept.append(annotation)
         else:
             left_out["people without keypoints"] += 1

@@ -5,6 +5,7 @@ Andriluka, Pishchulin, Gehler and Schiele, "2D Human Pose Estimation: New Benchm
 """
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
@@ -101,8 +102,13 @@ class Mpii(Pose):
         return cached(key, lambda new: self._built(folder / "images", annotations, mat, new))
 
     def problems(self, root: Path | None) -> Iterator[str]:
-        """Every image that cannot be read; what is wrong with annotations, `load` says, one thing at a time."""
-        yield from each_problem(require_readable, image_files(self._found(root) / "images"))
+        """Head boxes that cannot be read, every person that says something impossible, every unreadable image."""
+        folder = self._found(root)
+        images = folder / "images"
+        yield from each_problem(heads.read, [_annotation(folder, MAT)])
+        for file in (_annotation(folder, name) for name in FILES.values()):
+            yield from each_problem(partial(_entry, images=images), _numbered(file))
+        yield from each_problem(require_readable, image_files(images))
 
     def _found(self, root: Path | None) -> Path:
         if root is None:
@@ -211,13 +217,19 @@ def _entries(file: Path, images: Path) -> list[Entry]:
     Raises:
         AlbenchError: it is no such file, or an entry lacks something: which one.
     """
-    found = [_entry(one, f"{file}, person {i}", images) for i, one in enumerate(read_json(file, list))]
+    found = [_entry(one, images) for one in _numbered(file)]
     if not found:
         raise AlbenchError(f"{file} names no person")
     return found
 
 
-def _entry(given: Any, where: str, images: Path) -> Entry:
+def _numbered(file: Path) -> list[tuple[str, Any]]:
+    """Where each person stands in a JSON file, and what is said of them."""
+    return [(f"{file}, person {i}", given) for i, given in enumerate(read_json(file, list))]
+
+
+def _entry(numbered: tuple[str, Any], images: Path) -> Entry:
+    where, given = numbered
     if not isinstance(given, dict):
         raise AlbenchError(f"{where} is no object with image, center, scale, joints and joints_vis")
     image = named_file(images, given.get("image"), f"{where}: image")

@@ -147,6 +147,18 @@ def test_pool_and_test_share_no_image(tmp_path):
         CocoKeypoints(test_split="train2017", **TINY).load(root)
 
 
+def test_every_problem_is_a_line(tmp_path):
+    root = written(tmp_path, [annotation()])
+    assert list(CocoKeypoints(**TINY).problems(root)) == []
+    bad = [annotation(1), annotation(1), annotation(2, image=9), annotation(3, keypoints=[1]), annotation(4, bbox=[1])]
+    written(root, bad, [annotation(5, image=2)])
+    (root / "coco/val2017/2.jpg").rename(root / "coco/val2017/3.jpg")
+    (root / "coco/train2017/1.jpg").write_bytes(b"no image")
+    said = ["[1]: no id", "annotation 2: image_id", "annotation 3: keypoints", "annotation 4: bbox", "image 2", "1.jpg"]
+    for line, part in zip(CocoKeypoints(**TINY).problems(root), said, strict=True):
+        assert part in line
+
+
 @pytest.mark.parametrize("path", ["..", "../coco/train2017", "{root}/coco"])
 def test_settings_lead_nowhere_outside_the_data_root(tmp_path, path):
     root = written(tmp_path, [annotation()])

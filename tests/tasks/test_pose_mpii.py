@@ -282,6 +282,18 @@ def test_an_entry_that_is_none_is_named(tmp_path, changes, said):
     assert "\n" not in str(caught.value)
 
 
+def test_every_problem_is_a_line(tmp_path):
+    root = simple(tmp_path)
+    assert list(Mpii(**TINY).problems(root)) == []
+    bad = [person("a.jpg") | {"scale": "large"}, person("a.jpg"), 7, person("none.jpg")]
+    (root / "mpii/annot/train.json").write_text(json.dumps(bad))
+    (root / "mpii/images/b.jpg").write_bytes(b"no image")
+    (root / "mpii" / MAT).write_bytes(b"MATLAB")
+    lines = list(Mpii(**TINY).problems(root))
+    for line, said in zip(lines, [MAT, "person 0: scale", "person 2 is no", "person 3: image", "b.jpg"], strict=True):
+        assert said in line
+
+
 def test_the_same_person_is_not_in_pool_and_test(tmp_path):
     root = written(tmp_path, [person("a.jpg")], [person("a.jpg")], {"a.jpg": [official()]})
     with pytest.raises(AlbenchError, match=r"1 people are in train.json and valid.json both, a.jpg at \(60, 50\)"):
