@@ -264,13 +264,16 @@ def friedman(scores: pd.DataFrame, alpha: float = 0.05) -> Friedman:
     apart = np.abs(np.subtract.outer(ranks.to_numpy(), ranks.to_numpy()))
     q = apart / np.sqrt(k * (k + 1) / (6 * count)) * np.sqrt(2)
     nemenyi = pd.DataFrame(stats.studentized_range.sf(q, k, np.inf), index=names, columns=names)
-    words = _cannot_decide(who, critical, count, k)
+    words = _cannot_decide(who, critical, count, k, float(apart.max()))
     return Friedman(count, float(chi2), float(p), ranks, critical, nemenyi, not words, words)
 
 
-def _cannot_decide(who: str, critical: float, count: int, k: int) -> str:
-    """Why the blocks cannot decide: the largest difference of mean ranks is k − 1, and the next is 1 / N below it."""
-    if critical < k - 1 - 1 / count:
+def _cannot_decide(who: str, critical: float, count: int, k: int, found: float) -> str:
+    """Why the blocks cannot decide: the largest difference of mean ranks is k − 1, and the next is 1 / N below it.
+
+    found: the largest difference that there is; "" where it decides, as a unanimous order may.
+    """
+    if critical < k - 1 - 1 / count or found > critical:
         return ""
-    so = "so only a unanimous order decides" if critical < k - 1 else "so no order decides"
+    so = "so only a unanimous order decides, which this is not" if critical < k - 1 else "so no order decides"
     return f"{who}: the critical difference is {critical:.2f} of a possible {k - 1}, {so}"

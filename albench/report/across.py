@@ -37,7 +37,8 @@ def section(run: Run, styles: Styles, folder: Folder, rows: pd.DataFrame, name: 
         *_penalties(run, fair, metrics, styles, folder, name),
         *_ranks(run, fair, metrics, styles, folder, name),
     ]
-    return Section("Over all tasks" + (f": {run.name}" if several else ""), f"across-{name}", blocks)
+    title = "Over all tasks" if len(metrics) > 1 else "Chances and ranks"
+    return Section(title + (f": {run.name}" if several else ""), f"across-{name}", blocks)
 
 
 def _totals(
@@ -77,7 +78,7 @@ def _totals(
         )
         table.append([styles[strategy].name, *cells, _chance(improved, low, high), *map(number, middle.values())])
     return Table(
-        title=f"Verdicts over {count(len(metrics), 'task')}",
+        title=f"Verdicts over {len(metrics)} tasks" if len(metrics) > 1 else "Probability of improvement",
         columns=[
             *("strategy", *VERDICTS, f"P(above {run.reference})"),
             *(f"interquartile mean of AUBC, {metric_name(metric)}" for metric in dict.fromkeys(metrics.values())),

@@ -12,7 +12,7 @@ from albench.report import charts, figures, tables
 from albench.report.blocks import Block, Folder, Table, Text
 from albench.report.looks import Look
 from albench.report.runs import Run
-from albench.report.tables import interval, number, p_value
+from albench.report.tables import interval, number, p_value, percent
 
 SHOWN = 40  # differences of protocol that the page lists
 
@@ -134,8 +134,8 @@ def _apart(apart: pd.DataFrame, run: Run, styles: dict[str, Look], folder: Folde
             for r in apart.to_dict("records")
         ],
         notes=[
-            f"The interval is the {1 - run.alpha:.0%} t interval over seeds, widened by the error of reading. Each "
-            "point is judged by itself, without a correction for their number.".replace("%", "\u202f%")
+            f"The interval is the {percent(1 - run.alpha)} t interval over seeds, widened by the error of reading. "
+            "Each point is judged by itself, without a correction for their number."
         ],
         data=folder.csv(apart, f"published-difference-{name}"),
         swatches=[(styles[s].colour, styles[s].glyph) for s in apart["strategy"]],

@@ -147,7 +147,7 @@ def _character(runs: list[Run], task: str, styles: Styles, folder: Folder, name:
             "selected/metric",
             "What the model already knew of its selections",
             f"{metric} on the selected",
-            f"{metric} of the model on the first of the samples that it led to, before they were "
+            f"The model's {metric} on the first of the samples that were selected with it, before they were "
             "labelled, mean ± one standard deviation over seeds. Low: the model got wrong what was selected.",
         ),
         (

@@ -91,13 +91,14 @@ def document(runs: list[Run], folder: Folder, data_root: Path | None) -> Documen
 def _finding(runs: list[Run], task: str, rows: pd.DataFrame) -> Finding:
     """Who leads on a task, what the primary test says of the others, and what they cost."""
     metric = runs[0].tasks[task]["metric"]
-    details = [words.verdicts(rows, runs[0].alpha), words.another_test_set(rows)]
-    details += [words.joint_training(character.first_stage_effects(run, task), metric) for run in runs]
+    alpha = runs[0].alpha
+    details = [words.verdicts(rows, alpha), words.another_test_set(rows, alpha)]
+    details += [words.joint_training(character.first_stage_effects(run, task), metric, alpha) for run in runs]
     details += [words.cost(_of(task, [run.costs for run in runs]), rows)]
     details += [text for run in runs for text in methods.saturation(run, task)]
     return Finding(
         task,
-        words.finding(rows, metric),
+        words.finding(rows, metric, alpha),
         f"task-{slug(task)}",
         verdict=words.leading_verdict(rows),
         details=[text for text in details if text],
@@ -230,7 +231,7 @@ def _diagnoses(
                     alt=f"{title} {what} per stage on {task}; score on the test set at the last stage: {said}.",
                     caption=f"{what}, mean over seeds, with a band of ± one standard deviation; the line is chance. "
                     "Entropy and the trivial predictor are measured on the same model. Candidates are measured "
-                    "before they are labelled; for the report only.",
+                    "before they are labelled, for this figure only: no strategy sees it.",
                     data=saved,
                     column=True,
                 )

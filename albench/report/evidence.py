@@ -14,7 +14,8 @@ from albench.report import charts, diagrams, figures, matrices
 from albench.report.blocks import Block, Folder, Table
 from albench.report.looks import Look
 from albench.report.runs import Run
-from albench.report.tables import against, interval, metric_name, number, p_value, resampled_table
+from albench.report.tables import against, interval, metric_name, number, p_value, percent, resampled_table
+from albench.report.words import count
 
 MANY = 40  # rows of a folded table that the page shows; the CSV has all
 Styles = dict[str, Look]
@@ -67,7 +68,7 @@ def comparison(
         )
     )
     if sampled:
-        blocks.append(resampled_table(tested.rename(columns={"mean": "difference"}), styles, test_sets))
+        blocks.append(resampled_table(tested.rename(columns={"mean": "difference"}), styles, runs[0].alpha, test_sets))
     blocks.append(_below(runs, task, styles, folder, name))
     blocks += _all_pairs(runs, task, styles, folder, name)
     blocks.append(_exploratory(runs, task, tested, styles, folder, name))
@@ -76,12 +77,12 @@ def comparison(
 
 def _forest_caption(alpha: float, effect: float, sampled: bool) -> str:
     text = (
-        f"Mean paired difference of the AUBC. Thick: its {1 - alpha:.0%} t interval, of this comparison alone. Thin: "
-        "the interval that the verdict is read off, at the level at which Holm's method tested it; it excludes 0 where "
-        f"a strategy is better or worse, lies within the shaded differences (smaller than ±{effect:g}, the least of "
-        "interest) where it is equivalent, and does neither where it is undecided."
+        f"Mean paired difference of the AUBC. Thick: its {percent(1 - alpha)} t interval, of this comparison alone. "
+        "Thin: the interval that the verdict is read off, at the level at which Holm's method tested it; it excludes 0 "
+        f"where a strategy is better or worse, lies within the shaded differences (smaller than ±{effect:g}, the least "
+        "of interest) where it is equivalent, and does neither where it is undecided."
     )
-    return (text + " Dotted: the thick one, had the test set been another one, too." * sampled).replace("%", "\u202f%")
+    return text + " Dotted: the thick one, had the test set been another one, too." * sampled
 
 
 def wide(draw: Callable[..., Figure], *args: object) -> Callable[[float], Figure]:
@@ -107,7 +108,7 @@ def _below(runs: list[Run], task: str, styles: Styles, folder: Folder, name: str
         notes=[
             "Of the seeds that both have, those in which a strategy was strictly below the reference: an estimate of "
             "the chance of being worse than it at that budget. The CSV has the share with its exact 95\u202f% interval "
-            f"(Clopper and Pearson), which at {table['pairs'].max()} seeds is wide."
+            f"(Clopper and Pearson), which at {count(int(table['pairs'].max()), 'seed')} is wide."
         ],
         data=folder.csv(table, f"below-{name}"),
         swatches=[(styles[s].colour, styles[s].glyph) for s in shown],

@@ -81,14 +81,14 @@ def _block(
     shown, more = rows(chosen, styles), chosen["strategy"].nunique() - ROWS
     names = words.listed(shown)
     seeds = words.listed([str(seed) for seed in sorted(chosen["seed"].unique())])
-    said = "; dotted or in red, what the model had said before" if chosen["answer"].notna().any() else ""
+    said = "; dotted, or in red before an arrow, what the model had said" if chosen["answer"].notna().any() else ""
     return folder.picture(
         drawn,
         slug,
         f"Selected {when}",
         alt=f"The first {SHOWN} samples of the {when} selection on {task} by {names}, a row each.",
-        caption=f"The first samples of each strategy's {when} selection (seed {seeds}), best first, with the "
-        f"annotations that were bought{said}."
+        caption=f"The first samples of each strategy's {when} selection (seed {seeds}), in the order of its "
+        f"choice, with the annotations that were bought{said}."
         + (f" The first {len(shown)} strategies; the CSV has those of {more} more." if more > 0 else ""),
         data=folder.csv(chosen, slug),
         column=True,

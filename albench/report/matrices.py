@@ -77,7 +77,7 @@ def balance(ratio: pd.DataFrame, width: float = TWO_COLUMNS) -> Figure:
     Classes that were never selected have a ratio of 0, drawn as the colour at the scale's end.
     """
     texts = ratio.map(lambda v: f"{v:.2g}" if np.isfinite(v) else "")
-    return heat_map(ratio, texts, kind="ratio", label="share in the selection ÷ share in the pool", width=width)
+    return heat_map(ratio, texts, kind="ratio", label="selection ÷ pool", width=width)
 
 
 def overlap(jaccard: pd.DataFrame, width: float = TWO_COLUMNS) -> Figure:

@@ -27,11 +27,11 @@ def methods(run: Run) -> str:
         f"Strategies ({listed(list(run.strategies))}) were compared with albench {last.get('albench', '?')} (torch "
         f"{last.get('torch', '?')}, {device}) over {count(suite['seeds'], 'seed')} and "
         f"{count(suite['stages'], 'stage')}, training {start}. {tasks}. For one task and seed all strategies share "
-        "the first labelled set, the initial weights, the order of batches and the candidates. The confirmatory "
-        f"comparison is the area under the budget curve (AUBC, trapezoids with the true label spacing) of each "
-        f"strategy against {run.reference}, by two-sided paired t-tests over seeds, corrected by Holm's method at α = "
-        f"{primary.get('alpha', 0.05):g} within a task; differences are called equivalent where two one-sided tests "
-        f"place them within ±{primary.get('effect', 0.005):g}.{_over_tasks(run)} All other tests are exploratory."
+        "the first labelled set, the initial weights, the order of batches and that of the candidates. "
+        "The confirmatory comparison is the area under the budget curve (AUBC, trapezoids with the true label spacing) "
+        f"of each strategy against {run.reference}, by two-sided paired t-tests over seeds, corrected by Holm's method "
+        f"at α = {primary.get('alpha', 0.05):g} within a task; differences are called equivalent where two one-sided "
+        f"tests place them within ±{primary.get('effect', 0.005):g}.{_over_tasks(run)} All other tests are exploratory."
     )
 
 
@@ -121,6 +121,8 @@ def _seeds(run: Run) -> Item:
             f"{text}, {seeds - planned} added later: looking before adding raises the rate of false positives, so "
             "p-values over all seeds are not at their nominal level.",
         )
+    if seeds == 1:
+        return Item("attention", "Seeds", f"{text}: nothing can be told from chance.")
     if seeds < FEW:
         return Item("attention", "Seeds", f"{text}: few. Only very large differences can be told from chance.")
     return Item("ok", "Seeds", f"{text}, none added.")

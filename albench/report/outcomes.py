@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,7 @@ from albench import registry
 from albench.analysis.resampling import Values, another_test_set, sample_counts
 from albench.errors import AlbenchError
 from albench.report.runs import Run
+from albench.report.words import count
 from albench.store import Store
 from albench.task import Task
 
@@ -54,18 +56,24 @@ def other_test_sets(
 
 def affordable(run: Run, task: str, replicates: int) -> int:
     """How many draws WORK allows, from how many trainings there are and how long the outcomes of the first are."""
-    identities = run.trainings.loc[run.trainings["task"] == task, "identity"].astype(str).unique()
-    if len(identities) > TRAININGS:
+    places = _places(run.trainings[run.trainings["task"] == task])
+    if len(places) > TRAININGS:
         return 0
-    store = Store(run.folder)
-    for identity in identities:
-        if IDENTITY.fullmatch(identity) and (store.folder / "trained" / f"{identity}.npz").is_file():
+    for identity, folder in places.items():
+        if IDENTITY.fullmatch(identity) and (folder / "trained" / f"{identity}.npz").is_file():
             try:
-                longest = max(value.size for value in store.outcomes(identity).values())
+                longest = max(value.size for value in Store(folder).outcomes(identity).values())
             except (AlbenchError, ValueError):
                 continue
-            return min(replicates, WORK // max(1, longest * len(identities)))
+            return min(replicates, WORK // max(1, longest * len(places)))
     return replicates  # nothing to read, and nothing to wait for
+
+
+def _places(trainings: pd.DataFrame) -> dict[str, Path]:
+    """Identity → the run folder that holds its outcomes; strategies that train alike share one."""
+    return {
+        str(identity): Path(folder) for identity, folder in zip(trainings["identity"], trainings["folder"], strict=True)
+    }
 
 
 def remeasured(run: Run, task: str, replicates: int = REPLICATES, seed: int = 0) -> Remeasured:
@@ -84,13 +92,13 @@ def remeasured(run: Run, task: str, replicates: int = REPLICATES, seed: int = 0)
         found.notes.append(f"{task}: {error}")
         return found
     counts = sample_counts(int(run.tasks[task]["test"]), replicates, seed)
-    store, reasons = Store(run.folder), []
+    reasons: list[str] = []
     measured: dict[str, np.ndarray] = {}
-    for identity in trainings["identity"].astype(str).unique():  # shared by strategies that train alike
+    for identity, folder in _places(trainings).items():
         try:
-            measured[identity] = _measured(store, identity, rule, counts)
+            measured[identity] = _measured(Store(folder), identity, rule, counts)
         except AlbenchError as error:
-            reasons.append(str(error).replace(str(run.folder), run.name))
+            reasons.append(str(error).replace(str(folder), folder.name))
     if reasons:
         every, lost = trainings["identity"].nunique(), len(reasons)
         which = "no training could be measured again" if lost == every else f"{lost} of {every} trainings left out"
@@ -138,4 +146,5 @@ def _curves(run: Run, task: str, trainings: pd.DataFrame, measured: dict[str, np
             continue
         found.values[strategy, seed] = values
     if differing:
-        found.notes.append(f"{task}: {differing} trials left out, as their outcomes are not those of the results")
+        left = f"{task}: {count(differing, 'trial')} left out"
+        found.notes.append(f"{left}: outcomes that are not those of the results")

@@ -12,6 +12,10 @@ from albench.report.lettering import Legend, label_ticks, wrapped
 from albench.report.looks import ONE_COLUMN, TWO_COLUMNS, Look, small
 
 CHANCE = {"ranking-accuracy": ("ranking accuracy", 0.5), "spearman": ("Spearman's ρ", 0.0)}
+BASELINES: dict[str, dict[str, Any]] = {
+    "entropy": {"color": "#6B6B6B", "linestyle": "--", "linewidth": 1.4},
+    "trivial": {"color": "#8F8F8F", "linestyle": ":", "linewidth": 1.7},
+}
 
 
 def ranking(
@@ -19,44 +23,59 @@ def ranking(
 ) -> Figure:
     """How well a score orders losses against labels, a panel per strategy that scores, beside two baselines.
 
-    The baselines are measured on the same model; bands are ± one standard deviation over seeds.
+    The baselines are measured on the same model; bands are ± one standard deviation over seeds. A baseline that is
+    the strategy's own score is not drawn a second time, and the legend names what is drawn.
     table: `curves` rows of metrics "MEASURE/{test,candidates}/{score,entropy,trivial}"; measure: a key of CHANCE.
     """
     ylabel, chance = CHANCE[measure]
     table = table[table["metric"].str.startswith(f"{measure}/")]
     shown = [s for s in styles if ((table["strategy"] == s) & table["metric"].str.endswith("/score")).any()]
-    baselines: dict[str, dict[str, Any]] = {
-        "trivial": {"color": "#8F8F8F", "linestyle": ":", "linewidth": 1.7},
-        "entropy": {"color": "#6B6B6B", "linestyle": "--", "linewidth": 1.4},
-    }
-    grey = Look("", "#444444", "o")
+    lines = {strategy: _lines(table[table["strategy"] == strategy], measure) for strategy in shown}
+    drawn = {kind for own in lines.values() for kind in own}
     legend = Legend(
         [
-            ("score, test set", grey.line()),
-            ("score, candidates", _hollow(grey)),
-            *((f"{name}, test set", baselines[name]) for name in ("entropy", "trivial")),
+            (f"{name}, {'test set' if where == 'test' else where}", look)
+            for (where, name), look in _looks(Look("", "#444444", "o")).items()
+            if (where, name) in drawn
         ],
         width,
     )
     titles = [styles[s].name for s in shown]
     figure, panels, across = _panels(titles, ylabel, "labelled samples", width, True, legend)
     for axes, strategy in zip(panels, shown, strict=True):
-        look, mine = styles[strategy], table[table["strategy"] == strategy]
-        kinds = {f"test/{name}": kind for name, kind in baselines.items()}
-        kinds |= {"candidates/score": _hollow(look), "test/score": look.line(linestyle="-")}
         axes.axhline(chance, color="#BBBBBB", linewidth=1)
-        for metric, kind in kinds.items():
-            rows = mine[mine["metric"] == f"{measure}/{metric}"].sort_values("labelled")
-            if metric != "candidates/score":
+        for kind, look in reversed(_looks(styles[strategy]).items()):
+            if kind not in lines[strategy]:
+                continue
+            rows = lines[strategy][kind]
+            if kind != ("candidates", "score"):
                 ends = (rows["mean"] - rows["std"]).to_numpy(float), (rows["mean"] + rows["std"]).to_numpy(float)
-                axes.fill_between(rows["labelled"], *ends, color=kind["color"], alpha=0.13, linewidth=0)
-            axes.plot(rows["labelled"], rows["mean"], **kind)
-        label_ticks(axes, mine["labelled"].unique(), across)
+                axes.fill_between(rows["labelled"], *ends, color=look["color"], alpha=0.13, linewidth=0)
+            axes.plot(rows["labelled"], rows["mean"], **look)
+        label_ticks(axes, table.loc[table["strategy"] == strategy, "labelled"].unique(), across)
         spread = table["std"].fillna(0)
         low, high = (table["mean"] - spread).min(), (table["mean"] + spread).max()
         low, high = min(chance - 0.1, low), max(chance + 0.3, high)
         axes.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
     return figure
+
+
+def _lines(mine: pd.DataFrame, measure: str) -> dict[tuple[str, str], pd.DataFrame]:
+    """(where, predictor) → a strategy's rows along the labels, of what `_looks` draws."""
+    found: dict[tuple[str, str], pd.DataFrame] = {}
+    for where, name in _looks(Look("", "#000000", "o")):
+        rows = mine[mine["metric"] == f"{measure}/{where}/{name}"].sort_values("labelled")
+        own = found.get(("test", "score"))
+        same = name in BASELINES and own is not None and np.array_equal(own["mean"], rows["mean"])
+        if len(rows) and not same:
+            found[where, name] = rows
+    return found
+
+
+def _looks(look: Look) -> dict[tuple[str, str], dict[str, Any]]:
+    """(where, predictor) → its line, in the legend's order; what comes first is drawn last, on top."""
+    own = {("test", "score"): look.line(linestyle="-"), ("candidates", "score"): _hollow(look)}
+    return own | {("test", name): line for name, line in BASELINES.items()}
 
 
 def _hollow(look: Look) -> dict[str, Any]:

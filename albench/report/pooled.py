@@ -42,7 +42,7 @@ def pool(runs: list[Run]) -> Run:
     return replace(
         first,
         name=" + ".join(run.name for run in runs),
-        suite=first.suite | {"seeds": before},
+        suite=first.suite | {"seeds": before, "seed": " and ".join(str(run.suite.get("seed", 0)) for run in runs)},
         sessions=[session for run in runs for session in run.sessions],
         failures=[failure for run in runs for failure in run.failures],
         **tables,

@@ -27,7 +27,8 @@ class Run:
 
     tasks: label → the manifest's facts with the suite's entry under "entry". strategies: label → facts.
     results, costs, labels, ceiling: tidy (see albench.analysis.curves); the others: see albench.tables; those that an
-    older run has not got are empty. failures: [{"trial", "error"}].
+    older run has not got are empty. trainings also names the folder that holds the outcomes. failures: [{"trial",
+    "error"}].
     """
 
     folder: Path
@@ -222,7 +223,7 @@ def read(folder: Path, name: str) -> Run:
             {"predicted": float, "true": float}
         ),
         labels=_tidy(folder, "labels"),
-        trainings=_table(folder, "trainings", TRAININGS, optional=True),
+        trainings=_table(folder, "trainings", TRAININGS, optional=True).assign(folder=str(folder)),
         descent=_table(folder, "descent", DESCENT, optional=True).astype({"objective": float}),
         ceiling=_tidy(folder, "ceiling"),
         failures=failures(folder),

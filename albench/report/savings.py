@@ -11,6 +11,7 @@ from albench.report.blocks import Block, Folder, Table, Text
 from albench.report.evidence import Styles, wide
 from albench.report.runs import Run
 from albench.report.tables import against, number
+from albench.report.words import listed
 
 FEW = 8  # strategies, beyond which the figure shows one target instead of all
 LAST = 1.0  # the "share" of the reference's own mean final value
@@ -86,7 +87,7 @@ def _figure(
         wide(diagrams.efficiency, drawn, styles, f"labels saved against {reference}", budget),
         f"efficiency-{name}",
         "Labels saved",
-        alt=f"Labels saved by each strategy on {task} in reaching {' and '.join(drawn['task'].unique())}.",
+        alt=f"Labels saved by each strategy on {task} in reaching {listed(list(drawn['task'].unique()))}.",
         caption=f"Labels that a strategy needs less (right) or more (left) than {reference} for values that "
         f"{reference}'s mean curve reaches within its rise, on monotone curves, paired by seed, with 95\u202f% "
         f"intervals. In brackets: which part of {reference}'s rise that is. The axis ends at all labels that were "

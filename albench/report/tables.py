@@ -56,6 +56,15 @@ def p_value(p: float) -> str:
     return "<\u00a0.001" if p < 0.0005 else ">\u00a0.999" if p > 0.9995 else f"{p:.3f}"[1:]
 
 
+def percent(share: float) -> str:
+    """A level as it is written, with a narrow space.
+
+    >>> percent(0.95), percent(0.999)
+    ('95\u202f%', '99.9\u202f%')
+    """
+    return f"{100 * share:.4g}\u202f%"
+
+
 def summaries(runs: list[Run], task: str) -> pd.DataFrame:
     """The summary of a task over all runs that have it, with the primary test against each run's own reference.
 
@@ -94,11 +103,12 @@ TESTS = (
 def with_test_sets(rows: pd.DataFrame, sampled: dict[str, pd.DataFrame]) -> pd.DataFrame:
     """`summaries` with the AUBC's interval had the test set been another one, too; sampled: run → `another_test_set`.
 
-    Columns: sampled_pairs, sampled_low, sampled_high, sampled_share (the test set's part of the variance), replicates;
-    NaN where nothing was resampled.
+    Columns: sampled_pairs, sampled_low, sampled_high, sampled_share (the test set's part of the variance), replicates,
+    percentile_low, percentile_high; NaN where nothing was resampled.
     """
     parts = [table[table["of"] == "aubc"].assign(run=name) for name, table in sampled.items() if len(table)]
     columns = ["sampled_pairs", "sampled_low", "sampled_high", "sampled_share", "replicates"]
+    columns += ["percentile_low", "percentile_high"]
     if not parts:
         return rows.assign(**dict.fromkeys(columns, np.nan))
     table = pd.concat(parts).rename(columns={name.removeprefix("sampled_"): name for name in columns[:3]})
@@ -107,13 +117,19 @@ def with_test_sets(rows: pd.DataFrame, sampled: dict[str, pd.DataFrame]) -> pd.D
     return rows.merge(table[["run", "strategy", *columns]], on=["run", "strategy"], how="left")
 
 
-def resampled_table(rows: pd.DataFrame, styles: dict[str, Look], data: str) -> Table:
-    """The second interval of each comparison with the reference, beside the first. rows: of `with_test_sets`."""
+def resampled_table(rows: pd.DataFrame, styles: dict[str, Look], alpha: float, data: str) -> Table:
+    """The second interval of each comparison with the reference, beside the first. rows: of `with_test_sets`.
+
+    The percentile bootstrap is a third where it was made, which is from ten seeds on.
+    """
     rows, reference = rows[rows["sampled_low"].notna()], against(rows)
+    bootstrapped = bool(rows["percentile_low"].notna().any())
+    percentile = " The third is the percentile bootstrap over seeds × samples, for comparison." * bootstrapped
     return Table(
         title="Had the test set been another one, too",
         columns=[
             *("strategy", f"AUBC − {reference} [other seeds]", "[other seeds and test samples]"),
+            *(["[percentile bootstrap]"] * bootstrapped),
             *("test set's share of the variance", "seeds"),
         ],
         rows=[
@@ -121,6 +137,7 @@ def resampled_table(rows: pd.DataFrame, styles: dict[str, Look], data: str) -> T
                 styles[r["strategy"]].name,
                 number(r["difference"], 4, True) + interval(r["low"], r["high"]),
                 interval(r["sampled_low"], r["sampled_high"]).strip(),
+                *([interval(r["percentile_low"], r["percentile_high"]).strip() or "–"] * bootstrapped),
                 f"{r['sampled_share']:.0%}".replace("%", "\u202f%") if np.isfinite(r["sampled_share"]) else "–",
                 f"{r['sampled_pairs']:.0f}",
             ]
@@ -129,8 +146,9 @@ def resampled_table(rows: pd.DataFrame, styles: dict[str, Look], data: str) -> T
         notes=[
             "The first interval speaks of other seeds on this very test set. For the second, every trial was measured "
             f"again from its stored outcomes on {rows['replicates'].min():.0f} draws with replacement of the test "
-            "samples, the same for all strategies, and their variance was added. Both are 95\u202f% intervals of a "
-            "single comparison, not adjusted, and descriptive: the verdict is that of the primary test."
+            f"samples, the same for all strategies, and their variance was added.{percentile} All are "
+            f"{percent(1 - alpha)} intervals of a single comparison, not adjusted, and descriptive: the verdict is "
+            "that of the primary test."
         ],
         data=data,
         swatches=[(styles[s].colour, styles[s].glyph) for s in rows["strategy"]],
@@ -153,7 +171,7 @@ def summary_table(rows: pd.DataFrame, styles: dict[str, Look], metric: str, alph
     """Final value, AUBC, and the primary test of its paired difference to the reference; a row per strategy."""
     best, reference = leader(rows), against(rows)
     labelled = f" at {rows['labelled'].max():,} labels" if len(rows) else ""
-    columns = ["strategy", "verdict", f"AUBC − {reference} [{1 - alpha:.0%} interval]".replace("%", "\u202f%")]
+    columns = ["strategy", "verdict", f"AUBC − {reference} [{percent(1 - alpha)} interval]"]
     columns += ["p (Holm)", "AUBC", f"{metric_name(metric)}{labelled}", "seeds"]
     body, marks = [], {}
     notes = [

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from albench.report.runs import Run
-from albench.report.tables import leader, metric_name, number, p_value
+from albench.report.tables import leader, metric_name, number, p_value, percent
 
 PREDICTORS = ("score", "entropy", "trivial")
 NAMED = 5  # strategies that a sentence names at most
@@ -34,7 +34,7 @@ HOW_TO_READ = (
     (
         "Paired difference",
         "Trials of one seed share the initial labelled set, the initial weights and the order of batches, whatever "
-        "the strategy, so differences are taken seed by seed. The interval is the 95\u202f% t interval of their mean; "
+        "the strategy, so differences are taken seed by seed. The interval is the t interval of their mean; "
         "with few seeds it is wide, and it speaks of other seeds on this very test set. It is of one comparison alone, "
         "while verdicts are corrected for their number: the thin interval in the figure of the primary test is.",
     ),
@@ -74,8 +74,8 @@ def what_was_run(run: Run, missing: int) -> str:
     )
 
 
-def finding(rows: pd.DataFrame, metric: str) -> str:
-    """Who has the highest mean AUBC on a task and by how much; rows: `tables.summaries`."""
+def finding(rows: pd.DataFrame, metric: str, alpha: float) -> str:
+    """Who has the highest mean AUBC on a task and by how much, at 1 − alpha; rows: `tables.summaries`."""
     best = leader(rows)
     if best is None:
         return "no strategy has a complete curve of two stages or more yet."
@@ -88,7 +88,9 @@ def finding(rows: pd.DataFrame, metric: str) -> str:
         certainty = f" ({seeds}, so there is no interval)"
         if pd.notna(top["low"]):
             low, high = (number(top[side], 4, True) for side in ("low", "high"))
-            certainty = f" (95\u202f% interval {low} to {high}, {seeds}, p {p_value(top['p_holm'])} after Holm)"
+            certainty = (
+                f" ({percent(1 - alpha)} interval {low} to {high}, {seeds}, p {p_value(top['p_holm'])} after Holm)"
+            )
             if top["verdict"] == "undecided" and top["low"] * top["high"] > 0:
                 low, high = (number(top[f"verdict_{side}"], 4, True) for side in ("low", "high"))
                 certainty += f"; corrected for the number of comparisons the interval is {low} to {high}"
@@ -125,10 +127,10 @@ def verdicts(rows: pd.DataFrame, alpha: float) -> str:
         if names:
             parts.append(f"{word}: {listed(names)}")
     references = " and ".join(dict.fromkeys(judged["reference"]))
-    return f"Against {references}, paired t on AUBC with Holm at {alpha:g}: {'; '.join(parts)}."
+    return f"Against {references} (paired t on AUBC, Holm at {alpha:g}), {'; '.join(parts)}."
 
 
-def another_test_set(rows: pd.DataFrame) -> str:
+def another_test_set(rows: pd.DataFrame, alpha: float) -> str:
     """The intervals over seeds and test samples of what was judged, else of the leader or all; '' without any."""
     there = rows[rows["sampled_low"].notna() & ~rows["cheats"]]
     judged = there[there["verdict"].isin(("better", "worse"))]
@@ -143,21 +145,22 @@ def another_test_set(rows: pd.DataFrame) -> str:
         said.append(f"{r['strategy']} {low} to {high}{zero}")
     draws = f"{shown['replicates'].min():.0f}"
     return (
-        f"Had the test set been another one, too ({draws} draws of its samples), the 95\u202f% interval of the "
-        f"difference, unadjusted: {'; '.join(said)}"
+        f"Had the test set been another one, too ({draws} draws of its samples), the {percent(1 - alpha)} interval of "
+        f"the difference, unadjusted: {'; '.join(said)}"
         + (f"; {len(shown) - NAMED} more are in the table." if len(shown) > NAMED else ".")
     )
 
 
-def joint_training(effects: pd.DataFrame, metric: str) -> str:
-    """What training a companion costs or brings at the first stage; effects: `character.first_stage_effects`."""
+def joint_training(effects: pd.DataFrame, metric: str, alpha: float) -> str:
+    """What training a companion does at the first stage; effects: `character.first_stage_effects`."""
     said = []
     for r in effects.to_dict("records"):
-        between = ""
+        between = f" ({count(int(r['seeds']), 'seed')}, so there is no interval)"
         if pd.notna(r["low"]):
             low, high = (number(r[end], 4, True) for end in ("low", "high"))
-            between = f" (95\u202f% interval {low} to {high})"
-        amount = f"{'brings' if r['mean'] >= 0 else 'costs'} {number(abs(r['mean']))} of {metric_name(metric)}"
+            zero = ", which includes 0" if r["low"] <= 0 <= r["high"] else ""
+            between = f" ({percent(1 - alpha)} interval {low} to {high}{zero})"
+        amount = f"changes {metric_name(metric)} by {number(r['mean'], 4, True)}"
         said.append(f"training {r['companion']} beside the model {amount}{between}")
     return f"Before anything is selected, {listed(said)}." if said else ""
 
@@ -242,7 +245,7 @@ def switches(run: Run) -> list[tuple[str, str]]:
     """What the suite set, beside its tasks and strategies."""
     suite = run.suite
     planned = suite.get("planned_seeds", suite["seeds"])
-    later = f", of which {suite['seeds'] - planned} were added later" if suite["seeds"] > planned else ""
+    later = f", {suite['seeds'] - planned} of them added later" if suite["seeds"] > planned else ""
     rows = [
         ("suite", f"{suite['name']}: {suite['description']}" if suite.get("description") else suite["name"]),
         ("seeds", f"{suite['seeds']}{later} (suite seed {suite.get('seed', 0)})"),

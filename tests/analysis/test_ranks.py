@@ -206,8 +206,12 @@ def test_blocks_that_cannot_decide_say_so():
     three = friedman(pd.DataFrame(rng.random((3, 4)), index=pd.Index(["x", "y", "z"], name="task")))
     assert not three.decides
     assert three.words == (
-        "3 tasks and 4 strategies: the critical difference is 2.71 of a possible 3, so only a unanimous order decides"
+        "3 tasks and 4 strategies: the critical difference is 2.71 of a possible 3, so only a unanimous order decides, "
+        "which this is not"
     )
+    unanimous = friedman(pd.DataFrame([[4, 3, 2, 1], [8, 5, 4, 2], [3, 2, 1, 0]], columns=list("abcd")))
+    assert (unanimous.decides, unanimous.words) == (True, "")
+    assert np.argwhere(unanimous.nemenyi.to_numpy() < 0.05).tolist() == [[0, 3], [3, 0]]
     two = friedman(pd.DataFrame(rng.random((2, 4)), index=pd.Index([0, 1], name="seed")))
     assert two.words == (
         "2 seeds and 4 strategies: the critical difference is 3.32 of a possible 3, so no order decides"

@@ -83,13 +83,28 @@ def test_numbers_and_metrics_as_they_are_written():
 def test_findings_describe_every_situation(make_run):
     run = gather([make_run()])[0]
     rows = summaries([run], "digits")
-    assert "95\u202f% interval" in words.finding(rows, "accuracy")
+    assert "95\u202f% interval" in words.finding(rows, "accuracy", 0.05)
     alone = rows[rows["strategy"] == "random"].reset_index(drop=True)
-    assert "nothing else has a complete curve" in words.finding(alone, "accuracy")
+    assert "nothing else has a complete curve" in words.finding(alone, "accuracy", 0.05)
     other = rows[rows["strategy"] == "entropy"].reset_index(drop=True).assign(difference=np.nan)
-    assert "there is no reference" in words.finding(other, "accuracy")
+    assert "there is no reference" in words.finding(other, "accuracy", 0.05)
     single = rows.assign(low=np.nan, high=np.nan, pairs=1)
-    assert "so there is no interval" in words.finding(single, "accuracy")
+    assert "so there is no interval" in words.finding(single, "accuracy", 0.05)
+
+
+def test_the_legend_of_the_ranking_names_what_is_drawn():
+    """The score of entropy is its own baseline, and no candidates were measured."""
+    rows = [("entropy", f"spearman/test/{k}", n, v) for k, v in [("score", 0.4), ("entropy", 0.4), ("trivial", 0.1)]
+            for n in (10, 20)]  # fmt: skip
+    table = pd.DataFrame(rows, columns=["strategy", "metric", "labelled", "mean"]).assign(std=0.01)
+    styles = {name: looks.Look(name, "#0072B2", "o") for name in ("entropy", "ll")}
+
+    def named(table):
+        return {text.get_text() for text in panels.ranking(table, styles, "spearman").legends[0].get_texts()}
+
+    assert named(table) == {"score, test set", "trivial, test set"}
+    other = table.assign(strategy="ll", mean=table["mean"].where(table["metric"] != "spearman/test/score", 0.3))
+    assert named(pd.concat([table, other])) == {"score, test set", "entropy, test set", "trivial, test set"}
 
 
 NAMES = ["random", "entropy", "a strategy whose name_is_long+with-parts/of-its-own", "core-set", "true-loss"]

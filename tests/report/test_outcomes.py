@@ -8,7 +8,7 @@ import pytest
 import albench
 from albench.report import words, write
 from albench.report.outcomes import other_test_sets, remeasured
-from albench.report.runs import read
+from albench.report.runs import gather, read
 from albench.report.tables import summaries, with_test_sets
 
 
@@ -44,6 +44,24 @@ def test_every_trial_is_measured_again_and_the_first_row_is_what_was_recorded(fo
     assert (table["sd_samples"] >= 0).all()
 
 
+def test_pooled_runs_are_measured_from_the_outcomes_of_both(folder, tmp_path):
+    settings = ["tasks.digits.recipe.updates=5", "tasks.digits.budget=10", "seed=1"]
+    names, other = ["random", "entropy"], tmp_path / "other"
+    albench.run("quick", tasks=["digits"], strategies=names, seeds=1, stages=2, settings=settings, jobs=1, out=other)
+    (run,) = gather([folder, other], pool=True)
+    found = remeasured(run, "digits", replicates=20)
+    assert found.notes == []
+    alone = [remeasured(read(path, path.name), "digits", replicates=20).values for path in (folder, other)]
+    assert set(found.values) == {(name, seed) for name in names for seed in (0, 1, 2)}
+    for name in names:
+        assert np.array_equal(found.values[name, 1], alone[0][name, 1])
+        assert np.array_equal(found.values[name, 2], alone[1][name, 0])
+    assert set(other_test_sets(run, "digits", replicates=20, bounded=True)[0]["pairs"]) == {3}
+    assert dict(words.switches(run))["seeds"] == "3, 1 of them added later (suite seed 0 and 1)"
+    shutil.rmtree(other / "trained")
+    assert set(remeasured(run, "digits", replicates=5).values) == {(name, seed) for name in names for seed in (0, 1)}
+
+
 def test_missing_outcomes_are_said_and_the_others_are_used(folder):
     trainings = read(folder, "tiny").trainings.set_index(["strategy", "seed", "stage"])["identity"]
     (folder / "trained" / f"{trainings['entropy', 1, 1]}.npz").unlink()
@@ -61,7 +79,7 @@ def test_outcomes_of_something_else_are_not_used(folder):
     shutil.copy(source, target)
     found = remeasured(read(folder, "tiny"), "digits", replicates=5)
     assert ("random", 0) not in found.values
-    assert found.notes == ["digits: 1 trials left out, as their outcomes are not those of the results"]
+    assert found.notes == ["digits: 1 trial left out: outcomes that are not those of the results"]
 
 
 def test_runs_of_an_older_version_or_with_names_from_elsewhere_are_left_out_with_a_sentence(folder, make_run):
@@ -92,7 +110,7 @@ def test_the_report_shows_the_second_interval_and_says_what_lacks(folder):
     assert "What is missing" not in text
     shutil.rmtree(folder / "trained")
     rows = with_test_sets(summaries([read(folder, "tiny")], "digits"), {})
-    assert words.another_test_set(rows) == ""
+    assert words.another_test_set(rows, 0.05) == ""
 
 
 def test_a_report_bounds_what_it_counts(folder, monkeypatch):

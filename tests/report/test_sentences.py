@@ -65,9 +65,14 @@ def test_joint_training_is_told_apart_before_anything_is_selected(run):
     half = 4.302653 * 0.01 / np.sqrt(3)
     assert (row["companion"], row["seeds"]) == ("loss-prediction", 3)
     assert [row["mean"], row["low"], row["high"]] == pytest.approx([-0.1, -0.1 - half, -0.1 + half], abs=1e-6)
-    text = words.joint_training(first_stage_effects(run, "digits"), "accuracy")
-    assert text.startswith("Before anything is selected, training loss-prediction beside the model costs 0.1000 of acc")
-    assert words.joint_training(first_stage_effects(run, "digits").iloc[:0], "accuracy") == ""
+    effects = first_stage_effects(run, "digits")
+    start = "Before anything is selected, training loss-prediction beside the model changes accuracy by −0.1000"
+    ends = f"{-0.1 - half:+.4f} to {-0.1 + half:+.4f}".replace("-", "−")
+    assert words.joint_training(effects, "accuracy", 0.05) == f"{start} (95\u202f% interval {ends})."
+    wide, one = effects.assign(high=0.01), effects.assign(low=np.nan, high=np.nan, seeds=1)
+    assert words.joint_training(wide, "accuracy", 0.05).endswith("to +0.0100, which includes 0).")
+    assert words.joint_training(one, "accuracy", 0.05) == f"{start} (1 seed, so there is no interval)."
+    assert words.joint_training(effects.iloc[:0], "accuracy", 0.05) == ""
 
 
 def test_a_baseline_that_beats_the_score_is_named():
@@ -83,7 +88,8 @@ def test_an_interval_that_its_verdict_does_not_follow_is_explained(run):
     rows = summaries([run], "digits")
     best = rows[~rows["cheats"]]["aubc_mean"].idxmax()
     rows.loc[best, ["low", "high", "verdict", "verdict_low", "verdict_high"]] = [0.01, 0.05, "undecided", -0.01, 0.07]
-    text = words.finding(rows, "accuracy")
+    text = words.finding(rows, "accuracy", 0.1)
+    assert "(90\u202f% interval +0.0100 to +0.0500" in text
     assert "corrected for the number of comparisons the interval is −0.0100 to +0.0700" in text
 
 
