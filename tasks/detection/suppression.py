@@ -2,7 +2,6 @@
 
 import torch
 from torch import Tensor
-from torchvision.ops import nms
 
 LOW_SCORE, PER_CLASS, OVERLAP, PER_IMAGE = 0.01, 400, 0.45, 200
 FIRST = 1000  # boxes of an image that are looked at first
@@ -42,6 +41,8 @@ def _suppressed(scores: Tensor, boxes: Tensor, count: int) -> Detections:
 
 def _apart(box: Tensor, score: Tensor, group: Tensor) -> Tensor:
     """Positions that suppression within each group leaves; equal groups stand together, best first."""
+    from torchvision.ops import nms  # not before the first training step: it imports torch's compiler, for a second
+
     if box.is_cuda:  # one launch: groups are moved apart, in fp64, which keeps the overlaps exact
         return nms(box.double() + 2.0 * group[:, None], score, OVERLAP)
     begin, kept = 0, [group.new_zeros(0)]

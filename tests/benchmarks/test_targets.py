@@ -204,7 +204,8 @@ import os, sys
 from albench import training
 fit = training.fit
 def first(setup, stage, labelled, start=None, on_update=None, *rest, **options):
-    return fit(setup, stage, labelled, start, lambda update, updates: os._exit(7), *rest, **options)
+    done = 7 if "torch._dynamo" not in sys.modules else 8  # torch's compiler, which takes longer than all of albench
+    return fit(setup, stage, labelled, start, lambda update, updates: os._exit(done), *rest, **options)
 training.fit = first
 from albench import api
 api.run(sys.argv[1], out=sys.argv[2], device="cpu", jobs=1)
