@@ -1,0 +1,155 @@
+"""Any images in a folder per class, as torchvision's ImageFolder has them."""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Annotated, ClassVar, NamedTuple, Self
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from pydantic import Field
+from torch import Tensor
+
+from albench.cache import PARTS, NewImages, Part, cached, listing
+from albench.datafiles import below, each_problem, image_files, opened_image, require_inside
+from albench.errors import AlbenchError
+from albench.recipe import Recipe
+from albench.samples import Data, Samples
+from albench.tasks.classification.task import Classification
+
+
+class ImageFolder(Classification):
+    """JPEG and PNG files in FOLDER/SPLIT/CLASS/, at any depth; one split is the pool, another one the test set.
+
+    What is kept of an image, and seen by the network, is the square in its middle, scaled to `size`. Grey images get
+    three channels; a photo that says so in its EXIF data is turned. Mirrored images are taken for the same class.
+    The network is a compact one for CPUs; ResNet-18 has blocks = [2, 2, 2, 2] and width = 64.
+    """
+
+    mean = (0.485, 0.456, 0.406)  # ImageNet's, as photos have them
+    std = (0.229, 0.224, 0.225)
+    source: ClassVar[str] = "your own images: SPLIT/CLASS/*.jpg or *.png"
+    recipe: ClassVar[Recipe] = Recipe(  # that of real-small's CIFAR-10; not tuned on other images
+        updates=500, batch=64, learning_rate=0.1, weight_decay=5e-4, schedule="cosine", warmup=0.1
+    )
+
+    blocks: tuple[Annotated[int, Field(gt=0)], ...] = (1, 1, 1)
+    width: Annotated[int, Field(gt=0)] = 24
+    pad: Annotated[int, Field(ge=0)] = 4
+    folder: str = "images"  # in the data root; the data root itself may be that folder
+    pool_split: str = "train"
+    test_split: str = "test"
+    size: Annotated[int, Field(ge=8)] = 64  # side of the square, pixels
+
+    def load(self, root: Path | None) -> Data:
+        """Every image, decoded once and cached; classes are the folders' names, sorted.
+
+        Raises:
+            AlbenchError: a split is missing or holds no class with images, or an image cannot be read.
+        """
+        parts, notes = self._parts(root)
+        key = ("image-folder", 1, self.size, notes, {part: listing(p.file for p in parts[part]) for part in PARTS})
+        return cached(key, lambda new: self._built(parts, notes, new))
+
+    def problems(self, root: Path | None) -> Iterator[str]:
+        """Every image that cannot be read."""
+        parts, _ = self._parts(root)
+        yield from each_problem(lambda picture: _square(picture.file, self.size), parts["pool"] + parts["test"])
+
+    def _parts(self, root: Path | None) -> tuple[dict[Part, list["Picture"]], list[str]]:
+        """The images of pool and test set in the order of their paths, and what was odd about the folders."""
+        if root is None:
+            raise AlbenchError(f"image-folder reads from the data root; set one that holds {self.folder}/")
+        splits: dict[Part, str] = {"pool": self.pool_split, "test": self.test_split}
+        if self.pool_split == self.test_split:
+            raise AlbenchError(f"pool_split and test_split are both {self.pool_split!r}: test images must be others")
+        homes = [below(root, self.folder, "folder"), root]
+        home = next((home for home in homes if below(home, self.pool_split, "pool_split").is_dir()), homes[0])
+        parts = {part: _pictures(below(home, split, f"{part}_split"), part) for part, split in splits.items()}
+        there = {part: {picture.label for picture in pictures} for part, pictures in parts.items()}
+        notes = [f"class {label}: no image in {splits['test']}" for label in sorted(there["pool"] - there["test"])]
+        notes += [f"class {label}: no image in {splits['pool']}" for label in sorted(there["test"] - there["pool"])]
+        return parts, notes
+
+    def _built(self, parts: dict[Part, list["Picture"]], notes: list[str], new: NewImages) -> Data:
+        classes = tuple(sorted({picture.label for pictures in parts.values() for picture in pictures}))
+        if len(classes) < 2:
+            raise AlbenchError(f"all images are of one class, {classes[0]}; put each class into a folder of its own")
+        number = {label: place for place, label in enumerate(classes)}
+
+        def samples(part: Part) -> Samples:
+            pictures = parts[part]
+            images = new(part, (len(pictures), 3, self.size, self.size))
+            with ThreadPoolExecutor(os.cpu_count()) as threads:
+                for image, square in zip(images, threads.map(self._pixels, pictures), strict=True):
+                    image.copy_(square)
+            labels = torch.tensor([number[picture.label] for picture in pictures])
+            return Samples(images, {"label": labels}, [picture.name for picture in pictures])
+
+        pool, test = samples("pool"), samples("test")
+        seen = {_digest(image) for image in pool.images}
+        twice = [name for name, image in zip(test.names, test.images, strict=True) if _digest(image) in seen]
+        if twice:
+            notes = [*notes, f"{len(twice)} test images are in the pool, too, to the pixel, {twice[0]} among them"]
+        return Data(pool, test, classes, notes)
+
+    def _pixels(self, picture: "Picture") -> Tensor:
+        return torch.from_numpy(_square(picture.file, self.size)).permute(2, 0, 1)
+
+    @classmethod
+    def miniature(cls, folder: Path) -> Self:
+        """24 + 8 oblong noisy patches of four colours, JPEG and PNG, and the smallest network."""
+        rng = np.random.default_rng(0)
+        for split, count in (("train", 24), ("test", 8)):
+            for i in range(count):
+                home = folder / "images" / split / "abcd"[i % 4]
+                home.mkdir(parents=True, exist_ok=True)
+                pixels = rng.integers(0, 90, (20, 28, 3)) + 50 * (np.arange(3) == i % 4)
+                Image.fromarray(pixels.astype(np.uint8)).save(home / f"{i}.{'jpg' if i % 3 else 'png'}")
+        return cls(size=16, width=4, blocks=(1, 1), pad=2, dropout=0.2)
+
+
+class Picture(NamedTuple):
+    """An image file, its class, and what it is called: SPLIT/CLASS/FILE."""
+
+    file: Path
+    label: str
+    name: str
+
+
+def _pictures(split: Path, part: Part) -> list[Picture]:
+    """The images of a split, class by class.
+
+    Raises:
+        AlbenchError: there is none, or a file is a link that leads out of the split.
+    """
+    if not split.is_dir():
+        raise AlbenchError(f"there is no folder {split}; make it, with a folder per class, or set `{part}_split`")
+    found = []
+    for home in sorted(place for place in split.iterdir() if place.is_dir() and not place.name.startswith(".")):
+        require_inside(home, split)
+        for file in image_files(home):
+            require_inside(file, split)
+            found.append(Picture(file, home.name, file.relative_to(split.parent).as_posix()))
+    if not found:
+        raise AlbenchError(f"{split} has no .jpg, .jpeg or .png in a folder per class")
+    return found
+
+
+def _digest(image: Tensor) -> bytes:
+    return hashlib.blake2b(image.numpy().tobytes(), digest_size=16).digest()
+
+
+def _square(file: Path, size: int) -> np.ndarray:
+    """The middle of an image as uint8 [size, size, 3].
+
+    Raises:
+        AlbenchError: it cannot be read.
+    """
+    with opened_image(file) as opened:
+        opened.draft("RGB", (size, size))  # a JPEG is decoded at 1/2, 1/4 … where that is still large enough
+        upright = ImageOps.exif_transpose(opened).convert("RGB")
+        return np.array(ImageOps.fit(upright, (size, size), Image.Resampling.BILINEAR))
