@@ -273,7 +273,8 @@ def _descents(table: pd.DataFrame, styles: dict[str, Look], task: str, folder: F
             "Did the training converge?",
             alt=f"Training objective on {task} against updates, first and last stage. At the end of the last: {said}.",
             caption="The training objective at the first and the last stage, mean over seeds; a point is the mean of "
-            "the updates since the point before. With a companion the objective has its term, too, so compare such "
+            "the updates since the point before. At the first stage strategies that train alike share one training and "
+            "their curves coincide. With a companion the objective has its term, too, so compare such "
             "curves with themselves alone.",
             data=folder.csv(table, f"descent-{slug(task)}"),
             column=True,
