@@ -59,6 +59,7 @@ def against_reference(
     alpha: float = 0.05,
     of: str = "aubc",
     leave_out: Collection[str] = (),
+    comparisons: int = 0,
 ) -> pd.DataFrame:
     """The primary test: each other strategy of one task against the reference, over the seeds both have completed.
 
@@ -66,6 +67,8 @@ def against_reference(
         effect: the smallest effect of interest, in the metric's unit.
         of: what a seed is scored by, "aubc" or "final".
         leave_out: strategies outside the family (those that cheat): they get p but no p_holm, and verdict "".
+        comparisons: how many were planned; Holm counts those that cannot be made yet, so that no verdict of a partial
+            run is milder than the whole one's. Default: all that are in the results.
 
     Returns: one row per other strategy, in order of appearance:
         strategy, reference, pairs, dropped (text: which seeds do not count and why, "" otherwise), mean, sd, low, high
@@ -83,7 +86,7 @@ def against_reference(
         there = ", ".join(strategies) or "none"
         raise AlbenchError(f"reference {reference!r}: no such strategy has results of {metric!r}; there are: {there}")
     pairs = [(name, reference) for name in strategies if name != reference]
-    return _compared(results, metric, pairs, ("strategy", "reference"), effect, alpha, of, leave_out)
+    return _compared(results, metric, pairs, ("strategy", "reference"), effect, alpha, of, leave_out, comparisons)
 
 
 def all_pairs(
@@ -159,6 +162,7 @@ def _compared(
     alpha: float,
     of: str,
     leave_out: Collection[str],
+    planned: int = 0,
 ) -> pd.DataFrame:
     scores = seed_scores(results, metric, of)
     seeds = per_seed(results[results["metric"] == metric])
@@ -169,21 +173,22 @@ def _compared(
     table["sign_flip"] = sign_flips(np.stack(apart, 1)) if pairs else np.zeros(0)
     table["dropped"] = [_dropped(a, b, lacks) for a, b in pairs]
     family = ~(table[names[0]].isin(leave_out) | table[names[1]].isin(leave_out))
+    size = max(planned, int(family.sum()))
     for p in ("p", "p_equivalence"):
-        table[f"{p}_holm"] = holm(table[p].where(family).to_numpy(float))
+        table[f"{p}_holm"] = holm(table[p].where(family).to_numpy(float), size)
     judged = zip(table["p_holm"], table["mean"], table["p_equivalence_holm"], family, strict=True)
     table["verdict"] = [verdict(p, mean, same, alpha) if within else "" for p, mean, same, within in judged]
-    table["verdict_low"], table["verdict_high"] = _deciding(table, family.to_numpy(), alpha)
+    table["verdict_low"], table["verdict_high"] = _deciding(table, family.to_numpy(), alpha, size)
     return table
 
 
-def _deciding(table: pd.DataFrame, family: np.ndarray, alpha: float) -> tuple[np.ndarray, np.ndarray]:
+def _deciding(table: pd.DataFrame, family: np.ndarray, alpha: float, size: int) -> tuple[np.ndarray, np.ndarray]:
     """The interval (low, high) of each mean that shows its verdict, at the levels a at which Holm tested it.
 
     Better, worse: 1 − a, which excludes 0. Equivalent: 1 − 2a of the two one-sided tests, which lies within ± the
     effect of interest. Undecided: the wider of the two, which does neither.
     """
-    apart, same = (holm_levels(table[p].where(family).to_numpy(float), alpha) for p in ("p", "p_equivalence"))
+    apart, same = (holm_levels(table[p].where(family).to_numpy(float), alpha, size) for p in ("p", "p_equivalence"))
     equivalent, undecided = (table["verdict"].eq(word).to_numpy() for word in ("equivalent", "undecided"))
     tail = np.where(equivalent, same, np.where(undecided, np.fmin(apart / 2, same), apart / 2))
     pairs = table["pairs"].to_numpy(float)

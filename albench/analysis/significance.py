@@ -159,8 +159,10 @@ def attainable_p(n: int) -> float:
     return min(1.0, 2.0 ** (1 - n))
 
 
-def holm(p: np.ndarray) -> np.ndarray:
+def holm(p: np.ndarray, family: int = 0) -> np.ndarray:
     """Holm's step-down adjustment (1979) of p-values [m]; NaN passes through and does not count as a test.
+
+    family: how many tests were planned, where more than have a p-value: those not made yet count as not rejected.
 
     >>> holm([0.01, 0.04, 0.03])
     array([0.03, 0.06, 0.06])
@@ -169,13 +171,14 @@ def holm(p: np.ndarray) -> np.ndarray:
     adjusted = np.full(p.shape, np.nan)
     tests = np.flatnonzero(~np.isnan(p))
     tests = tests[np.argsort(p[tests], kind="stable")]
-    steps = np.maximum.accumulate(p[tests] * np.arange(len(tests), 0, -1))
+    size = max(family, len(tests))
+    steps = np.maximum.accumulate(p[tests] * (size - np.arange(len(tests))))
     adjusted[tests] = np.minimum(steps, 1)
     return adjusted
 
 
-def holm_levels(p: np.ndarray, alpha: float) -> np.ndarray:
-    """The level [m] at which Holm's procedure tests each p-value: p < level exactly where `holm(p)` < alpha.
+def holm_levels(p: np.ndarray, alpha: float, family: int = 0) -> np.ndarray:
+    """The level [m] at which Holm's procedure tests each p-value: p < level exactly where `holm(p, family)` < alpha.
 
     In rising order of p the levels are α/m, α/(m − 1) …; from the first p that is not rejected on they stay, since
     the procedure stops there. A 1 − level interval excludes 0 where the corrected test rejects, and nowhere else.
@@ -187,8 +190,8 @@ def holm_levels(p: np.ndarray, alpha: float) -> np.ndarray:
     levels = np.full(p.shape, np.nan)
     tests = np.flatnonzero(~np.isnan(p))
     tests = tests[np.argsort(p[tests], kind="stable")]
-    steps = alpha / np.arange(len(tests), 0, -1)
-    kept = np.flatnonzero(holm(p)[tests] >= alpha)
+    steps = alpha / (max(family, len(tests)) - np.arange(len(tests)))
+    kept = np.flatnonzero(holm(p, family)[tests] >= alpha)
     if len(kept):
         steps[kept[0] :] = steps[kept[0]]
     levels[tests] = steps

@@ -44,7 +44,9 @@ def command(run_dir: Path, effect: float | None, power: float, alpha: float | No
     plans: dict[str, pd.DataFrame] = {}
     for task in tasks or run.tasks:
         metric = run.tasks[task]["metric"]
-        plans[task] = plan(run.primary(task), metric, run.reference, effect, alpha, power, run.cheats)
+        plans[task] = plan(
+            run.primary(task), metric, run.reference, effect, alpha, power, run.cheats, len(run.compared)
+        )
     if not any((table["pairs"] > 1).any() for table in plans.values()):
         raise AlbenchError(f"{run_dir}: no comparison has two complete seeds, so there is no spread to plan from")
     console = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 120)

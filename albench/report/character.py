@@ -12,6 +12,7 @@ from albench.report.evidence import Styles, square, wide
 from albench.report.methods import training
 from albench.report.runs import Run
 from albench.report.tables import interval, metric_name, number, p_value
+from albench.report.words import over_seeds
 
 MANY_PAIRS = 30
 MANY_PARTS = 24  # beyond it a heat map of classes cannot be read; the CSV has all
@@ -139,24 +140,24 @@ def _character(runs: list[Run], task: str, styles: Styles, folder: Folder, name:
             "selected/loss",
             "How hard the selected samples were",
             "loss ÷ candidates'",
-            "Mean true loss of the selected samples under the model that led to them, over that of all candidates, "
-            "mean ± one standard deviation over seeds. Above 1 the selection is what the model gets wrong. A strategy "
-            "that looks at no candidate is at 1 but for chance, and has no curve.",
+            "Mean true loss of the selected samples under the model that led to them, over that of all candidates. "
+            "Above 1 the selection is what the model gets wrong. A strategy that looks at no candidate is at 1 but for "
+            "chance, and has no curve.",
         ),
         (
             "selected/metric",
             "What the model already knew of its selections",
             f"{metric} on the selected",
             f"The model's {metric} on the first of the samples that were selected with it, before they were "
-            "labelled, mean ± one standard deviation over seeds. Low: the model got wrong what was selected.",
+            "labelled. Low: the model got wrong what was selected.",
         ),
         (
             "selected/distance",
             "Redundancy of what was selected",
             "nearest distance ÷ random's",
             "Mean distance of a selected sample's embedding to its nearest one in the same selection, over that of as "
-            "many random candidates under the same model, mean ± one standard deviation over seeds. Below 1 a "
-            "selection is redundant, above it is spread out; random is at 1 but for chance.",
+            "many random candidates under the same model. Below 1 a selection is redundant, above it is spread out; "
+            "random is at 1 but for chance.",
         ),
     ):
         table = curves(frame[frame["metric"] == what])
@@ -169,7 +170,7 @@ def _character(runs: list[Run], task: str, styles: Styles, folder: Folder, name:
                 stem,
                 title,
                 alt=f"{title} on {task}, a curve per strategy against labels.",
-                caption=caption,
+                caption=f"{caption} {over_seeds(table)}",
                 data=folder.csv(table, stem),
                 chart=charts.learning_chart(table, styles, ylabel),
                 column=True,
@@ -191,8 +192,8 @@ def _overlap(runs: list[Run], task: str, styles: Styles, folder: Folder, name: s
     order = [s for s in styles if s in set(last["a"]) | set(last["b"])]
     if len(order) < 3:
         row = last.iloc[0]
-        said = f"{row['a']} and {row['b']} have selected the same samples to {row['jaccard']:.0%} (Jaccard index)."
-        return [Text(said.replace("%", "\u202f%"))]
+        said = f"{row['jaccard']:.0%}".replace("%", "\u202f%")
+        return [Text(f"Of all that {row['a']} and {row['b']} selected, {said} was selected by both (Jaccard index).")]
     saved = folder.csv(table, f"overlap-{name}")
     return [
         folder.picture(

@@ -92,9 +92,10 @@ def _finding(runs: list[Run], task: str, rows: pd.DataFrame) -> Finding:
     """Who leads on a task, what the primary test says of the others, and what they cost."""
     metric = runs[0].tasks[task]["metric"]
     alpha = runs[0].alpha
-    details = [words.verdicts(rows, alpha), words.another_test_set(rows, alpha)]
+    details = [words.so_far(rows, max(run.planned(task) for run in runs))]
+    details += [words.verdicts(rows, alpha), words.another_test_set(rows, alpha)]
     details += [words.joint_training(character.first_stage_effects(run, task), metric, alpha) for run in runs]
-    details += [words.cost(_of(task, [run.costs for run in runs]), rows)]
+    details += [words.cost(_of(task, [run.whole_costs() for run in runs]), rows)]
     details += [text for run in runs for text in methods.saturation(run, task)]
     return Finding(
         task,
@@ -152,7 +153,7 @@ def _task_section(
     blocks += _diagnoses(results, _of(task, [run.diagnostics for run in runs]), styles, task, folder)
     blocks += gallery.blocks(runs, task, styles, folder, data_root, name)
     blocks += _descents(_of(task, [run.descent for run in runs]), styles, task, folder)
-    costs = tables.costs_table(_of(task, [run.costs for run in runs]), styles, folder, f"costs-{name}")
+    costs = tables.costs_table(_of(task, [run.whole_costs() for run in runs]), styles, folder, f"costs-{name}")
     blocks += [costs] if costs else []
     blocks += tables.other_metrics(results, metric, styles, folder, f"metrics-{name}")
     notes = list(dict.fromkeys(note for run in runs for note in run.tasks[task].get("notes", [])))
@@ -173,7 +174,10 @@ def _curve(table: pd.DataFrame, styles: dict[str, Look], runs: list[Run], task: 
     reached = words.listed([f"{tables.number(top)} ({name})" for name, top in tops.items()])
     written, fewest, most = tables.metric_name(metric), int(table["n"].min()), int(table["n"].max())
     finals = table.loc[table.groupby("strategy", sort=False)["labelled"].idxmax()]
-    ends = "; ".join(f"{row['strategy']} {tables.number(row['mean'])}" for row in finals.to_dict("records"))
+    at = " at {labelled:,}" if finals["labelled"].nunique() > 1 else ""
+    ends = "; ".join(
+        f"{row['strategy']} {tables.number(row['mean'])}" + at.format_map(row) for row in finals.to_dict("records")
+    )
     span = f"{table['labelled'].min():,} to {table['labelled'].max():,} labels"
     theirs, source = _published(runs, task)
     seeds = f"{most}" if fewest == most else f"{fewest} to {most}"  # a point with fewer shifts for that alone
@@ -228,8 +232,8 @@ def _diagnoses(
                     evidence.wide(panels.ranking, table, styles, measure),
                     f"{stem}-{slug(task)}",
                     title,
-                    alt=f"{title} {what} per stage on {task}; score on the test set at the last stage: {said}.",
-                    caption=f"{what}, mean over seeds, with a band of ± one standard deviation; the line is chance. "
+                    alt=f"{what} per stage on {task}; score on the test set at the last stage: {said}.",
+                    caption=f"{what}; the line is chance. {words.over_seeds(table)} "
                     "Entropy and the trivial predictor are measured on the same model. Candidates are measured "
                     "before they are labelled, for this figure only: no strategy sees it.",
                     data=saved,

@@ -43,12 +43,7 @@ def comparison(
             f"difference-{name}",
             f"Difference to {reference}",
             alt=f"Paired difference of {written} to {reference} on {task} against labels, a curve per strategy.",
-            caption=f"Mean over seeds of the difference to {reference} with the same seed"
-            + (
-                "; the band is its 95\u202f% t interval at each number of labels, not adjusted for looking at many."
-                if figures.banded(along)
-                else "; the intervals of so many strategies are in the CSV."
-            ),
+            caption=f"Mean over seeds of the difference to {reference} with the same seed; {_band(along)}",
             data=folder.csv(along, f"difference-{name}"),
             chart=charts.difference_chart(along, styles, ylabel, reference),
             column=True,
@@ -62,7 +57,7 @@ def comparison(
             f"forest-{name}",
             "The primary test",
             alt=f"AUBC minus that of {reference} on {task}, with intervals: {said}.",
-            caption=_forest_caption(runs[0].alpha, effect, sampled),
+            caption=_forest_caption(tested, runs[0].alpha, effect, sampled),
             data=folder.csv(tested, f"forest-{name}"),
             column=True,
         )
@@ -75,7 +70,17 @@ def comparison(
     return blocks
 
 
-def _forest_caption(alpha: float, effect: float, sampled: bool) -> str:
+def _band(along: pd.DataFrame) -> str:
+    if along["low"].isna().all():
+        return "one seed has no interval."
+    if not figures.banded(along):
+        return "the intervals of so many strategies are in the CSV."
+    return "the band is its 95\u202f% t interval at each number of labels, not adjusted for looking at many."
+
+
+def _forest_caption(tested: pd.DataFrame, alpha: float, effect: float, sampled: bool) -> str:
+    if tested["low"].isna().all():
+        return "Mean paired difference of the AUBC; one seed has no interval."
     text = (
         f"Mean paired difference of the AUBC. Thick: its {percent(1 - alpha)} t interval, of this comparison alone. "
         "Thin: the interval that the verdict is read off, at the level at which Holm's method tested it; it excludes 0 "

@@ -16,7 +16,7 @@ from albench.report.looks import FAINT, INK, TWO_COLUMNS, luminance, small
 # colour-blind-safe: purple for more, orange for less; one hue from pale to dark
 MAPS = {"difference": "PuOr", "amount": "Blues", "ratio": "PuOr"}
 EMPTY = "#F0F0F0"
-BAR, GAP = 0.13, 0.42  # inches: the colour bar's breadth, and what lies between it and the map
+BAR, LEAST = 0.13, 1.0  # inches: the colour bar's breadth and least height
 
 
 def heat_map(
@@ -111,7 +111,7 @@ def _frame(
     top += line if columns else 0
     tall = min(max(0.3, 0.45 * wide), 0.42)
     tall = max(tall, max(n.count("\n") + 1 for n in names) * line + 0.04)
-    height = max(top + tall * len(names) + 0.08, 1.3)
+    height = top + max(tall * len(names), LEAST) + 0.08
     figure = Figure(figsize=(left + wide * len(heads) + bar, height))
     total = figure.get_figwidth()
     bottom = height - top - tall * len(names)
@@ -138,9 +138,9 @@ def _frame(
 
 
 def _bar(figure: Figure, axes: Axes, norm: Normalize, kind: str, label: str) -> None:
-    """The colour bar, as tall as the map but at least an inch."""
+    """The colour bar, as tall as the map but at least LEAST."""
     box, (total, height) = axes.get_position(), figure.get_size_inches()
-    tall = min(max(box.height * height, 1.0), 2.4)
+    tall = min(max(box.height * height, LEAST), 2.4)
     place = (box.x1 + 0.14 / total, box.y1 - tall / height, BAR / total, tall / height)
     bar = figure.colorbar(ScalarMappable(norm, MAPS[kind]), cax=figure.add_axes(place))
     middle = box.y1 * height - tall / 2

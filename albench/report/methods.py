@@ -99,10 +99,9 @@ def _over_tasks(run: Run) -> str:
 
 
 def _primary(run: Run) -> Item:
-    primary, cheats = run.suite.get("primary", {}), set(run.cheats)
-    family = [label for label in run.strategies if label != run.reference and label not in cheats]
+    primary = run.suite.get("primary", {})
     text = (
-        f"AUBC against {run.reference}, paired t, Holm over {count(len(family), 'comparison')} a task, "
+        f"AUBC against {run.reference}, paired t, Holm over {count(len(run.compared), 'comparison')} a task, "
         f"α = {primary.get('alpha', 0.05):g}, smallest effect of interest {primary.get('effect', 0.005):g}: kept in "
         f"the manifest since the first trial; a run with another setting is refused.{_over_tasks(run)}"
     )

@@ -66,6 +66,11 @@ class Run:
         """Strategies that see hidden labels: outside every corrected test."""
         return [label for label, facts in self.strategies.items() if facts.get("cheats")]
 
+    @property
+    def compared(self) -> list[str]:
+        """The strategies that the primary test compares with the reference."""
+        return [label for label in self.strategies if label != self.reference and label not in self.cheats]
+
     def devices(self) -> list[str]:
         """The kinds of device that its trainings ran on; what the sessions say where the trainings do not."""
         found = [str(device) for device in self.trainings["device"].dropna().unique() if device]
@@ -79,6 +84,19 @@ class Run:
     def primary(self, task: str) -> pd.DataFrame:
         """The rows of a task's own metric."""
         return self.results[(self.results["task"] == task) & (self.results["metric"] == self.tasks[task]["metric"])]
+
+    def whole_costs(self) -> pd.DataFrame:
+        """The costs of trials that reached their last stage: a shorter one looks cheap."""
+        reached = self.costs.groupby(["task", "strategy", "seed"])["stage"].transform("max")
+        return self.costs[reached >= self.suite["stages"] - 1]
+
+    def planned(self, task: str) -> int:
+        """Labels at the last stage that the suite plans; the most that were measured where it says no numbers."""
+        entry, measured = self.tasks[task]["entry"], self.primary(task)["labelled"]
+        budget = entry.get("budget")
+        if not budget:
+            return int(measured.max()) if len(measured) else 0
+        return (entry.get("initial") or budget) + budget * (self.suite["stages"] - 1)
 
     def shortfall(self) -> list[str]:
         """Trials of the suite that did not reach their last stage, one line each."""

@@ -82,6 +82,7 @@ def _figure(
     )
     if all(diagrams.reached(*row) == diagrams.NO_ESTIMATE for row in drawn[["mean", "low", "high"]].to_numpy(float)):
         return []
+    bounded = " with 95\u202f% intervals," * bool(drawn["low"].notna().any())
     drawn = drawn.assign(task=[_goal(*pair) for pair in zip(drawn["share"], drawn["target"], strict=True)])
     picture = folder.picture(
         wide(diagrams.efficiency, drawn, styles, f"labels saved against {reference}", budget),
@@ -89,8 +90,8 @@ def _figure(
         "Labels saved",
         alt=f"Labels saved by each strategy on {task} in reaching {listed(list(drawn['task'].unique()))}.",
         caption=f"Labels that a strategy needs less (right) or more (left) than {reference} for values that "
-        f"{reference}'s mean curve reaches within its rise, on monotone curves, paired by seed, with 95\u202f% "
-        f"intervals. In brackets: which part of {reference}'s rise that is. The axis ends at all labels that were "
+        f"{reference}'s mean curve reaches within its rise,{bounded} on monotone curves, paired by seed. "
+        f"In brackets: which part of {reference}'s rise that is. The axis ends at all labels that were "
         "bought after the first at the latest; an open arrow: not reached, or the interval goes on beyond.",
         data=data,
         column=True,

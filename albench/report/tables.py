@@ -1,6 +1,7 @@
 """Tables of a report: numbers as text for reading; the same unrounded as CSV."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -79,9 +80,8 @@ def summaries(runs: list[Run], task: str) -> pd.DataFrame:
             rows = rows.set_index("strategy").reindex([s for s in run.strategies if s in set(rows["strategy"])])
             tests = pd.DataFrame(columns=["strategy"])
             if (results["strategy"] == run.reference).any():
-                tests = against_reference(
-                    results, metric, run.reference, run.effect, run.alpha, leave_out=set(run.cheats)
-                )
+                family: dict[str, Any] = {"leave_out": set(run.cheats), "comparisons": len(run.compared)}
+                tests = against_reference(results, metric, run.reference, run.effect, run.alpha, **family)
             rows = rows.drop(columns=["difference", "difference_low", "difference_high", "pairs", "dropped"])
             rows["dropped"] = rows.index.map(left_out(results))
             tests = tests.rename(columns={"mean": "difference", "dropped": "unmatched"})
@@ -303,9 +303,11 @@ def _by_metric(
         return None
     cell = {(row["metric"], row["strategy"]): mean_std(row["mean"], row["std"], 3) for row in rows.to_dict("records")}
     shown = [s for s in styles if (rows["strategy"] == s).any()]
+    last = rows.groupby("strategy")["labelled"].max()
+    at = " at {:,} labels" if last.nunique() > 1 else ""
     return Table(
         title=title,
-        columns=["metric", *(styles[s].name for s in shown)],
+        columns=["metric", *(styles[s].name + at.format(last[s]) for s in shown)],
         rows=[[_part_name(m), *(cell.get((m, s), "–") for s in shown)] for m in rows["metric"].unique()],
         notes=["Mean ± standard deviation over seeds."],
         data=data,

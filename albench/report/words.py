@@ -104,6 +104,19 @@ def finding(rows: pd.DataFrame, metric: str, alpha: float) -> str:
     return f"{start}; no other strategy exceeds this reference, the nearest is {second['strategy']}, {behind} below."
 
 
+def so_far(rows: pd.DataFrame, planned: int) -> str:
+    """Up to which number of labels strategies are compared, where that is not all; rows: `tables.summaries`."""
+    reached = rows.loc[rows["seeds"] > 0, "labelled"].max() if len(rows) else planned
+    if not reached < planned:
+        return ""
+    return f"Compared up to {reached:,.0f} of {planned:,} labels: not enough trials have gone further yet."
+
+
+def over_seeds(table: pd.DataFrame) -> str:
+    """What curves with bands show; table: `analysis.curves.curves`."""
+    return "Mean ± one standard deviation over seeds." if table["n"].max() > 1 else "One seed."
+
+
 def leading_verdict(rows: pd.DataFrame) -> str:
     """The primary test's word on the strategy with the highest mean AUBC; '' where there is none."""
     best = leader(rows)

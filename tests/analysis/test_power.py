@@ -93,6 +93,7 @@ def test_a_plan_shares_alpha_over_the_comparisons_that_count():
     only = plan(twice, "m", leave_out=["cheat"])
     assert list(only["strategy"]) == ["better"]
     assert set(only["alpha"]) == {0.05}
+    assert set(plan(twice, "m", leave_out=["cheat"], comparisons=5)["alpha"]) == {0.01}
 
 
 def test_seeds_are_matched_by_seed():

@@ -139,6 +139,7 @@ def drawings():
         "penalties": partial(matrices.penalties, square.abs(), square.abs().mean()),
         "balance": partial(matrices.balance, np.exp(20 * square)),
         "overlap": partial(matrices.overlap, square.abs()),
+        "overlap of two": partial(matrices.overlap, square.iloc[1:3, 1:3].abs()),  # a bar taller than the map
         "forest": partial(diagrams.forest, both, styles, "AUBC − random", 0.005),
         "efficiency": partial(diagrams.efficiency, saved, styles, "labels saved against random", 500),
         "ranks": partial(diagrams.critical_difference, ranks, styles, 1.2),

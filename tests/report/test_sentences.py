@@ -1,10 +1,13 @@
 """What a report says, without drawing: the checklist claims no more than was checked, sentences name the best."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from albench.report import methods, words
+from albench.analysis.curves import curves
+from albench.report import methods, words, write
 from albench.report.character import first_stage_effects
 from albench.report.runs import gather
 from albench.report.savings import saving, speed
@@ -101,3 +104,35 @@ def test_no_infinity_is_printed():
             assert "∞" not in text
     assert saving(np.nan, -np.inf, np.inf) == saving(12, -np.inf, np.inf) == "no estimate"
     assert saving(-np.inf, -np.inf, np.inf) == "not reached"
+
+
+def test_a_partial_run_says_how_far_it_compares_and_prices_whole_trials_alone(make_run):
+    """entropy stopped after two stages of five with every seed, core-set with one."""
+    short = [("digits", "entropy", seed) for seed in range(3)] + [("digits", "core-set", 1)]
+    names = ("random", "entropy", "core-set")
+    run = gather([make_run(strategies=names, short=short)])[0]
+    rows = summaries([run], "digits")
+    assert run.planned("digits") == 125
+    assert words.so_far(rows, 125) == ""
+    assert rows.set_index("strategy")["seeds"].to_dict() == {"random": 3, "entropy": 0, "core-set": 2}
+    whole = run.whole_costs()
+    assert set(zip(whole["strategy"], whole["seed"], strict=True)) == {
+        *(("random", seed) for seed in range(3)),
+        *(("core-set", seed) for seed in (0, 2)),
+    }
+    run.results = run.results[run.results["strategy"] != "core-set"]
+    rows = summaries([run], "digits")
+    assert words.so_far(rows, 125).startswith("Compared up to 50 of 125 labels")
+    # two comparisons were planned, and the one that there is pays for both
+    (row,) = rows[rows["strategy"] == "entropy"].to_dict("records")
+    assert row["p_holm"] == min(1, 2 * row["p"])
+
+
+def test_one_seed_is_not_described_as_a_spread(make_run):
+    run = gather([make_run(seeds=1)])[0]
+    assert item(run, "Seeds").text == "1 seed planned: nothing can be told from chance."
+    assert words.over_seeds(curves(run.primary("digits"))) == "One seed."
+    text = write([run.folder]).with_name("report.md").read_text()
+    assert "1 seeds" not in text
+    assert "the same seed; one seed has no interval." in text
+    assert not re.search(r"band is its|with 95\u202f% intervals", text)
