@@ -81,7 +81,7 @@ def _totals(
         title=f"Verdicts over {len(metrics)} tasks" if len(metrics) > 1 else "Probability of improvement",
         columns=[
             *("strategy", *VERDICTS, f"P(above {run.reference})"),
-            *(f"interquartile mean of AUBC, {metric_name(metric)}" for metric in dict.fromkeys(metrics.values())),
+            *(f"IQM of AUBC, {metric_name(metric)}" for metric in dict.fromkeys(metrics.values())),
         ],
         rows=table,
         notes=[
@@ -89,7 +89,7 @@ def _totals(
             f"{run.reference}. The probability of improvement is the share of pairs of one of its seeds and one of the "
             "reference's in which its AUBC is higher, mean over tasks (.5 is no difference); descriptive, with a "
             f"percentile bootstrap over seeds from {FEWEST} seeds on, since below it would be too narrow. The "
-            "interquartile mean is of all seeds of the tasks of one metric."
+            "interquartile mean (IQM) is of all seeds of the tasks of one metric."
         ],
         data=folder.csv(pd.DataFrame(found), f"verdicts-{name}"),
         swatches=[(styles[str(f["strategy"])].colour, styles[str(f["strategy"])].glyph) for f in found],

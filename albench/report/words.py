@@ -1,6 +1,7 @@
 """What a report says in sentences; verdicts are those of the primary test and of nothing else."""
 
 import json
+from collections.abc import Hashable
 from typing import Any
 
 import pandas as pd
@@ -84,24 +85,29 @@ def finding(rows: pd.DataFrame, metric: str, alpha: float) -> str:
     if top["strategy"] != top["reference"]:
         if not pd.notna(top["difference"]):
             return f"{start}; there is no reference with the same seeds to compare it with."
-        seeds = count(int(top["pairs"]), "paired seed")
-        certainty = f" ({seeds}, so there is no interval)"
-        if pd.notna(top["low"]):
-            low, high = (number(top[side], 4, True) for side in ("low", "high"))
-            certainty = (
-                f" ({percent(1 - alpha)} interval {low} to {high}, {seeds}, p {p_value(top['p_holm'])} after Holm)"
-            )
-            if top["verdict"] == "undecided" and top["low"] * top["high"] > 0:
-                low, high = (number(top[f"verdict_{side}"], 4, True) for side in ("low", "high"))
-                certainty += f"; corrected for the number of comparisons the interval is {low} to {high}"
-        side = "above" if top["difference"] >= 0 else "below"  # fewer pairs than seeds may turn the order round
-        return f"{start}, which is {number(abs(top['difference']))} {side} {top['reference']}{certainty}."
+        return f"{start}, which is {_apart(top, alpha)}."
     others = rows[~rows["cheats"] & rows["aubc_mean"].notna() & (rows.index != best)]
     if others.empty:
         return f"{start}; nothing else has a complete curve."
     second = others.sort_values("aubc_mean").to_dict("records")[-1]
-    behind = number(top["aubc_mean"] - second["aubc_mean"])
-    return f"{start}; no other strategy exceeds this reference, the nearest is {second['strategy']}, {behind} below."
+    behind = f"{number(top['aubc_mean'] - second['aubc_mean'])} below, not paired by seed"
+    if second["reference"] == top["strategy"] and pd.notna(second["difference"]):
+        behind = _apart(second, alpha)
+    return f"{start}; no other strategy exceeds this reference, the nearest is {second['strategy']}, {behind}."
+
+
+def _apart(row: dict[Hashable, Any], alpha: float) -> str:
+    """How far a strategy is from its reference, paired by seed, and how certain that is."""
+    seeds = count(int(row["pairs"]), "paired seed")
+    certainty = f"({seeds}, so there is no interval)"
+    if pd.notna(row["low"]):
+        low, high = (number(row[side], 4, True) for side in ("low", "high"))
+        certainty = f"({percent(1 - alpha)} interval {low} to {high}, {seeds}, p {p_value(row['p_holm'])} after Holm)"
+        if row["verdict"] == "undecided" and row["low"] * row["high"] > 0:
+            low, high = (number(row[f"verdict_{side}"], 4, True) for side in ("low", "high"))
+            certainty += f"; corrected for the number of comparisons the interval is {low} to {high}"
+    side = "above" if row["difference"] >= 0 else "below"  # fewer pairs than seeds may turn the order round
+    return f"{number(abs(row['difference']))} {side} {row['reference']} {certainty}"
 
 
 def so_far(rows: pd.DataFrame, planned: int) -> str:

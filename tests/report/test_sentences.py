@@ -11,7 +11,7 @@ from albench.report import methods, words, write
 from albench.report.character import first_stage_effects
 from albench.report.runs import gather
 from albench.report.savings import saving, speed
-from albench.report.tables import last_stage, summaries
+from albench.report.tables import last_stage, number, summaries
 
 
 @pytest.fixture
@@ -94,6 +94,19 @@ def test_an_interval_that_its_verdict_does_not_follow_is_explained(run):
     text = words.finding(rows, "accuracy", 0.1)
     assert "(90\u202f% interval +0.0100 to +0.0500" in text
     assert "corrected for the number of comparisons the interval is −0.0100 to +0.0700" in text
+
+
+def test_where_the_reference_leads_the_nearest_is_behind_it_by_the_paired_difference(run):
+    rows = summaries([run], "digits")
+    rows.loc[rows["strategy"] == "random", "aubc_mean"] = 0.99
+    others = rows[~rows["cheats"] & (rows["strategy"] != "random")]
+    row = others.loc[others["aubc_mean"].idxmax()]
+    low, high = (number(row[side], 4, True) for side in ("low", "high"))
+    apart = f"{number(abs(row['difference']))} {'above' if row['difference'] > 0 else 'below'} random"
+    text = words.finding(rows, "accuracy", 0.05)
+    assert f"the nearest is {row['strategy']}, {apart} (95\u202f% interval {low} to {high}, 3 paired seeds, p " in text
+    alone = words.finding(rows.assign(difference=np.nan), "accuracy", 0.05)
+    assert alone.endswith("below, not paired by seed.")
 
 
 def test_no_infinity_is_printed():
