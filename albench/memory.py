@@ -1,6 +1,7 @@
 """Memory: the peak of a piece of work, and what to do when it is not enough."""
 
 import contextlib
+import ctypes
 import gc
 import resource
 import sys
@@ -8,12 +9,33 @@ from pathlib import Path
 
 import torch
 
+TRIM, MMAP = -1, -3  # glibc's M_TRIM_THRESHOLD and M_MMAP_THRESHOLD
+AT_ONCE = 1 << 30  # bytes that are kept: more than any activation of a batch
+
+
+def keep_freed_memory() -> None:
+    """Let this process keep the memory that it frees for its next allocation, where its C library is glibc.
+
+    A training step on a CPU frees and takes hundreds of MB; given back to the system each time, they cost a tenth to a
+    fifth of the step in page faults. Results are the same bits.
+    """
+    with contextlib.suppress(AttributeError, OSError, TypeError):
+        libc = ctypes.CDLL(None)
+        libc.mallopt(MMAP, AT_ONCE)
+        libc.mallopt(TRIM, 2 * AT_ONCE - 1)
+
+
+def _give_back_freed_memory() -> None:
+    with contextlib.suppress(AttributeError, OSError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
 
 def reset_peak_memory(device: torch.device) -> None:
     """Start counting anew, where the device can (CUDA, and the CPU on Linux)."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return
+    _give_back_freed_memory()
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")  # "reset the peak resident set size", see proc(5)
 
@@ -40,5 +62,6 @@ def out_of_memory(error: BaseException) -> bool:
 def release(device: torch.device) -> None:
     """Free what nothing refers to any more."""
     gc.collect()
+    _give_back_freed_memory()
     if device.type == "cuda":
         torch.cuda.empty_cache()

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from albench.errors import AlbenchError
 from albench.facts import LATER
+from albench.memory import keep_freed_memory
 
 FASTER = 1.3  # how much faster bf16 must multiply here for "auto" to take it: casts and reorders cost some of it
 
@@ -55,10 +56,13 @@ class Numerics(BaseModel):
     def in_force(self) -> Iterator[None]:
         """Run a block under these numerics; torch's global settings are as before afterwards.
 
+        The process keeps the memory that it frees from then on (`keep_freed_memory`).
+
         fp32 means fp32: no TF32, neither in convolutions nor where losses and distances are computed. An operation
         without a deterministic form warns and runs on (`cumsum` on a GPU, in k-means++).
         """
         self.prepare()
+        keep_freed_memory()
         cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
         before = cudnn.allow_tf32, matmul.allow_tf32, cudnn.benchmark, cudnn.deterministic
         strict = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()

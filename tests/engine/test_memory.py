@@ -1,6 +1,10 @@
 """Scoring a pool holds a batch at a time: 16,551 images × 8,732 boxes × 21 classes would be 12 GB."""
 
 import gc
+import platform
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -94,3 +98,30 @@ def test_the_peak_of_a_cpu_begins_anew():
     if after == before:
         pytest.skip("this system does not reset a process's peak")
     assert before - after > 100_000_000
+
+
+FREED = """
+import resource, torch
+from albench.memory import keep_freed_memory, peak_memory, reset_peak_memory
+keep_freed_memory()
+torch.set_num_threads(1)
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+def many():
+    before = faults()
+    for _ in range(20):
+        torch.ones(16, 1 << 20)  # 64 MB
+    return faults() - before
+many()
+kept, high = many(), peak_memory(torch.device("cpu"))
+reset_peak_memory(torch.device("cpu"))
+print(kept * resource.getpagesize(), high - peak_memory(torch.device("cpu")))
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
+def test_freed_memory_is_used_again_and_no_part_of_a_later_peak():
+    done = subprocess.run([sys.executable, "-c", FREED], capture_output=True, text=True, check=True, timeout=120)
+    fresh, less = map(int, done.stdout.split())
+    assert fresh < 64 << 20  # of 20 × 64 MB that were asked for
+    assert less > 32 << 20 or not Path("/proc/self/clear_refs").exists()
