@@ -164,8 +164,8 @@ def _compared(
     leave_out: Collection[str],
     planned: int = 0,
 ) -> pd.DataFrame:
-    scores = seed_scores(results, metric, of)
-    seeds = per_seed(results[results["metric"] == metric])
+    seeds = per_seed(of_one_task(results, metric))
+    scores = seed_scores(results, metric, of, seeds)
     lacks = {str(name): own.set_index("seed")["lacks"] for name, own in seeds.groupby("strategy")}
     rows = [dict(zip(names, (a, b), strict=True)) | _pair(scores[a], scores[b], effect, alpha) for a, b in pairs]
     table = pd.DataFrame(rows, columns=[*names, *COMPARISON])

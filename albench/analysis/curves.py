@@ -29,12 +29,14 @@ def read(path: Path, mixed: bool = False) -> pd.DataFrame:
         raise AlbenchError(f"{path}: cannot be read as CSV: {error}") from error
 
 
-def validated(results: pd.DataFrame, where: str = "results", mixed: bool = False) -> pd.DataFrame:
+def validated(
+    results: pd.DataFrame, where: str = "results", mixed: bool = False, categories: bool = False
+) -> pd.DataFrame:
     """The tidy columns, numbers as numbers, names as text; other columns are left out. NaN values are allowed.
 
     A column suite, device or gpu, where there is one, must hold one value within each task and metric: seeds of
     different suites or GPU models are not repetitions of one another, and strategies are compared seed by seed.
-    `mixed` allows it.
+    `mixed` allows it. categories: names as categories, which take a fraction of the memory.
 
     Raises:
         AlbenchError: a column is missing, holds something else than numbers (whole ones for seed, stage and
@@ -47,7 +49,7 @@ def validated(results: pd.DataFrame, where: str = "results", mixed: bool = False
     for name in ("seed", "stage", "labelled", "value"):
         tidy[name] = _numbers(tidy[name], where, whole=name != "value")
     for name in ("task", "strategy", "metric"):
-        tidy[name] = tidy[name].astype(str)
+        tidy[name] = tidy[name].astype("category") if categories else tidy[name].astype(str)
     twice = tidy.duplicated([*CURVE, "seed", "labelled"])
     if twice.any():
         first = tidy[twice].iloc[0]
@@ -201,12 +203,16 @@ def _lacks(labelled: np.ndarray, values: np.ndarray, wanted: np.ndarray) -> str:
     return f"nothing measured at {', '.join(map(str, absent))} labels"
 
 
-def left_out(results: pd.DataFrame) -> dict[str, str]:
-    """Strategy → which of its seeds and labels no mean and no test of one task and metric counts, in words, or ""."""
-    seeds, outside = per_seed(results), results[~_is_shared(results)]
+def left_out(results: pd.DataFrame, seeds: pd.DataFrame | None = None) -> dict[str, str]:
+    """Strategy → which of its seeds and labels no mean and no test of one task and metric counts, in words, or "".
+
+    seeds: `per_seed` of the results, where it is there already.
+    """
+    seeds = per_seed(results) if seeds is None else seeds
+    outside, incomplete = results[~_is_shared(results)], seeds[~seeds["complete"]]
     found = {}
     for strategy in results["strategy"].unique():
-        short = seeds[(seeds["strategy"] == strategy) & ~seeds["complete"]].sort_values("seed")
+        short = incomplete[incomplete["strategy"] == strategy].sort_values("seed")
         parts = [_not_counted(own["seed"], lacks) for lacks, own in short.groupby("lacks", sort=False)]
         beyond = np.unique(outside.loc[outside["strategy"] == strategy, "labelled"])
         if len(beyond):
@@ -251,10 +257,12 @@ def of_one_task(results: pd.DataFrame, metric: str, what: str = "a comparison") 
     return rows
 
 
-def seed_scores(results: pd.DataFrame, metric: str, of: str = "aubc") -> pd.DataFrame:
+def seed_scores(
+    results: pd.DataFrame, metric: str, of: str = "aubc", seeds: pd.DataFrame | None = None
+) -> pd.DataFrame:
     """One task's table of seeds (rows) and strategies (columns, in order of appearance): its "aubc" or "final" value.
 
-    NaN where a seed has no complete curve (see `per_seed`).
+    NaN where a seed has no complete curve. seeds: `per_seed` of the metric's rows, where it is there already.
 
     Raises:
         AlbenchError: several tasks, or `of` is neither of the two.
@@ -262,8 +270,8 @@ def seed_scores(results: pd.DataFrame, metric: str, of: str = "aubc") -> pd.Data
     if of not in ("aubc", "final"):
         raise AlbenchError(f"of={of!r}: a seed is scored by its 'aubc' or its 'final' value")
     rows = of_one_task(results, metric)
-    table = per_seed(rows)
-    table[of] = table[of].where(table["complete"])
+    table = per_seed(rows) if seeds is None else seeds
+    table = table.assign(**{of: table[of].where(table["complete"])})
     return table.pivot(index="seed", columns="strategy", values=of).reindex(columns=rows["strategy"].unique())
 
 
@@ -302,7 +310,8 @@ def summary(results: pd.DataFrame, metric: str, reference: str = "random") -> pd
         AlbenchError: the results hold several tasks.
     """
     results = of_one_task(results, metric, "a summary")
-    seeds, dropped = per_seed(results), left_out(results)
+    seeds = per_seed(results)
+    dropped = left_out(results, seeds)
     complete = seeds[seeds["complete"]]
     by_strategy = {name: rows.set_index("seed") for name, rows in complete.groupby("strategy")}
     base = by_strategy.get(reference)

@@ -121,7 +121,8 @@ def _flipped(D: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     size = np.sqrt(len(D) * (D**2).sum(0))
     scaled = np.divide(D, size, out=np.zeros_like(D), where=size > 0)
     observed = np.abs(scaled.sum(0)) * (1 - ROUNDING) - ROUNDING  # so that rounding breaks no tie
-    return observed, np.abs(scaled.T @ _signs(len(D)))
+    flipped = scaled.T @ _signs(len(D))
+    return observed, np.abs(flipped, out=flipped)
 
 
 def wilcoxon(d: np.ndarray) -> float:
@@ -141,14 +142,24 @@ def wilcoxon(d: np.ndarray) -> float:
     tie = ROUNDING * size.max()
     # twice the mean rank is a whole number: how many are smaller, how many are not larger
     ranks = (size[:, None] > size + tie).sum(1) + (size[:, None] >= size - tie).sum(1) + 1
-    chance = np.zeros(ranks.sum() + 1)
+    plus = ranks[d > 0].sum()
+    smaller = min(plus, ranks.sum() - plus)
+    return float(min(1.0, 2 * _rank_sums(tuple(sorted(ranks.tolist())))[: smaller + 1].sum()))
+
+
+@lru_cache(maxsize=64)
+def _rank_sums(ranks: tuple[int, ...]) -> np.ndarray:
+    """The chance of each sum, from 0 to that of all ranks, over all sign patterns; without ties it is always the same.
+
+    >>> _rank_sums((1, 2))
+    array([0.25, 0.25, 0.25, 0.25])
+    """
+    chance = np.zeros(sum(ranks) + 1)
     chance[0] = 1.0
     for rank in ranks:
         chance[rank:] = (chance[rank:] + chance[:-rank]) / 2
         chance[:rank] /= 2
-    plus = ranks[d > 0].sum()
-    smaller = min(plus, ranks.sum() - plus)
-    return float(min(1.0, 2 * chance[: smaller + 1].sum()))
+    return chance
 
 
 def attainable_p(n: int) -> float:

@@ -24,12 +24,14 @@ def write(
     """
     from albench.report import content, latex, looks, markdown, page
     from albench.report.blocks import Folder
+    from albench.report.press import unhindered
     from albench.report.runs import gather
 
-    runs = gather([Path(folder) for folder in run_dirs], mixed_devices, pool)
-    folder = Folder(Path(out) if out is not None else runs[0].folder / "report", later=True)
-    with looks.style():
-        document = content.document(runs, folder, Path(data_root) if data_root is not None else None)
-    document = latex.save(folder.finished(document), folder)
-    folder.text("report.md", markdown.render(document))
-    return folder.text("index.html", page.render(document))
+    with unhindered():
+        runs = gather([Path(folder) for folder in run_dirs], mixed_devices, pool)
+        folder = Folder(Path(out) if out is not None else runs[0].folder / "report", later=True)
+        with looks.style():
+            document = content.document(runs, folder, Path(data_root) if data_root is not None else None)
+        document = latex.save(folder.finished(document), folder)
+        folder.text("report.md", markdown.render(document))
+        return folder.text("index.html", page.render(document))

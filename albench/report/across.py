@@ -25,9 +25,9 @@ from albench.report.words import count
 
 def section(run: Run, styles: Styles, folder: Folder, rows: pd.DataFrame, name: str, several: bool) -> Section | None:
     """The section of a run; rows: `tables.summaries` of its tasks put together. None where nothing can be compared."""
-    fair = run.results[~run.results["strategy"].isin(run.cheats)]
+    fair = run.primary()
+    fair = fair[~fair["strategy"].isin(run.cheats)]
     metrics = {task: facts["metric"] for task, facts in run.tasks.items() if (fair["task"] == task).any()}
-    fair = fair[fair["metric"] == fair["task"].map(metrics)]
     tasks = [task for task in metrics if (fair[fair["task"] == task]["strategy"] == run.reference).any()]
     if not tasks or fair["strategy"].nunique() < 2 or fair["labelled"].nunique() < 2:
         return None

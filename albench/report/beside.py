@@ -55,7 +55,7 @@ def section(run: Run, task: str, styles: dict[str, Look], folder: Folder, name: 
     if not isinstance(found, Publication):
         return [Text(found)] if found else []
     measured = str(found.source.measured)
-    rows = run.results[(run.results["task"] == task) & (run.results["metric"] == measured)]
+    rows = run.rows("results", task, measured)
     blocks: list[Block] = []
     if measured != run.tasks[task]["metric"] and not rows.empty:
         blocks.append(_curves(found, rows, task, styles, folder, name))

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from albench.errors import AlbenchError
 from albench.report.charts import Chart
 from albench.report.looks import ONE_COLUMN, TWO_COLUMNS
-from albench.report.press import Drawn, Press, breadth, save, webp
+from albench.report.press import Drawn, Press, breadth
 
 NUMBER = re.compile(r"[+−-]?(\d[\d,]*(\.\d+)?|\.\d+)(e[+-]?\d+)?")
 
@@ -165,7 +165,7 @@ class Folder:
     """
 
     def __init__(self, path: Path, later: bool = False) -> None:
-        self.path, self._press = path, Press() if later else None
+        self.path, self._later, self._press = path, later, Press()
         try:
             for name in ("figures", "tables"):
                 (path / name).mkdir(parents=True, exist_ok=True)
@@ -190,19 +190,20 @@ class Folder:
             draw: a figure, or a function from a width in inches to a figure, or figures by width (`column` needs both).
             chart: what the page shows instead of the figure where scripts run.
         """
-        put = self._press.add if self._press else save
         path = self.path / "figures"
         drawn = draw if isinstance(draw, dict) else {TWO_COLUMNS: draw, ONE_COLUMN: draw}
-        put(drawn[TWO_COLUMNS], path / name, TWO_COLUMNS)
+        self._press.add(drawn[TWO_COLUMNS], path / name, TWO_COLUMNS)
         if column:
-            put(drawn[ONE_COLUMN], path / f"{name}-column", ONE_COLUMN)
+            self._press.add(drawn[ONE_COLUMN], path / f"{name}-column", ONE_COLUMN)
         picture = Picture(title, f"figures/{name}.png", b"", alt, caption, data, column=column, chart=chart)
-        return picture if self._press else self._with_image(picture)
+        if self._later:
+            return picture
+        self._press.finish()
+        return self._with_image(picture)
 
     def finished(self, document: Document) -> Document:
         """The document with the images of its pictures, once all are drawn."""
-        if self._press:
-            self._press.finish()
+        self._press.finish()
         sections = [
             replace(section, blocks=[self._with_image(b) if isinstance(b, Picture) else b for b in section.blocks])
             for section in document.sections
@@ -210,9 +211,10 @@ class Folder:
         return replace(document, sections=sections)
 
     def _with_image(self, picture: Picture) -> Picture:
-        path = self.path / picture.file
-        narrow = webp(path.with_name(f"{path.stem}-column.png")) if picture.column else None
-        return replace(picture, image=webp(path), width=breadth(path.read_bytes()), narrow=narrow)
+        file, images = self.path / picture.file, self._press.images
+        path = file.with_name(file.name.removesuffix(".png"))
+        narrow = images[path.with_name(f"{path.name}-column")] if picture.column else None
+        return replace(picture, image=images[path], width=breadth(file.read_bytes()), narrow=narrow)
 
     def csv(self, table: pd.DataFrame, name: str) -> str:
         """Save a table as tables/NAME.csv; returns its address within the folder."""

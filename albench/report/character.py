@@ -100,7 +100,7 @@ def selected(runs: list[Run], task: str, styles: Styles, folder: Folder, name: s
 def _balance(runs: list[Run], task: str, styles: Styles, folder: Folder, name: str) -> list[Block]:
     tables = []
     for run in runs:
-        facts, labels = run.tasks[task], run.labels[run.labels["task"] == task]
+        facts, labels = run.tasks[task], run.rows("labels", task)
         if "contents" in facts and len(labels):
             tables.append(balance(labels, dict(zip(map(str, facts["classes"]), facts["contents"], strict=True))))
     if not tables or not sum(map(len, tables)):
@@ -132,7 +132,6 @@ def _balance(runs: list[Run], task: str, styles: Styles, folder: Folder, name: s
 
 def _character(runs: list[Run], task: str, styles: Styles, folder: Folder, name: str) -> list[Block]:
     """How hard selected samples were before they were learned, and how far apart they lie, stage by stage."""
-    frame = pd.concat([run.results[run.results["task"] == task] for run in runs])
     metric = metric_name(runs[0].tasks[task]["metric"])
     blocks: list[Block] = []
     for what, title, ylabel, caption in (
@@ -160,7 +159,7 @@ def _character(runs: list[Run], task: str, styles: Styles, folder: Folder, name:
             "random is at 1 but for chance.",
         ),
     ):
-        table = curves(frame[frame["metric"] == what])
+        table = curves(pd.concat([run.rows("results", task, what) for run in runs]))
         if table.empty:
             continue
         stem = f"{what.replace('/', '-')}-{name}"
@@ -183,7 +182,7 @@ def _overlap(runs: list[Run], task: str, styles: Styles, folder: Folder, name: s
     """How much two strategies of a run selected alike, at the last stage; the CSV has every stage."""
     tables = []
     for run in runs:
-        mine = run.selections[run.selections["task"] == task]
+        mine = run.rows("selections", task)
         tables.append(overlap(mine, [s for s in styles if (mine["strategy"] == s).any()]))
     table = pd.concat(tables)
     if table.empty:

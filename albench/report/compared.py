@@ -32,7 +32,7 @@ def compare(folder_a: Path, folder_b: Path, alpha: float = 0.05) -> tuple[pd.Dat
         if b.tasks.get(task, {}).get("metric") == facts["metric"]
     }
     paired = a.suite.get("seed", 0) == b.suite.get("seed", 0)
-    table = changes(a.results, b.results, metrics, paired, alpha)
+    table = changes(a.primary(*metrics), b.primary(*metrics), metrics, paired, alpha)
     if table.empty:
         raise AlbenchError(
             f"{folder_a} and {folder_b} have no task and strategy in common, measured at the same labels"

@@ -95,7 +95,7 @@ def _finding(runs: list[Run], task: str, rows: pd.DataFrame) -> Finding:
     details = [words.so_far(rows, max(run.planned(task) for run in runs))]
     details += [words.verdicts(rows, alpha), words.another_test_set(rows, alpha)]
     details += [words.joint_training(character.first_stage_effects(run, task), metric, alpha) for run in runs]
-    details += [words.cost(_of(task, [run.whole_costs() for run in runs]), rows)]
+    details += [words.cost(_whole_costs(runs, task), rows)]
     details += [text for run in runs for text in methods.saturation(run, task)]
     return Finding(
         task,
@@ -131,12 +131,14 @@ def _task_section(
     data_root: Path | None,
 ) -> Section:
     name, metric = slug(task), runs[0].tasks[task]["metric"]
-    results = _of(task, [run.results for run in runs])
-    styles = {s: look for s, look in all_styles.items() if (results["strategy"] == s).any()}
+    results = _rows("results", runs, task)
+    there = set(results["strategy"].unique())
+    styles = {s: look for s, look in all_styles.items() if s in there}
     blocks: list[Block] = []
     if rows.empty:
         return Section(task, f"task-{name}", [Text("Nothing was measured on this task yet.")])
-    primary = curves(results[results["metric"] == metric])
+    measured = curves(results)
+    primary = measured[measured["metric"] == metric]
     if apart := pooled.settings(runs, task):
         warning = "These runs differ in more than their strategies, and their curves may differ by that alone"
         blocks.append(Text(f"{warning}: {'. '.join(apart)}."))
@@ -150,20 +152,24 @@ def _task_section(
         blocks += beside.section(run, task, styles, folder, f"{name}-{slug(run.name)}" if len(runs) > 1 else name)
     blocks += character.companion_effect(runs, task, styles, folder, name)
     blocks += character.selected(runs, task, styles, folder, name)
-    blocks += _diagnoses(results, _of(task, [run.diagnostics for run in runs]), styles, task, folder)
+    blocks += _diagnoses(measured, _rows("diagnostics", runs, task), styles, task, folder)
     blocks += gallery.blocks(runs, task, styles, folder, data_root, name)
-    blocks += _descents(_of(task, [run.descent for run in runs]), styles, task, folder)
-    costs = tables.costs_table(_of(task, [run.whole_costs() for run in runs]), styles, folder, f"costs-{name}")
+    blocks += _descents(_rows("descent", runs, task), styles, task, folder)
+    costs = tables.costs_table(_whole_costs(runs, task), styles, folder, f"costs-{name}")
     blocks += [costs] if costs else []
-    blocks += tables.other_metrics(results, metric, styles, folder, f"metrics-{name}")
+    blocks += tables.other_metrics(measured, metric, styles, folder, f"metrics-{name}")
     notes = list(dict.fromkeys(note for run in runs for note in run.tasks[task].get("notes", [])))
     if notes:
         blocks.append(tables.facts_table("Notes on the data", [(note,) for note in notes]))
     return Section(task, f"task-{name}", blocks)
 
 
-def _of(task: str, frames: list[pd.DataFrame]) -> pd.DataFrame:
-    return pd.concat([frame[frame["task"] == task] for frame in frames], ignore_index=True)
+def _rows(table: str, runs: list[Run], task: str) -> pd.DataFrame:
+    return pd.concat([run.rows(table, task) for run in runs], ignore_index=True)
+
+
+def _whole_costs(runs: list[Run], task: str) -> pd.DataFrame:
+    return pd.concat([run.whole_costs(task) for run in runs], ignore_index=True)
 
 
 def _curve(table: pd.DataFrame, styles: dict[str, Look], runs: list[Run], task: str, folder: Folder) -> Block:
@@ -210,18 +216,20 @@ def _published(runs: list[Run], task: str) -> tuple[pd.DataFrame | None, str]:
 
 
 def _diagnoses(
-    results: pd.DataFrame, pairs: pd.DataFrame, styles: dict[str, Look], task: str, folder: Folder
+    measured: pd.DataFrame, pairs: pd.DataFrame, styles: dict[str, Look], task: str, folder: Folder
 ) -> list[Block]:
-    """Ranking accuracy per stage, its table, and the scatter of predicted and true loss, where strategies score."""
+    """Ranking accuracy per stage, its table, and the scatter of predicted and true loss, where strategies score.
+
+    measured: `curves` of all metrics; pairs: rows of diagnostics.csv.
+    """
     blocks: list[Block] = []
-    found = results[results["metric"].str.startswith(tables.DIAGNOSES)]
-    if (found["metric"] == "ranking-accuracy/test/score").any():
-        table = curves(found)
+    table = measured[measured["metric"].str.startswith(tables.DIAGNOSES)]
+    if (table["metric"] == "ranking-accuracy/test/score").any():
         saved = folder.csv(table, f"ranking-{slug(task)}")
-        ends = tables.last_stage(found)
+        ends = tables.last_stage(table)
         last = tables.diagnosis_table(ends, styles, saved)
         for measure, stem, title, what in RANKINGS:
-            if not (found["metric"] == f"{measure}/test/score").any():
+            if not (table["metric"] == f"{measure}/test/score").any():
                 continue
             said = "; ".join(
                 f"{r['strategy']} {tables.number(r['mean'], 3)}"

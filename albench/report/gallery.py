@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from albench import registry
 from albench.errors import AlbenchError
@@ -16,7 +17,7 @@ from albench.report.looks import ONE_COLUMN, TWO_COLUMNS, Look, style
 from albench.report.runs import Run
 
 SHOWN = 8
-ROWS = 12  # strategies that are shown: each picture costs time and space
+ROWS = 8  # strategies that are shown: each picture costs time and space
 GAP, TITLE, LABEL, LINE, ENTRY = 0.07, 0.14, 1.3, 0.16, 0.95  # inches; the last two: an entry of the legend
 
 
@@ -48,9 +49,9 @@ def blocks(
     runs: list[Run], task: str, styles: dict[str, Look], folder: Folder, data_root: Path | None, name: str
 ) -> list[Block]:
     """What each strategy chose first and last, or a sentence that says why there is no picture."""
-    selections = pd.concat([run.selections for run in runs], ignore_index=True)
-    answers = pd.concat([run.answers for run in runs], ignore_index=True)
-    first, last = picks(selections, answers, task), picks(selections, answers, task, last=True)
+    selections = pd.concat([run.rows("selections", task) for run in runs], ignore_index=True)
+    answers = pd.concat([run.rows("answers", task) for run in runs], ignore_index=True)
+    first, last = picks(selections, answers), picks(selections, answers, last=True)
     if first.empty:
         return [Text("There are no pictures of selected samples: nothing was selected yet.")]
     moments = [(first, "first", f"gallery-{name}")]
@@ -95,13 +96,13 @@ def _block(
     )
 
 
-def picks(selections: pd.DataFrame, answers: pd.DataFrame, task: str, last: bool = False) -> pd.DataFrame:
-    """The first samples of the first selection (or the last): columns strategy, seed, stage, order, index, answer.
+def picks(selections: pd.DataFrame, answers: pd.DataFrame, last: bool = False) -> pd.DataFrame:
+    """The first samples of a task's first selection (or last): columns strategy, seed, stage, order, index, answer.
 
     Of each strategy the lowest seed is taken, which is the same for all where all ran. `answer`: what the model said
     before it had the labels, as JSON; none where an older run did not keep it.
     """
-    mine = selections[(selections["task"] == task) & (selections["stage"] > 0) & (selections["order"] < SHOWN)]
+    mine = selections[(selections["stage"] > 0) & (selections["order"] < SHOWN)]
     if not last:
         mine = mine[mine["stage"] == 1]
     mine = mine[mine["seed"] == mine.groupby("strategy")["seed"].transform("min")]
@@ -135,9 +136,7 @@ def draw(picks: pd.DataFrame, styles: dict[str, Look], task: Any, data: Any, wid
         bottom = height - (row + 1) * pitch
         middle = (bottom + (cell / 2 if not above else cell + TITLE + 0.1)) / height
         figure.text(0.32 / width, middle, wrapped(look.name, named, 9), va="center", fontsize=9)
-        corner = figure.add_axes((0.08 / width, middle - 0.09 / height, 0.18 / width, 0.18 / height))
-        corner.set_axis_off()
-        corner.plot([0], [0], color=look.colour, marker=look.marker, markersize=7)
+        figure.add_artist(Line2D([0.17 / width], [middle], color=look.colour, marker=look.marker, markersize=7))
         for column, pick in enumerate(picks[picks["strategy"] == strategy].head(columns).to_dict("records")):
             left = beside + column * (cell + GAP)
             axes = figure.add_axes((left / width, bottom / height, cell / width, cell / height))

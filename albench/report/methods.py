@@ -137,9 +137,8 @@ def _complete(run: Run, missing: list[str]) -> Item:
 
 def _pairing(run: Run) -> Item:
     """Strategies that train alike must have equal first stages: read off the results, not taken on trust."""
-    first = run.results[run.results["stage"] == 0]
-    metric = first["task"].map({task: facts["metric"] for task, facts in run.tasks.items()})
-    first = first[first["metric"] == metric]
+    first = run.primary()
+    first = first[first["stage"] == 0]
     trained = first["strategy"].map({label: training(run, label) for label in run.strategies})
     values = first.groupby([first["task"], trained, first["seed"]])["value"]
     groups = values.agg(strategies="size", finite="count", different=lambda values: values.nunique(dropna=False))

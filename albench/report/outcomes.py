@@ -56,7 +56,7 @@ def other_test_sets(
 
 def affordable(run: Run, task: str, replicates: int) -> int:
     """How many draws WORK allows, from how many trainings there are and how long the outcomes of the first are."""
-    places = _places(run.trainings[run.trainings["task"] == task])
+    places = _places(run.rows("trainings", task))
     if len(places) > TRAININGS:
         return 0
     for identity, folder in places.items():
@@ -81,7 +81,7 @@ def remeasured(run: Run, task: str, replicates: int = REPLICATES, seed: int = 0)
 
     What cannot be read or measured again is left out with a sentence; nothing here stops a report.
     """
-    trainings = run.trainings[run.trainings["task"] == task]
+    trainings = run.rows("trainings", task)
     found = Remeasured(np.sort(trainings["labelled"].unique()))
     if trainings.empty:
         found.notes.append(f"{task}: no trainings.csv says where outcomes lie; the run is of an older albench")

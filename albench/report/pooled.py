@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from albench.errors import AlbenchError
-from albench.report.runs import Run
+from albench.report.runs import TABLES, Run, joined
 
 FREE = ("name", "description", "tuning", "seed", "seeds", "planned_seeds")  # what pooled suites may differ in
 SHOWN = 5  # differences that a refusal names
@@ -38,7 +38,7 @@ def pool(runs: list[Run]) -> Run:
                 )
         parts.append(_renumbered(run, before))
         before += run.suite["seeds"]
-    tables: dict[str, Any] = {name: pd.concat([part[name] for part in parts], ignore_index=True) for name in TABLES}
+    tables: dict[str, Any] = {name: joined([part[name] for part in parts]) for name in TABLES}
     return replace(
         first,
         name=" + ".join(run.name for run in runs),
@@ -47,9 +47,6 @@ def pool(runs: list[Run]) -> Run:
         failures=[failure for run in runs for failure in run.failures],
         **tables,
     )
-
-
-TABLES = ("results", "costs", "selections", "diagnostics", "answers", "labels", "trainings", "descent", "ceiling")
 
 
 def _renumbered(run: Run, before: int) -> dict[str, pd.DataFrame]:

@@ -1,10 +1,12 @@
 """Figures to files: drawn at once, or by other processes while the report goes on."""
 
+import gc
 import io
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -17,12 +19,16 @@ DPI = 200
 QUALITY = 85  # of WebP in the page
 FEW = 24  # figures: starting processes takes as long as drawing so many
 PROCESSES = 4  # at most; each takes about 150 MB
+GARBAGE = 50_000  # objects between searches for garbage: figures make so many that a quarter of the time goes there
 
 Drawn = Figure | Callable[[float], Figure]  # a figure, or what draws one of a width in inches
 
 
-def save(draw: Drawn, path: Path, width: float) -> None:
-    """Draw, and write PATH.png, .pdf and .svg; the same results give the same files, so they hold no dates."""
+def save(draw: Drawn, path: Path, width: float) -> bytes:
+    """Draw, and write PATH.png, .pdf and .svg; the same results give the same files, so they hold no dates.
+
+    Returns the PNG as WebP for the page: a fraction of its size, and a sixth where it shows photographs.
+    """
     with style(width), warnings.catch_warnings():
         # a name in a script that matplotlib's font lacks: boxes in the PNG, the name in the page, SVG and tables
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
@@ -30,6 +36,30 @@ def save(draw: Drawn, path: Path, width: float) -> None:
         figure.savefig(f"{path}.png", dpi=DPI)
         figure.savefig(f"{path}.pdf", metadata={"CreationDate": None})
         figure.savefig(f"{path}.svg", metadata={"Date": None})
+    held = io.BytesIO()
+    with Image.open(f"{path}.png") as image:
+        image.convert("RGB").save(held, "WEBP", quality=QUALITY, method=2)
+    return held.getvalue()
+
+
+def _begin(fonts: Path) -> None:
+    """What a process that draws does first."""
+    typeface.adopted(fonts)
+    gc.set_threshold(GARBAGE)
+
+
+@contextmanager
+def unhindered() -> Iterator[None]:
+    """One thread for small matrix products, which more only wait for, and fewer searches for garbage."""
+    from threadpoolctl import threadpool_limits
+
+    before = gc.get_threshold()
+    gc.set_threshold(GARBAGE)
+    try:
+        with threadpool_limits(1, "blas"):
+            yield
+    finally:
+        gc.set_threshold(*before)
 
 
 def breadth(png: bytes) -> float:
@@ -37,27 +67,23 @@ def breadth(png: bytes) -> float:
     return int.from_bytes(png[16:20]) / DPI
 
 
-def webp(png: Path) -> bytes:
-    """A saved figure for the page: a fraction of the PNG's size, and a sixth where it shows photographs."""
-    held = io.BytesIO()
-    with Image.open(png) as image:
-        image.convert("RGB").save(held, "WEBP", quality=QUALITY, method=2)
-    return held.getvalue()
-
-
 class Press:
-    """Saves figures in other processes, as many as there are cores; in this one where figures or cores are few."""
+    """Saves figures in other processes, as many as there are cores; in this one where figures or cores are few.
+
+    images: what `save` returned, by path; whole after `finish`.
+    """
 
     def __init__(self) -> None:
+        self.images: dict[Path, bytes] = {}
         self._waiting: list[tuple[Drawn, Path, float]] = []
-        self._saving: list[Future] = []
+        self._saving: dict[Path, Future] = {}
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         self._processes = min(cores, PROCESSES)
 
     def add(self, draw: Drawn, path: Path, width: float) -> None:
         """See `save`; the files are there after `finish`."""
         if isinstance(draw, Figure):
-            save(draw, path, width)
+            self.images[path] = save(draw, path, width)
             return
         self._waiting.append((draw, path, width))
         if self._processes > 1 and (self._saving or len(self._waiting) > FEW):
@@ -65,18 +91,15 @@ class Press:
 
     def finish(self) -> None:
         """Wait until everything is saved; what went wrong while drawing is raised here."""
-        for figure in self._waiting:
-            save(*figure)
+        for draw, path, width in self._waiting:
+            self.images[path] = save(draw, path, width)
         self._waiting.clear()
-        for saved in self._saving:
-            saved.result()
+        self.images |= {path: saved.result() for path, saved in self._saving.items()}
         self._saving.clear()
 
     def _send(self) -> None:
         from joblib.externals.loky import get_reusable_executor  # it sends functions, too
 
-        executor = get_reusable_executor(
-            self._processes, timeout=60, initializer=typeface.adopted, initargs=(typeface.folder(),)
-        )
-        self._saving += [executor.submit(save, *figure) for figure in self._waiting]
+        executor = get_reusable_executor(self._processes, timeout=60, initializer=_begin, initargs=(typeface.folder(),))
+        self._saving |= {figure[1]: executor.submit(save, *figure) for figure in self._waiting}
         self._waiting.clear()

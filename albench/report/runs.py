@@ -14,6 +14,8 @@ from albench.errors import AlbenchError
 from albench.store import failures
 
 COSTS = ("seconds/", "peak-memory/")
+NAMES = ("task", "strategy", "metric", "where")
+TABLES = ("results", "costs", "selections", "answers", "diagnostics", "labels", "trainings", "descent", "ceiling")
 TRAININGS = ("task", "strategy", "seed", "stage", "labelled", "identity", "device")
 SELECTIONS = ("task", "strategy", "seed", "stage", "order", "index")
 ANSWERS = ("task", "strategy", "seed", "stage", "order", "answer")
@@ -27,8 +29,9 @@ class Run:
 
     tasks: label → the manifest's facts with the suite's entry under "entry". strategies: label → facts.
     results, costs, labels, ceiling: tidy (see albench.analysis.curves); the others: see albench.tables; those that an
-    older run has not got are empty. trainings also names the folder that holds the outcomes. failures: [{"trial",
-    "error"}].
+    older run has not got are empty. Their names (NAMES) are categories, which millions of rows need in order to be
+    small and quickly searched; `rows` and `primary` give plain text. trainings also names the folder that holds the
+    outcomes. failures: [{"trial", "error"}].
     """
 
     folder: Path
@@ -78,17 +81,26 @@ class Run:
 
     def ceiling_of(self, task: str) -> float:
         """What training on a task's whole pool reaches, mean over its seeds; NaN where that was not run."""
-        rows = self.ceiling
-        return rows.loc[(rows["task"] == task) & (rows["metric"] == self.tasks[task]["metric"]), "value"].mean()
+        return self.rows("ceiling", task, self.tasks[task]["metric"])["value"].mean()
 
-    def primary(self, task: str) -> pd.DataFrame:
-        """The rows of a task's own metric."""
-        return self.results[(self.results["task"] == task) & (self.results["metric"] == self.tasks[task]["metric"])]
+    def rows(self, table: str, task: str, metric: str | None = None) -> pd.DataFrame:
+        """The rows of a task, and of one metric, in one of TABLES."""
+        found = getattr(self, table)
+        wanted = found["task"] == task
+        if metric is not None:
+            wanted &= found["metric"] == metric
+        found = found[wanted]
+        return found.astype({name: str for name in NAMES if name in found})
 
-    def whole_costs(self) -> pd.DataFrame:
-        """The costs of trials that reached their last stage: a shorter one looks cheap."""
-        reached = self.costs.groupby(["task", "strategy", "seed"])["stage"].transform("max")
-        return self.costs[reached >= self.suite["stages"] - 1]
+    def primary(self, *tasks: str) -> pd.DataFrame:
+        """The rows of each task's own metric; of all tasks where none is named."""
+        return pd.concat([self.rows("results", task, self.tasks[task]["metric"]) for task in tasks or self.tasks])
+
+    def whole_costs(self, task: str) -> pd.DataFrame:
+        """The costs of a task's trials that reached their last stage: a shorter one looks cheap."""
+        costs = self.rows("costs", task)
+        reached = costs.groupby(["strategy", "seed"])["stage"].transform("max")
+        return costs[reached >= self.suite["stages"] - 1]
 
     def planned(self, task: str) -> int:
         """Labels at the last stage that the suite plans; the most that were measured where it says no numbers."""
@@ -101,9 +113,7 @@ class Run:
     def shortfall(self) -> list[str]:
         """Trials of the suite that did not reach their last stage, one line each."""
         last = self.suite["stages"] - 1
-        metric = {task: facts["metric"] for task, facts in self.tasks.items()}
-        mine = self.results[self.results["metric"] == self.results["task"].map(metric)]
-        reached = mine.groupby(["task", "strategy", "seed"])["stage"].max().to_dict()
+        reached = self.primary().groupby(["task", "strategy", "seed"])["stage"].max().to_dict()
         lines = []
         for task in self.tasks:
             for strategy in self.strategies:
@@ -124,20 +134,10 @@ class Run:
         self.tasks = {tasks.get(label, label): facts for label, facts in self.tasks.items()}
         self.strategies = {strategies.get(label, label): facts for label, facts in self.strategies.items()}
         self.reference = strategies.get(self.reference, self.reference)
-        tables = (
-            self.results,
-            self.costs,
-            self.selections,
-            self.answers,
-            self.diagnostics,
-            self.labels,
-            self.trainings,
-            self.descent,
-            self.ceiling,
-        )
-        for table in tables:
-            table["task"] = table["task"].replace(tasks)
-            table["strategy"] = table["strategy"].replace(strategies)
+        for name in TABLES:
+            table = getattr(self, name)
+            table["task"] = table["task"].cat.rename_categories(tasks)
+            table["strategy"] = table["strategy"].cat.rename_categories(strategies)
 
 
 def gather(folders: list[Path], mixed: bool = False, pool: bool = False) -> list[Run]:
@@ -212,11 +212,11 @@ def read(folder: Path, name: str) -> Run:
     except ValueError as error:
         raise AlbenchError(f"{path} is damaged: {error}") from error
     _refresh(folder)
-    results = validated(_table(folder, "results", COLUMNS), f"{folder / 'results.csv'}")
+    results = validated(_table(folder, "results", COLUMNS), f"{folder / 'results.csv'}", categories=True)
     is_cost = results["metric"].str.startswith(COSTS)
     costs = [results[is_cost]]
     if (folder / "costs.csv").is_file():
-        costs.append(validated(_table(folder, "costs", COLUMNS), f"{folder / 'costs.csv'}"))
+        costs.append(validated(_table(folder, "costs", COLUMNS), f"{folder / 'costs.csv'}", categories=True))
     suite = {"planned_seeds": manifest.get("planned_seeds", manifest["suite"]["seeds"])} | manifest["suite"]
     tasks = {
         label: facts | {"entry": suite.get("tasks", {}).get(label, {})} for label, facts in manifest["tasks"].items()
@@ -233,7 +233,7 @@ def read(folder: Path, name: str) -> Run:
         data_root=Path(root) if root else None,
         plugins=list(manifest.get("plugins", [])),
         results=results[~is_cost].copy(),
-        costs=pd.concat(costs, ignore_index=True),
+        costs=joined(costs),
         selections=_table(folder, "selections", SELECTIONS, optional=True),
         answers=_table(folder, "answers", ANSWERS, optional=True),
         # an empty table has no number type of its own
@@ -251,7 +251,9 @@ def read(folder: Path, name: str) -> Run:
 def _tidy(folder: Path, name: str) -> pd.DataFrame:
     """A table with the columns of results.csv that older runs have not got."""
     table = _table(folder, name, COLUMNS, optional=True)
-    return validated(table, f"{folder / f'{name}.csv'}") if len(table) else table.astype({"value": float})
+    return (
+        validated(table, f"{folder / f'{name}.csv'}", categories=True) if len(table) else table.astype({"value": float})
+    )
 
 
 def _refresh(folder: Path) -> None:
@@ -269,13 +271,22 @@ def _table(folder: Path, name: str, columns: tuple[str, ...], optional: bool = F
     path = folder / f"{name}.csv"
     if not path.is_file():
         if optional:
-            return pd.DataFrame(columns=list(columns))
+            return _named(pd.DataFrame(columns=list(columns)))
         raise AlbenchError(f"{folder}: no {name}.csv; nothing was measured yet, or the file was moved away")
     try:
-        table = pd.read_csv(path, dtype={"task": str, "strategy": str})
+        table = pd.read_csv(path, dtype=dict.fromkeys(NAMES, "category"))
     except (OSError, ValueError) as error:
         raise AlbenchError(f"{path}: cannot be read as CSV: {error}") from error
     missing = [column for column in columns if column not in table.columns]
     if missing:
         raise AlbenchError(f"{path}: no column {', '.join(missing)}")
     return table
+
+
+def joined(tables: list[pd.DataFrame]) -> pd.DataFrame:
+    """The rows of several tables of the same columns; together they may hold more names than each."""
+    return _named(pd.concat(tables, ignore_index=True))
+
+
+def _named(table: pd.DataFrame) -> pd.DataFrame:
+    return table.astype({name: "category" for name in NAMES if name in table})

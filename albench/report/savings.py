@@ -51,7 +51,7 @@ def label_efficiency(runs: list[Run], task: str, styles: Styles, folder: Folder,
 def _costs(run: Run, task: str) -> dict[str, pd.DataFrame | None]:
     """Unit → cumulative costs per stage; None for plain labels. Annotations only where a sample may hold several."""
     units: dict[str, pd.DataFrame | None] = {"labels": None}
-    labels = run.labels[run.labels["task"] == task]
+    labels = run.rows("labels", task)
     if labels.empty:
         return units
     counted = costs_from(labels)

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from albench.analysis.comparison import against_reference
-from albench.analysis.curves import curves, left_out, summary
+from albench.analysis.curves import left_out, summary
 from albench.report.blocks import Folder, Table
 from albench.report.looks import Look
 from albench.report.runs import Run
@@ -210,9 +210,8 @@ def _said(text: object) -> bool:
     return isinstance(text, str) and bool(text)
 
 
-def last_stage(results: pd.DataFrame) -> pd.DataFrame:
-    """`curves` rows at the highest number of labels that each metric of a strategy reached."""
-    table = curves(results)
+def last_stage(table: pd.DataFrame) -> pd.DataFrame:
+    """Those rows of `curves` at the highest number of labels that each metric of a strategy reached."""
     return table[table["labelled"] == table.groupby(["strategy", "metric"])["labelled"].transform("max")]
 
 
@@ -282,10 +281,10 @@ def costs_table(costs: pd.DataFrame, styles: dict[str, Look], folder: Folder, na
 
 
 def other_metrics(
-    results: pd.DataFrame, primary: str, styles: dict[str, Look], folder: Folder, name: str
+    measured: pd.DataFrame, primary: str, styles: dict[str, Look], folder: Folder, name: str
 ) -> list[Table]:
     """What else was measured at the last stage: whole metrics, then a metric's parts (classes, joints)."""
-    rows = last_stage(results)
+    rows = last_stage(measured)
     rows = rows[~rows["metric"].str.startswith(DIAGNOSES) & (rows["metric"] != primary)]
     if rows.empty:
         return []

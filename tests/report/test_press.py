@@ -1,12 +1,13 @@
 """Figures that other processes save are those that this one would save."""
 
 import os
+import warnings
 
 import pytest
 from matplotlib.figure import Figure
 
 from albench.report import press
-from albench.report.looks import ONE_COLUMN, TWO_COLUMNS
+from albench.report.looks import ONE_COLUMN, TWO_COLUMNS, style
 
 
 def drawer(number):
@@ -28,7 +29,7 @@ def remote(save):
 
     def elsewhere(draw, path, width):
         assert os.getpid() != mine
-        save(draw, path, width)
+        return save(draw, path, width)
 
     return elsewhere
 
@@ -48,14 +49,15 @@ def others(monkeypatch):
 def test_other_processes_write_the_same_files(others, tmp_path, monkeypatch):
     here, there = tmp_path / "here", tmp_path / "there"
     here.mkdir(), there.mkdir()
-    pool = press.Press()
+    pool, images = press.Press(), {}
     for number in range(4):
         width = ONE_COLUMN if number % 2 else TWO_COLUMNS
-        press.save(drawer(number), here / f"{number}", width)
+        images[there / f"{number}"] = press.save(drawer(number), here / f"{number}", width)
     monkeypatch.setattr(press, "save", remote(press.save))
     for number in range(4):
         pool.add(drawer(number), there / f"{number}", ONE_COLUMN if number % 2 else TWO_COLUMNS)
     pool.finish()
+    assert pool.images == images
     names = sorted(path.name for path in here.iterdir())
     assert len(names) == 12
     assert sorted(path.name for path in there.iterdir()) == names
@@ -72,3 +74,12 @@ def test_what_fails_while_drawing_elsewhere_is_raised_at_the_end(others, tmp_pat
         pool.add(broken, tmp_path / f"{number}", ONE_COLUMN)
     with pytest.raises(ValueError, match="no such curve"):
         pool.finish()
+
+
+def test_a_script_that_the_small_font_lacks_is_drawn_all_the_same(tmp_path):
+    with style(), warnings.catch_warnings():
+        warnings.simplefilter("error")  # matplotlib warns of a glyph that no font has
+        figure = Figure(figsize=(2, 1))
+        figure.text(0.1, 0.5, "энтропия ρ ≤ 1")
+        for kind in ("png", "pdf", "svg"):
+            figure.savefig(tmp_path / f"name.{kind}")

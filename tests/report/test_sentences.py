@@ -83,6 +83,7 @@ def test_a_baseline_that_beats_the_score_is_named():
     rows = [("t", "ll", 0, 0, 10, f"ranking-accuracy/test/{k}", v) for k, v in values.items()]
     rows += [("t", "entropy", 0, 0, 10, f"ranking-accuracy/test/{k}", 0.7) for k in ("score", "entropy")]
     table = pd.DataFrame(rows, columns=["task", "strategy", "seed", "stage", "labelled", "metric", "value"])
+    table = curves(table)
     assert words.beaten_scores(last_stage(table)).endswith("by entropy (0.700) better than the score of ll (0.600).")
     assert words.beaten_scores(last_stage(table[table["strategy"] == "entropy"])) == ""
 
@@ -128,7 +129,7 @@ def test_a_partial_run_says_how_far_it_compares_and_prices_whole_trials_alone(ma
     assert run.planned("digits") == 125
     assert words.so_far(rows, 125) == ""
     assert rows.set_index("strategy")["seeds"].to_dict() == {"random": 3, "entropy": 0, "core-set": 2}
-    whole = run.whole_costs()
+    whole = run.whole_costs("digits")
     assert set(zip(whole["strategy"], whole["seed"], strict=True)) == {
         *(("random", seed) for seed in range(3)),
         *(("core-set", seed) for seed in (0, 2)),
