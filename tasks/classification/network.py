@@ -58,5 +58,6 @@ class ResidualNetwork(nn.Module):
         for stage in self.stages:
             x = stage(x)
             features.append(x)
-        embedding = x.mean((2, 3), dtype=torch.float32)
+        # a mean over (2, 3), but with a gradient that is channels last, as x is
+        embedding = x.permute(0, 2, 3, 1).flatten(1, 2).mean(1, dtype=torch.float32)
         return {"logits": self.head(self.dropout(embedding)), "features": features, "embedding": embedding}
