@@ -5,6 +5,10 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+
+from albench.report import press
 
 STRATEGIES = {
     "random": {"strategy": "random", "companion": None, "cheats": False},
@@ -152,3 +156,17 @@ def manifest_of(name, tasks, strategies, seeds, stages):
 def make_run(tmp_path):
     """`make_run(name, …)` writes a run folder and returns it."""
     return lambda name="quick", **options: fabricate(tmp_path / name, **options)
+
+
+@pytest.fixture
+def unsaved(monkeypatch):
+    """Figures are drawn, but their files hold a dot: saving takes most of a report's time, and few tests look."""
+
+    def dot(draw, path, width):
+        with press.style(width):
+            assert isinstance(draw if isinstance(draw, Figure) else draw(width), Figure)
+        Image.new("RGB", (1, 1)).save(f"{path}.png")
+        return b""
+
+    monkeypatch.setattr(press, "save", dot)
+    monkeypatch.setattr(press, "FEW", 10**6)  # here, not in other processes

@@ -7,6 +7,8 @@ import pytest
 
 from albench.report import write
 
+pytestmark = pytest.mark.usefixtures("unsaved")
+
 
 @pytest.fixture
 def published(tmp_path):

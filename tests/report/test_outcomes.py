@@ -100,6 +100,7 @@ def test_seeds_added_after_looking_are_known_to_the_report(folder):
     assert run.suite["planned_seeds"] == run.suite["seeds"] == 2
 
 
+@pytest.mark.usefixtures("unsaved")
 def test_the_report_shows_the_second_interval_and_says_what_lacks(folder):
     table, _ = other_test_sets(read(folder, "tiny"), "digits", bounded=True)
     row = table[table["of"] == "aubc"].iloc[0]

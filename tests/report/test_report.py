@@ -80,6 +80,7 @@ def test_everything_is_written_and_the_page_stands_alone(make_run):
         assert (page.folder / link).is_file(), link
 
 
+@pytest.mark.usefixtures("unsaved")
 def test_numbers_are_those_of_the_analysis(make_run):
     run = make_run()
     page = report(run)
@@ -92,6 +93,7 @@ def test_numbers_are_those_of_the_analysis(make_run):
     assert f"{best['aubc_mean']:.4f} ± {best['aubc_std']:.4f}" in page.words
 
 
+@pytest.mark.usefixtures("unsaved")
 def test_those_that_cheat_are_marked_and_never_lead(make_run):
     run = make_run(strategies=("random", "true-loss"))
     page = report(run)
@@ -101,6 +103,7 @@ def test_those_that_cheat_are_marked_and_never_lead(make_run):
     assert "random has the highest" in page.words
 
 
+@pytest.mark.usefixtures("unsaved")
 def test_partial_runs_and_failures_are_said(make_run, monkeypatch):
     run = make_run(short={("digits", "entropy", 1)})
     failed = [{"trial": "digits--entropy--seed1", "error": "loss is <NaN> at step 3"}]
@@ -112,12 +115,14 @@ def test_partial_runs_and_failures_are_said(make_run, monkeypatch):
     assert "loss is <NaN> at step 3" in page.words
 
 
+@pytest.mark.usefixtures("unsaved")
 def test_one_seed_has_no_spread(make_run):
     page = report(make_run(seeds=1, strategies=("random", "entropy")))
     assert "One seed." in page.words
     assert "nan" not in page.words.lower()
 
 
+@pytest.mark.usefixtures("unsaved")
 def test_one_stage_or_nothing_yet(make_run):
     assert "no strategy has a complete curve" in report(make_run("one", stages=1)).words
     empty = make_run("empty")
@@ -127,6 +132,7 @@ def test_one_stage_or_nothing_yet(make_run):
     assert "Nothing was measured on this task yet" in report(empty).words
 
 
+@pytest.mark.usefixtures("unsaved")
 def test_pictures_that_cannot_be_drawn_are_explained(make_run, tmp_path):
     run = make_run()
     manifest = json.loads((run / "manifest.json").read_text())
@@ -149,6 +155,7 @@ def test_names_are_text(make_run):
     assert "b" not in page.open
 
 
+@pytest.mark.usefixtures("unsaved")
 def test_two_runs_side_by_side(make_run, tmp_path):
     first, second = make_run("first", strategies=("random", "entropy")), make_run("second", strategies=("random",))
     page = report(first, second, out=tmp_path / "both")
@@ -211,7 +218,8 @@ def test_the_same_results_give_the_same_page(make_run, tmp_path):
 
 def test_pyplot_is_never_imported(make_run):
     """Its global state is slow to import and wants a display."""
-    code = f"import sys; from albench.report import write; write([{str(make_run())!r}]); print(*sys.modules)"
+    run = str(make_run(strategies=("random", "entropy", "core-set"), seeds=2))
+    code = f"import sys; from albench.report import write; write([{run!r}]); print(*sys.modules)"
     modules = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
     assert "matplotlib.figure" in modules
     assert "matplotlib.pyplot" not in modules

@@ -44,6 +44,7 @@ def test_a_curve_that_ends_at_the_ceiling_is_flagged(ceiled, values, sentences, 
     assert flag(run).state == state
 
 
+@pytest.mark.usefixtures("unsaved")
 def test_the_ceiling_is_a_line_across_and_the_flag_is_read_in_the_report(ceiled):
     folder = ceiled(0.89, 0.91)
     (run,) = runs.gather([folder])

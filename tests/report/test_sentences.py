@@ -142,6 +142,7 @@ def test_a_partial_run_says_how_far_it_compares_and_prices_whole_trials_alone(ma
     assert row["p_holm"] == min(1, 2 * row["p"])
 
 
+@pytest.mark.usefixtures("unsaved")
 def test_one_seed_is_not_described_as_a_spread(make_run):
     run = gather([make_run(seeds=1)])[0]
     assert item(run, "Seeds").text == "1 seed planned: nothing can be told from chance."
