@@ -161,8 +161,11 @@ class Document:
 class Folder:
     """Where a report is written: index.html, report.md, figures/ and tables/.
 
-    later: figures need not be there before `finished`, so that other processes can draw them.
+    later: figures need not be there before `finished`, so that other processes can draw them. one_column: whether
+    figures are drawn for one column, too; of many strategies nothing could be read there.
     """
+
+    one_column = True
 
     def __init__(self, path: Path, later: bool = False) -> None:
         self.path, self._later, self._press = path, later, Press()
@@ -184,7 +187,8 @@ class Folder:
         chart: Chart | None = None,
         column: bool = False,
     ) -> Picture:
-        """Save figures/NAME.png, .pdf and .svg, two columns wide; column: also NAME-column, one column wide.
+        """Save figures/NAME.png, .pdf and .svg, two columns wide; column: also NAME-column, one column wide, unless the
+        folder has none.
 
         Args:
             draw: a figure, or a function from a width in inches to a figure, or figures by width (`column` needs both).
@@ -193,6 +197,7 @@ class Folder:
         path = self.path / "figures"
         drawn = draw if isinstance(draw, dict) else {TWO_COLUMNS: draw, ONE_COLUMN: draw}
         self._press.add(drawn[TWO_COLUMNS], path / name, TWO_COLUMNS)
+        column = column and self.one_column
         if column:
             self._press.add(drawn[ONE_COLUMN], path / f"{name}-column", ONE_COLUMN)
         picture = Picture(title, f"figures/{name}.png", b"", alt, caption, data, column=column, chart=chart)

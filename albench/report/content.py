@@ -38,12 +38,14 @@ RANKINGS = (  # measure, file, title, what it is
     ),
     ("spearman", "spearman", "The same by Spearman's ρ", "Rank correlation of the score with the true loss"),
 )
+IN_A_COLUMN = 12  # strategies that a figure of one column can show
 LISTED = 20  # missing trials that are named one by one
 
 
 def document(runs: list[Run], folder: Folder, data_root: Path | None) -> Document:
     """Draw every figure and table into `folder` and say what they show."""
     styles = looks.looks(runs)
+    folder.one_column = len(styles) <= IN_A_COLUMN
     labels = list(dict.fromkeys(task for run in runs for task in run.tasks))
     findings, sections, all_rows = [], [], []
     missing, unsampled = {run.name: run.shortfall() for run in runs}, []

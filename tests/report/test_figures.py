@@ -163,6 +163,13 @@ def test_no_text_is_clipped_or_too_small(kind, width):
     assert re.sub(r"\s", "", NAMES[2]) in said  # in several lines, perhaps, but whole
 
 
+def test_a_figure_for_one_column_is_left_out_where_nothing_could_be_read_in_it(tmp_path):
+    folder = Folder(tmp_path)
+    folder.one_column = False
+    assert not folder.picture(drawings()["forest"], "forest", "", "", "", None, column=True).column
+    assert not list((tmp_path / "figures").glob("*column*"))
+
+
 def test_files_are_the_same_every_time_and_hold_text(tmp_path):
     folders = [Folder(tmp_path / name) for name in "ab"]
     for folder in folders:
