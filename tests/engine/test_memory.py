@@ -100,6 +100,18 @@ def test_the_peak_of_a_cpu_begins_anew():
     assert before - after > 100_000_000
 
 
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the system says no peak but ru_maxrss")
+def test_the_peak_of_a_cpu_is_not_that_of_the_process_before_it():
+    code = "import torch; from albench.memory import peak_memory; print(peak_memory(torch.device('cpu')))"
+
+    def peak():
+        return int(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, timeout=120).stdout)
+
+    before = peak()
+    torch.ones(500_000_000).sum()  # 2 GB, gone again, which a new process inherits as its ru_maxrss
+    assert peak() < before + 100_000_000
+
+
 FREED = """
 import resource, torch
 from albench.memory import keep_freed_memory, peak_memory, reset_peak_memory
