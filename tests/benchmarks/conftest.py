@@ -81,6 +81,7 @@ class Table:
                 "albench": albench.__version__,
                 "torch": torch.__version__,
                 "python": platform.python_version(),
+                "threads": torch.get_num_threads(),
                 "load": round(os.getloadavg()[0], 1),  # of the machine: others may have been at work
             }
             kept["rows"] |= {k: row | circumstances for k, row in self.rows.items() if row["machine"] == name}

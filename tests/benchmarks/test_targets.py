@@ -27,7 +27,7 @@ from albench.strategies.learning_loss import LearningLoss
 from albench.tasks.detection.boxes import default_boxes
 from albench.tasks.detection.voc import PascalVoc
 
-from . import conftest, ways
+from . import conftest, precision, ways
 from .conftest import DEVICE
 from .table import README, TARGETS, render, within
 from .test_selection import CLASSES, D, materialised_k_means_pp, sklearn_k_center
@@ -55,6 +55,13 @@ def test_what_is_kept_has_the_straightforward_way_first(tmp_path, monkeypatch):
 def test_the_readme_has_the_table_of_what_was_measured():
     readme = README.read_text(encoding="utf-8")
     assert within(readme, render()) == readme, "run python tests/benchmarks/table.py"
+
+
+def test_a_loss_of_accuracy_is_not_called_noise():
+    fp32 = [0.50, 0.54, 0.52, 0.56]
+    noise, loss = [0.51, 0.53, 0.53, 0.55], [0.40, 0.45, 0.42, 0.46]
+    assert precision.line("accuracy", precision.CASES[0], fp32, noise).endswith("+0.0000 ± 0.0184 | yes |\n")
+    assert precision.line("accuracy", precision.CASES[0], fp32, loss).endswith("-0.0975 ± 0.0080 | no |\n")
 
 
 # Training -----------------------------------------------------------------------------------------------------------

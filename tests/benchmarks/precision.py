@@ -1,0 +1,99 @@
+"""What bf16 costs in accuracy: the same trainings in fp32 and in bf16, paired by seed.
+
+python tests/benchmarks/precision.py DATA_ROOT    # writes results/reference/precision.md
+
+DATA_ROOT holds cifar-10-batches-bin/; without it there are only the tasks that need no download. Both trainings of a
+pair have the same initial weights, labelled samples, batches and augmentation.
+"""
+
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from scipy import stats
+
+from albench import registry
+from albench.manifest import _cpu
+from albench.numerics import Numerics
+from albench.seeds import generator
+from albench.training import Setup, evaluate, fit
+
+KEPT = Path(__file__).parents[2] / "results" / "reference" / "precision.md"
+CPU = torch.device("cpu")
+
+
+class Case(NamedTuple):
+    """A task, how it is trained, with how many labels, over how many seeds."""
+
+    task: str
+    params: dict
+    recipe: dict
+    labels: int
+    seeds: int
+
+
+# The last stage of `quick`; CIFAR-10 as the last stage of `real-small` trains it, but half as long
+LIKE_REAL_SMALL = {"updates": 250, "batch": 64, "schedule": "cosine", "warmup": 0.1}
+CASES = [
+    Case("digits", {}, {}, 60, 20),
+    Case("figures", {}, {}, 100, 20),
+    Case("digit-scenes", {}, {}, 200, 20),
+    Case("cifar10", {"network": "compact"}, LIKE_REAL_SMALL, 2500, 5),
+]
+HEAD = """| task | metric | labels | seeds | fp32 | spread | difference | within noise |
+|---|---|---|---|---|---|---|---|
+"""
+
+
+def metric(task, data, case, precision, seed):
+    """The task's metric on its test set after one training."""
+    numerics = Numerics(precision=precision)
+    recipe = task.recipe.merged(case.recipe)
+    chosen = Setup(task, data, recipe, numerics, CPU, (0, seed, case.task))
+    labelled = torch.randperm(len(data.pool), generator=generator("labelled", seed))[: case.labels]
+    with numerics.in_force():
+        return evaluate(chosen, fit(chosen, 0, labelled)[0].model)[0][task.metric]
+
+
+def paired(differences):
+    """The mean difference, and half of its 95 % t interval."""
+    half = stats.t.ppf(0.975, len(differences) - 1) * statistics.stdev(differences) / len(differences) ** 0.5
+    return statistics.mean(differences), float(half)
+
+
+def line(name, case, fp32, bf16):
+    """A row of the table, from the metrics [seeds] of both."""
+    mean, half = paired([b - a for a, b in zip(fp32, bf16, strict=True)])
+    spread = statistics.stdev(fp32)
+    return (
+        f"| {case.task} | {name} | {case.labels} | {len(fp32)} | {statistics.mean(fp32):.4f} | {spread:.4f} | "
+        f"{mean:+.4f} ± {half:.4f} | {'yes' if abs(mean) < spread and abs(mean) <= half else 'no'} |\n"
+    )
+
+
+def main(data_root):
+    start, rows = time.process_time(), []
+    for case in CASES:
+        if case.task == "cifar10" and data_root is None:
+            continue
+        task = registry.tasks.get(case.task)(**case.params)
+        data = task.load(data_root)
+        pairs = [[metric(task, data, case, p, seed) for p in ("fp32", "bf16")] for seed in range(case.seeds)]
+        rows.append(line(task.metric, case, *zip(*pairs, strict=True)))
+        print(rows[-1], flush=True)
+    taken = f"{_cpu()}, torch {torch.__version__}, one thread, {time.process_time() - start:.0f} s of a core"
+    KEPT.write_text(
+        "# bf16 beside fp32\n\n"
+        f"`python tests/benchmarks/precision.py DATA_ROOT` on {taken}.\n"
+        "Pairs share the seed: initial weights, labels, batches and augmentation. Spread: the standard deviation of\n"
+        "fp32 from seed to seed. Difference: bf16 − fp32, with its 95 % t interval. Within noise: the difference is\n"
+        "smaller than the spread, and its interval holds 0.\n\n" + HEAD + "".join(rows),
+        encoding="utf-8",
+    )
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else None)
