@@ -137,7 +137,7 @@ def _facts(run: Run, label: str) -> Record:
     """
     entry, task = run.suite.tasks[label], task_of(run, label)
     try:
-        data = data_on(task, run.data_root, torch.device("cpu"))
+        data = data_on(task, run.data_root, torch.device("cpu"), 1)  # as a worker on a CPU asks: loaded once
     except AlbenchError as error:
         raise AlbenchError(f"task {label!r}: {error}") from error
     return manifest.task_facts(label, entry, task, data, run.plan(label))

@@ -172,7 +172,7 @@ def _same_data(run: Run, trial: Trial, fingerprint: str) -> None:
 
 @functools.lru_cache(maxsize=32)
 def _fingerprint(task: Any, root: Path | None) -> str:
-    return data_on(task, root, torch.device("cpu")).fingerprint()
+    return data_on(task, root, torch.device("cpu"), 1).fingerprint()
 
 
 def _away(run: Run, job: Job, sent: Parcel) -> Reply:
@@ -260,7 +260,7 @@ def trial_run(run: Run, trial: Trial, fingerprint: str, progress: Progress = sil
 
 
 @functools.lru_cache(maxsize=4)
-def data_on(task: Any, root: Path | None, device: torch.device, per_gpu: int = 1) -> Data:
+def data_on(task: Any, root: Path | None, device: torch.device, per_gpu: int) -> Data:
     """A task's data, loaded once per worker process; images that do not fit on the device stay in the cache's files."""
     data = task.load(root)
     return data.to(device, fits(data.pool.images.nbytes + data.test.images.nbytes, device, per_gpu))

@@ -210,6 +210,15 @@ def test_other_data_on_the_same_folder_are_refused(run, tmp_path, monkeypatch):
     data_on.cache_clear()
 
 
+def test_one_process_loads_the_data_of_a_task_once(run, monkeypatch):
+    from albench.tasks.classification.digits import Digits
+
+    original, loads = Digits.load, []
+    monkeypatch.setattr(Digits, "load", lambda self, root: loads.append(root) or original(self, root))
+    run(strategies=["random", "entropy"], seeds=2, stages=1)
+    assert len(loads) == 1
+
+
 def test_a_nan_loss_fails_the_trial_in_one_line(run):
     _, failed, _ = run(strategies=["random"], seeds=1, settings=["recipe.learning_rate=1e30"])
     assert "not finite at update" in failed[0].error
