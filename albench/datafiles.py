@@ -161,6 +161,15 @@ def refuse(error: AlbenchError) -> None:
     raise error
 
 
+def attempt(work: Callable[[], T], bad: Bad) -> T | None:
+    """What `work` returns; None where it raises an AlbenchError, which goes to `bad`."""
+    try:
+        return work()
+    except AlbenchError as error:
+        bad(error)
+        return None
+
+
 def each_problem(check: Callable[[T], object], things: Iterable[T]) -> Iterator[str]:
     """The message of every AlbenchError (or OSError) that `check` raises, thing by thing; some are checked at once."""
 

@@ -1,13 +1,13 @@
 """Any detection data set in COCO's format: an instances JSON and a folder of images, for the pool and for testing."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeGuard
 
 from albench.cache import cached, listing
-from albench.datafiles import Bad, below, each_problem, named_file, read_json, refuse, require_inside
+from albench.datafiles import Bad, attempt, below, each_problem, named_file, read_json, refuse, require_inside
 from albench.errors import AlbenchError
 from albench.samples import Data
 from albench.tasks.detection import miniature
@@ -106,17 +106,8 @@ class Coco(Pictures):
         for file, content in zip(files, contents, strict=True):
             names |= _categories(content, file, names, bad)
         parts = [_entries(*one, names, bad) for one in zip(contents, files, folders, strict=True)]
-        _try(lambda: require_apart(*parts), bad)
+        attempt(lambda: require_apart(*parts), bad)
         return parts, tuple(names[key] for key in sorted(names))
-
-
-def _try(work: Callable[[], Any], bad: Bad) -> Any:
-    """What `work` returns; None where it raises an AlbenchError, which goes to `bad`."""
-    try:
-        return work()
-    except AlbenchError as error:
-        bad(error)
-        return None
 
 
 def _rows(content: dict, kind: str, file: Path) -> list[dict]:
@@ -157,7 +148,7 @@ def _categories(content: dict, file: Path, known: dict[int, str], bad: Bad) -> d
         found[number] = name
 
     for row in _rows(content, "categories", file):
-        _try(partial(add, row), bad)
+        attempt(partial(add, row), bad)
     return found
 
 
@@ -185,10 +176,10 @@ def _entries(content: dict, file: Path, folder: Path, names: dict[int, str], bad
     if not images:
         raise AlbenchError(f"{file} has no image")
     for row in images:
-        _try(partial(add, row), bad)
+        attempt(partial(add, row), bad)
     lost = {row["id"] for row in images if _whole(row.get("id")) and row["id"] not in found}
     for row in _rows(content, "annotations", file):
-        _try(partial(annotate, row), bad)
+        attempt(partial(annotate, row), bad)
     return list(found.values())
 
 

@@ -15,6 +15,7 @@ from pydantic import Field
 from albench.cache import PARTS, NewImages, Part, cached, listing
 from albench.datafiles import (
     Bad,
+    attempt,
     below,
     each_problem,
     image_files,
@@ -249,12 +250,10 @@ def _annotated(content: Coco, file: Path, bad: Bad = refuse) -> tuple[list[dict[
         if annotation.get("iscrowd"):
             left_out["crowds"] += 1
             continue
-        try:
-            seen = (_points(annotation, file)[:, 2] > 0).any()
-        except AlbenchError as error:
-            bad(error)
+        points = attempt(partial(_points, annotation, file), bad)
+        if points is None:
             continue
-        if seen:
+        if (points[:, 2] > 0).any():
             kept.append(annotation)
         else:
             left_out["people without keypoints"] += 1
