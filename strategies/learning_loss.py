@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from albench.numeric.pooling import spatial_mean
 from albench.strategy import Companion, Outputs, Strategy
 
 
@@ -34,10 +35,7 @@ class LossPrediction(Companion):
 
     def forward(self, outputs: Outputs, cut: Tensor | None = None) -> Tensor:
         """The predicted loss, fp32 [B]. `cut`, a bool tensor without dimensions, keeps the gradient from the model."""
-        # Pooled in fp32: of two losses predicted in bf16 many would be equal. Channels last, and so is the gradient:
-        # that of a mean over (2, 3) is not, and mixing it with the network's took a CPU a quarter of a compact step.
-        maps = [feature.permute(0, 2, 3, 1).flatten(1, 2) for feature in outputs.features]
-        pooled = [positions.mean(1, dtype=torch.float32) for positions in maps]
+        pooled = [spatial_mean(feature) for feature in outputs.features]  # fp32: in bf16 many losses would be equal
         if cut is not None:  # chosen by a tensor, so that a compiled step has one graph before and after the cut
             pooled = [torch.where(cut, p.detach(), p) for p in pooled]
         hidden = [functional.relu(branch(p)) for branch, p in zip(self.branches, pooled, strict=True)]

@@ -1,8 +1,9 @@
 """Residual networks for small images: ResNet-18 as the paper uses it, and narrow copies for CPUs."""
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from albench.numeric.pooling import spatial_mean
 
 
 class Block(nn.Module):
@@ -58,6 +59,5 @@ class ResidualNetwork(nn.Module):
         for stage in self.stages:
             x = stage(x)
             features.append(x)
-        # a mean over (2, 3), but with a gradient that is channels last, as x is
-        embedding = x.permute(0, 2, 3, 1).flatten(1, 2).mean(1, dtype=torch.float32)
+        embedding = spatial_mean(x)
         return {"logits": self.head(self.dropout(embedding)), "features": features, "embedding": embedding}
