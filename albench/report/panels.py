@@ -99,10 +99,7 @@ def scatter(table: pd.DataFrame, styles: dict[str, Look], width: float = TWO_COL
         points: dict[str, Any] = {"s": 9, "color": look.colour, "alpha": 0.4, "linewidth": 0, "rasterized": True}
         axes.scatter(mine["predicted"], mine["true"].clip(lower=floor), **points)
         if log:
-            axes.set_yscale("log")
-            axes.set_ylim(floor / 2, true.max() * 2)
-            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-            axes.yaxis.set_minor_locator(NullLocator())
+            _logarithmic(axes, floor / 2, true.max() * 2)
         else:
             margin = 0.04 * (true.max() - true.min()) or 1.0
             axes.set_ylim(true.min() - margin, true.max() + margin)
@@ -128,16 +125,20 @@ def descent(table: pd.DataFrame, styles: dict[str, Look], width: float = TWO_COL
             rows = means[(means["strategy"] == strategy) & (means["stage"] == stage)].sort_values("update")
             axes.plot(rows["update"], rows["objective"], **look.line(marker="", linewidth=1.4))
         if low > 0 and high > 10 * low:
-            axes.set_yscale("log")
-            axes.set_ylim(low / 1.2, high * 1.2)
+            _logarithmic(axes, low / 1.2, high * 1.2)
             axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 200 * low else (1,)))
-            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-            axes.yaxis.set_minor_locator(NullLocator())
         else:
             margin = 0.05 * (high - low) or 1.0
             axes.set_ylim(low - margin, high + margin)
         axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
     return figure
+
+
+def _logarithmic(axes: Axes, low: float, high: float) -> None:
+    axes.set_yscale("log")
+    axes.set_ylim(low, high)
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_locator(NullLocator())
 
 
 def _columns(count: int, width: float) -> int:

@@ -6,7 +6,8 @@ from typing import Any
 import pandas as pd
 
 from albench.errors import AlbenchError
-from albench.report.runs import TABLES, Run, joined
+from albench.report.runs import Run, joined
+from albench.tables import TABLES
 
 FREE = ("name", "description", "tuning", "seed", "seeds", "planned_seeds")  # what pooled suites may differ in
 SHOWN = 5  # differences that a refusal names

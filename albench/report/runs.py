@@ -9,18 +9,13 @@ from typing import Any
 
 import pandas as pd
 
-from albench.analysis.curves import COLUMNS, validated
+from albench.analysis.curves import validated
 from albench.errors import AlbenchError
-from albench.store import failures
+from albench.store import Store, failures
+from albench.tables import TABLES, refresh
 
 COSTS = ("seconds/", "peak-memory/")
 NAMES = ("task", "strategy", "metric", "where")
-TABLES = ("results", "costs", "selections", "answers", "diagnostics", "labels", "trainings", "descent", "ceiling")
-TRAININGS = ("task", "strategy", "seed", "stage", "labelled", "identity", "device")
-SELECTIONS = ("task", "strategy", "seed", "stage", "order", "index")
-ANSWERS = ("task", "strategy", "seed", "stage", "order", "answer")
-DESCENT = ("task", "strategy", "seed", "stage", "labelled", "update", "objective")
-DIAGNOSTICS = ("task", "strategy", "seed", "stage", "where", "predicted", "true")
 
 
 @dataclass
@@ -212,11 +207,11 @@ def read(folder: Path, name: str) -> Run:
     except ValueError as error:
         raise AlbenchError(f"{path} is damaged: {error}") from error
     _refresh(folder)
-    results = validated(_table(folder, "results", COLUMNS), f"{folder / 'results.csv'}", categories=True)
+    results = validated(_table(folder, "results"), f"{folder / 'results.csv'}", categories=True)
     is_cost = results["metric"].str.startswith(COSTS)
     costs = [results[is_cost]]
     if (folder / "costs.csv").is_file():
-        costs.append(validated(_table(folder, "costs", COLUMNS), f"{folder / 'costs.csv'}", categories=True))
+        costs.append(validated(_table(folder, "costs"), f"{folder / 'costs.csv'}", categories=True))
     suite = {"planned_seeds": manifest.get("planned_seeds", manifest["suite"]["seeds"])} | manifest["suite"]
     tasks = {
         label: facts | {"entry": suite.get("tasks", {}).get(label, {})} for label, facts in manifest["tasks"].items()
@@ -234,15 +229,13 @@ def read(folder: Path, name: str) -> Run:
         plugins=list(manifest.get("plugins", [])),
         results=results[~is_cost].copy(),
         costs=joined(costs),
-        selections=_table(folder, "selections", SELECTIONS, optional=True),
-        answers=_table(folder, "answers", ANSWERS, optional=True),
+        selections=_table(folder, "selections", optional=True),
+        answers=_table(folder, "answers", optional=True),
         # an empty table has no number type of its own
-        diagnostics=_table(folder, "diagnostics", DIAGNOSTICS, optional=True).astype(
-            {"predicted": float, "true": float}
-        ),
+        diagnostics=_table(folder, "diagnostics", optional=True).astype({"predicted": float, "true": float}),
         labels=_tidy(folder, "labels"),
-        trainings=_table(folder, "trainings", TRAININGS, optional=True).assign(folder=str(folder)),
-        descent=_table(folder, "descent", DESCENT, optional=True).astype({"objective": float}),
+        trainings=_table(folder, "trainings", optional=True).assign(folder=str(folder)),
+        descent=_table(folder, "descent", optional=True).astype({"objective": float}),
         ceiling=_tidy(folder, "ceiling"),
         failures=failures(folder),
     )
@@ -250,7 +243,7 @@ def read(folder: Path, name: str) -> Run:
 
 def _tidy(folder: Path, name: str) -> pd.DataFrame:
     """A table with the columns of results.csv that older runs have not got."""
-    table = _table(folder, name, COLUMNS, optional=True)
+    table = _table(folder, name, optional=True)
     return (
         validated(table, f"{folder / f'{name}.csv'}", categories=True) if len(table) else table.astype({"value": float})
     )
@@ -260,15 +253,12 @@ def _refresh(folder: Path) -> None:
     """A run that was killed has records that its tables do not show yet."""
     if not any((folder / "trials").glob("*.jsonl")):
         return
-    from albench import tables
-    from albench.store import Store
-
     with contextlib.suppress(PermissionError):  # somebody else's folder: its tables are what there is
-        tables.refresh(Store(folder))
+        refresh(Store(folder))
 
 
-def _table(folder: Path, name: str, columns: tuple[str, ...], optional: bool = False) -> pd.DataFrame:
-    path = folder / f"{name}.csv"
+def _table(folder: Path, name: str, optional: bool = False) -> pd.DataFrame:
+    path, columns = folder / f"{name}.csv", TABLES[name]
     if not path.is_file():
         if optional:
             return _named(pd.DataFrame(columns=list(columns)))
