@@ -47,9 +47,8 @@ def peak_memory(device: torch.device) -> int:
     """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    with contextlib.suppress(
-        OSError, StopIteration
-    ):  # ru_maxrss has the peak of the process that started this one, too
+    with contextlib.suppress(OSError, StopIteration):
+        # not ru_maxrss, which begins with the peak of the process that started this one
         lines = Path("/proc/self/status").read_text().splitlines()
         return 1024 * int(next(line for line in lines if line.startswith("VmHWM")).split()[1])
     unit = 1 if sys.platform == "darwin" else 1024

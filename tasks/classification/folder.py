@@ -51,7 +51,7 @@ class ImageFolder(Classification):
             AlbenchError: a split is missing or holds no class with images, or an image cannot be read.
         """
         parts, notes = self._parts(root)
-        key = ("image-folder", 1, self.size, notes, {part: listing(p.file for p in parts[part]) for part in PARTS})
+        key = ("image-folder", 1, self.size, {part: listing(p.file for p in parts[part]) for part in PARTS})
         return cached(key, lambda new: self._built(parts, notes, new))
 
     def problems(self, root: Path | None) -> Iterator[str]:
