@@ -48,7 +48,7 @@ def render(folder=KEPT):
         for one in found:
             *others, ours = one["ways"].values()
             before = f"{plain}: {cell(others[0], one['unit'])}" if others else plain
-            ratio = f"{one['ratio']:.2g}×" if one["ratio"] is not None else ""
+            ratio = f"{float(f'{one["ratio"]:.2g}'):g}×" if one["ratio"] is not None else ""
             lines.append(f"| {what} | {before} | {cell(ours, one['unit'])} | {ratio} | {target} | {one['machine']} |")
     return "\n".join(lines) + "\n"
 
