@@ -48,7 +48,7 @@ def render(folder=KEPT):
         for one in found:
             *others, ours = one["ways"].values()
             before = f"{plain}: {cell(others[0], one['unit'])}" if others else plain
-            ratio = f"{float(f'{one["ratio"]:.2g}'):g}×" if one["ratio"] is not None else ""
+            ratio = "" if one["ratio"] is None else f"{float(format(one['ratio'], '.2g')):g}×"  # 130, not 1.3e+02
             lines.append(f"| {what} | {before} | {cell(ours, one['unit'])} | {ratio} | {target} | {one['machine']} |")
     return "\n".join(lines) + "\n"
 
