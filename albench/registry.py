@@ -138,13 +138,20 @@ def load_plugin(file: str | Path, known_as: Path | None = None) -> list[str]:
         try:
             spec.loader.exec_module(module)
         except AlbenchError:
-            del sys.modules[name]
+            _forget(name)
             raise
         except Exception as error:
-            del sys.modules[name]
+            _forget(name)
             line = _line_in(path, error)
             raise AlbenchError(f"plug-in {file}{line}: {type(error).__name__}: {error}") from error
     return [n for n, value in strategies._plugins.items() if value.__module__ == name]
+
+
+def _forget(module: str) -> None:
+    """A plug-in that failed may be mended and loaded again in this process, so its names are free again."""
+    del sys.modules[module]
+    for registry in (tasks, strategies, companions):
+        registry._plugins = {n: value for n, value in registry._plugins.items() if value.__module__ != module}
 
 
 def _line_in(path: Path, error: BaseException) -> str:

@@ -4,6 +4,7 @@ import ast
 import io
 import pickle
 import struct
+import sys
 import tarfile
 import zlib
 from pathlib import Path
@@ -315,9 +316,7 @@ def test_a_report_runs_no_plugin_and_no_class_name(voc, tmp_path):
     assert failed == []
     assert any(evil in c for c in Store(folder).manifest()["tasks"]["voc"]["classes"])
     (tmp_path / "loaded").unlink()
-    registry.strategies._plugins.pop(name)
-    for module in [m for m in __import__("sys").modules if m.startswith("albench_plugin_")]:
-        __import__("sys").modules.pop(module)
+    del sys.modules[registry.strategies._plugins.pop(name).__module__]
     page = report.write([folder]).read_text(encoding="utf-8")
     assert name in page
     assert evil not in page

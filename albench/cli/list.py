@@ -2,6 +2,7 @@
 
 import ast
 import importlib.util
+import inspect
 import json
 import tomllib
 from dataclasses import asdict, dataclass, field
@@ -39,8 +40,7 @@ def registered(registry: Registry) -> list[Entry]:
             found.append(Entry(name, describe(entry), entry.dist.name if entry.dist else "", others))
         else:  # from a plug-in file, so imported already
             value = registry.get(name)
-            module = importlib.import_module(value.__module__)
-            found.append(Entry(name, _first_line(value.__doc__), str(module.__file__), others))
+            found.append(Entry(name, _first_line(value.__doc__), inspect.getfile(value), others))
     return found
 
 

@@ -70,6 +70,16 @@ def test_a_broken_plugin_says_where(tmp_path, content, message):
         registry.load_plugin(file)
 
 
+def test_a_plugin_that_failed_can_be_mended_and_loaded_again(tmp_path):
+    file = tmp_path / "mended.py"
+    file.write_text(PLUGIN.format(name="test-mended") + "\n1 / 0\n")
+    with pytest.raises(AlbenchError, match="ZeroDivisionError"):
+        registry.load_plugin(file)
+    assert "test-mended" not in registry.strategies.names()
+    file.write_text(PLUGIN.format(name="test-mended"))
+    assert registry.load_plugin(file) == ["test-mended"]
+
+
 def test_a_missing_plugin_is_said(tmp_path):
     with pytest.raises(AlbenchError, match="no such file"):
         registry.load_plugin(tmp_path / "nowhere.py")
