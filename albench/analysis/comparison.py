@@ -22,6 +22,7 @@ from albench.analysis.significance import (
     paired_t,
     sign_flip,
     sign_flip_max_t,
+    sign_flip_max_ts,
     sign_flips,
     verdict,
     wilcoxon,
@@ -121,14 +122,16 @@ def budgets(results: pd.DataFrame, metric: str, alpha: float = 0.05) -> pd.DataF
     scores = seed_scores(rows, metric)
     values = rows.pivot(index="seed", columns=["strategy", "labelled"], values="value").reindex(scores.index)
     curves = {name: values[name].sort_index(axis=1) for name in scores}
-    table: list[dict] = []
+    pairs = []
     for a, b in combinations(scores, 2):
         seeds = scores[a].notna().to_numpy() & scores[b].notna().to_numpy()
         labels = curves[a].columns.intersection(curves[b].columns)
         D = differences(curves[a][labels].to_numpy()[seeds], curves[b][labels].to_numpy()[seeds])
         finite = np.isfinite(D).all(0) & seeds.any()
-        D, labels = D[:, finite], labels[finite]
-        for labelled, d, p in zip(labels, D.T, sign_flip_max_t(D), strict=True):
+        pairs.append((a, b, labels[finite], D[:, finite]))
+    table: list[dict] = []
+    for (a, b, labels, D), adjusted in zip(pairs, sign_flip_max_ts([D for *_, D in pairs]), strict=True):
+        for labelled, d, p in zip(labels, D.T, adjusted, strict=True):
             test = paired_t(d, 1 - alpha)
             row = {"a": a, "b": b, "labelled": labelled, "pairs": test.n, "mean": test.mean, "low": test.low}
             table.append(row | {"high": test.high, "t": test.t, "p": p, "test": bool(d.any())})

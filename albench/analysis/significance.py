@@ -4,6 +4,7 @@ Values that are not finite are left out of every test. The t distribution comes 
 takes long to import. Definitions: shared/paper.md, "Statistics".
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -15,6 +16,7 @@ from albench.errors import AlbenchError
 EXACT = 16  # up to 2^16 sign patterns are enumerated
 FLIPS = 20_000  # beyond that, so many are drawn
 ROUNDING = 1e-12  # relative to the largest difference; below it two numbers differ by rounding alone
+TOGETHER = 5  # matrices of differences: twice as fast as one by one, in some MB
 WORDS = ("better", "equivalent", "undecided", "worse")
 
 
@@ -95,13 +97,23 @@ def sign_flip_max_t(D: np.ndarray) -> np.ndarray:
     sd = 0, orders just as |t| does. A column of zeros has p = 1 and never is the largest.
     Rows (seeds) with a value that is not finite are left out; NaN for no rows.
     """
-    D = np.asarray(D, float)
-    D = D[np.isfinite(D).all(1)]
-    if not len(D):
-        return np.full(D.shape[1], np.nan)
-    observed, flipped = _flipped(D)
-    beyond = (flipped.max(0, initial=0) >= observed[:, None]).mean(1)
-    return np.where(D.any(0), beyond, 1.0)
+    return sign_flip_max_ts([D])[0]
+
+
+def sign_flip_max_ts(parts: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """`sign_flip_max_t` [B] of each part [R, B]; those of as many rows, a few at a time, in one product, for speed."""
+    whole = [D[np.isfinite(D).all(1)] for D in (np.asarray(part, float) for part in parts)]
+    found = [np.full(D.shape[1], np.nan) for D in whole]
+    for rows in {len(D) for D in whole} - {0}:
+        alike = [i for i, D in enumerate(whole) if len(D) == rows]
+        for start in range(0, len(alike), TOGETHER):
+            some = alike[start : start + TOGETHER]
+            observed, flipped = _flipped(np.concatenate([whole[i] for i in some], 1))
+            ends = np.cumsum([whole[i].shape[1] for i in some])[:-1]
+            for i, seen, under in zip(some, np.split(observed, ends), np.split(flipped, ends), strict=True):
+                beyond = (under.max(0, initial=0) >= seen[:, None]).mean(1)
+                found[i] = np.where(whole[i].any(0), beyond, 1.0)
+    return found
 
 
 def sign_flips(D: np.ndarray) -> np.ndarray:

@@ -22,14 +22,16 @@ def write(
     Raises:
         AlbenchError: a folder holds no run, a table is damaged, runs cannot be pooled, or `out` cannot be written.
     """
-    from albench.report import content, latex, looks, markdown, page
-    from albench.report.blocks import Folder
-    from albench.report.press import unhindered
-    from albench.report.runs import gather
+    from albench.report.press import unhindered, warmed_up
 
     with unhindered():
+        warm = warmed_up([Path(folder) for folder in run_dirs])
+        from albench.report import content, latex, looks, markdown, page
+        from albench.report.blocks import Folder
+        from albench.report.runs import gather
+
         runs = gather([Path(folder) for folder in run_dirs], mixed_devices, pool)
-        folder = Folder(Path(out) if out is not None else runs[0].folder / "report", later=True)
+        folder = Folder(Path(out) if out is not None else runs[0].folder / "report", later=True, warm=warm)
         with looks.style():
             document = content.document(runs, folder, Path(data_root) if data_root is not None else None)
         document = latex.save(folder.finished(document), folder)

@@ -18,6 +18,7 @@ from albench.analysis.resampling import FEWEST
 from albench.report import diagrams, matrices
 from albench.report.blocks import Block, Folder, Section, Table, Text
 from albench.report.evidence import Styles, wide
+from albench.report.looks import present
 from albench.report.runs import Run
 from albench.report.tables import metric_name, number, p_value
 from albench.report.words import count
@@ -51,7 +52,7 @@ def _totals(
         win_tie_loss(verdicts[["strategy", "reference", "verdict"]]).set_index("strategy") if len(verdicts) else None
     )
     table, found = [], []
-    for strategy in [s for s in styles if (fair["strategy"] == s).any()]:
+    for strategy in present(styles, fair):
         own = {task: s[strategy] for task, s in scores.items() if strategy in s}
         base = {task: s[run.reference] for task, s in scores.items() if run.reference in s}
         improved, low, high = np.nan, np.nan, np.nan

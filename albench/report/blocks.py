@@ -161,14 +161,15 @@ class Document:
 class Folder:
     """Where a report is written: index.html, report.md, figures/ and tables/.
 
-    later: figures need not be there before `finished`, so that other processes can draw them. one_column: whether
+    later: figures need not be there before `finished`, so that other processes can draw them; warm: which have started
+    (see `press.warmed_up`). one_column: whether
     figures are drawn for one column, too; of many strategies nothing could be read there.
     """
 
     one_column = True
 
-    def __init__(self, path: Path, later: bool = False) -> None:
-        self.path, self._later, self._press = path, later, Press()
+    def __init__(self, path: Path, later: bool = False, warm: bool = False) -> None:
+        self.path, self._later, self._press = path, later, Press(warm)
         try:
             for name in ("figures", "tables"):
                 (path / name).mkdir(parents=True, exist_ok=True)

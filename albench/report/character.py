@@ -9,6 +9,7 @@ from albench.analysis.significance import paired_t
 from albench.report import charts, figures, matrices
 from albench.report.blocks import Block, Folder, Table, Text
 from albench.report.evidence import Styles, square, wide
+from albench.report.looks import present
 from albench.report.methods import training
 from albench.report.runs import Run
 from albench.report.tables import interval, metric_name, number, p_value
@@ -183,7 +184,7 @@ def _overlap(runs: list[Run], task: str, styles: Styles, folder: Folder, name: s
     tables = []
     for run in runs:
         mine = run.rows("selections", task)
-        tables.append(overlap(mine, [s for s in styles if (mine["strategy"] == s).any()]))
+        tables.append(overlap(mine, list(present(styles, mine))))
     table = pd.concat(tables)
     if table.empty:
         return []

@@ -277,9 +277,11 @@ def _descents(table: pd.DataFrame, styles: dict[str, Look], task: str, folder: F
     table = table[table["strategy"].isin(styles)]
     if table.empty:
         return []
-    ends = table.loc[table.groupby(["strategy", "seed", "stage"])["update"].idxmax()]
-    last = ends[ends["stage"] == ends["stage"].max()].groupby("strategy", sort=False)["objective"].mean()
-    said = "; ".join(f"{strategy} {tables.number(value)}" for strategy, value in last.items())
+    point = table.groupby(["strategy", "stage", "labelled", "update"], sort=False)["objective"]
+    table = point.agg(objective="mean", seeds="size").reset_index()
+    last = table[table["stage"] == table["stage"].max()]
+    ends = last.loc[last.groupby("strategy", sort=False)["update"].idxmax()]
+    said = "; ".join(f"{r['strategy']} {tables.number(r['objective'])}" for r in ends.to_dict("records"))
     return [
         folder.picture(
             evidence.wide(panels.descent, table, styles),

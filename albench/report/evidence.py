@@ -12,7 +12,7 @@ from albench.analysis.curves import difference_curve
 from albench.analysis.ranks import worse_than_reference
 from albench.report import charts, diagrams, figures, matrices
 from albench.report.blocks import Block, Folder, Table
-from albench.report.looks import Look
+from albench.report.looks import Look, present
 from albench.report.runs import Run
 from albench.report.tables import against, interval, metric_name, number, p_value, percent, resampled_table
 from albench.report.words import count
@@ -105,7 +105,7 @@ def _below(runs: list[Run], task: str, styles: Styles, folder: Folder, name: str
     table = pd.concat(parts)
     along = sorted(table["labelled"].unique())
     cell = {(r["strategy"], r["labelled"]): f"{r['worse']} of {r['pairs']}" for r in table.to_dict("records")}
-    shown = [s for s in styles if (table["strategy"] == s).any()]
+    shown = present(styles, table)
     return Table(
         title="Seeds below the reference at each number of labels",
         columns=["strategy", *(f"{labelled:,}" for labelled in along)],
@@ -156,10 +156,11 @@ def _all_pairs(runs: list[Run], task: str, styles: Styles, folder: Folder, name:
 
 def square(pairs: pd.DataFrame, column: str, order: list[str], sign: int) -> pd.DataFrame:
     """A column of pairs (a, b) as a matrix with a in the rows; `sign` times it below the diagonal, NaN on it."""
-    matrix = pd.DataFrame(np.nan, index=order, columns=order)
-    for a, b, value in zip(pairs["a"], pairs["b"], pairs[column], strict=True):
-        matrix.loc[a, b], matrix.loc[b, a] = value, sign * value
-    return matrix
+    matrix, place = np.full((len(order), len(order)), np.nan), pd.Index(order)
+    a, b = (place.get_indexer(pd.Index(pairs[side])) for side in ("a", "b"))
+    values = pairs[column].to_numpy(float)
+    matrix[a, b], matrix[b, a] = values, sign * values
+    return pd.DataFrame(matrix, index=order, columns=order)
 
 
 def _budgets(

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from albench.report.lettering import Legend, label_ticks, name_lines, widest
-from albench.report.looks import FAINT, INK, ONE_COLUMN, TWO_COLUMNS, Look, small
+from albench.report.looks import FAINT, INK, ONE_COLUMN, TWO_COLUMNS, Look, present, small
 
 LEFT, TOP, FOOT = 0.64, 0.1, 0.48  # inches beside, above and below axes
 BANDS = 8  # strategies beyond which bands would hide the curves
@@ -92,7 +92,7 @@ def banded(table: pd.DataFrame) -> bool:
 
 
 def _present(table: pd.DataFrame, styles: dict[str, Look]) -> list[Look]:
-    return [look for strategy, look in styles.items() if (table["strategy"] == strategy).any()]
+    return list(present(styles, table).values())
 
 
 def _curves(table: pd.DataFrame, styles: dict[str, Look]) -> list[tuple[Look, pd.DataFrame]]:

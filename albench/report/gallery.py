@@ -13,7 +13,7 @@ from albench.errors import AlbenchError
 from albench.report import words
 from albench.report.blocks import Block, Folder, Text
 from albench.report.lettering import wrapped
-from albench.report.looks import ONE_COLUMN, TWO_COLUMNS, Look, style
+from albench.report.looks import ONE_COLUMN, TWO_COLUMNS, Look, present, style
 from albench.report.runs import Run
 
 SHOWN = 8
@@ -76,7 +76,7 @@ def _block(
     loaded: tuple[Any, Any],
 ) -> Block:
     drawn = {}
-    for width in (TWO_COLUMNS, ONE_COLUMN):  # at once, so that what fails is known here
+    for width in (TWO_COLUMNS, ONE_COLUMN)[: 1 + folder.one_column]:  # at once, so that what fails is known here
         with style(width):
             drawn[width] = draw(chosen, styles, *loaded, width)
     shown, more = rows(chosen, styles), chosen["strategy"].nunique() - ROWS
@@ -114,7 +114,7 @@ def picks(selections: pd.DataFrame, answers: pd.DataFrame, last: bool = False) -
 
 def rows(picks: pd.DataFrame, styles: dict[str, Look]) -> list[str]:
     """The strategies that are shown, in the order of `styles`: the first ones, where there are many."""
-    return [strategy for strategy in styles if (picks["strategy"] == strategy).any()][:ROWS]
+    return list(present(styles, picks))[:ROWS]
 
 
 def draw(picks: pd.DataFrame, styles: dict[str, Look], task: Any, data: Any, width: float = TWO_COLUMNS) -> Figure:

@@ -14,6 +14,7 @@ from itertools import cycle, product
 from typing import Any
 
 import matplotlib
+import pandas as pd
 from matplotlib.colors import to_hex, to_rgb
 
 from albench.report.runs import Run
@@ -101,6 +102,12 @@ def looks(runs: list[Run]) -> dict[str, Look]:
             name = f"{label} ⚠" if facts.get("cheats") else label
             found[label] = Look(name, colour, MARKERS[len(found) % len(MARKERS)], dashes)
     return found
+
+
+def present(styles: dict[str, Look], table: pd.DataFrame) -> dict[str, Look]:
+    """The looks of the strategies that a table with a column `strategy` holds, in the order of `styles`."""
+    there = set(table["strategy"].unique())
+    return {strategy: look for strategy, look in styles.items() if strategy in there}
 
 
 @lru_cache

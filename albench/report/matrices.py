@@ -1,5 +1,6 @@
 """Heat maps: significance of all pairs, penalty matrix, class balance, overlap of selections."""
 
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm, Normalize, TwoSlopeNorm
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.textpath import TextPath
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.transforms import Affine2D
 
 from albench.report.lettering import breadth, widest, wrapped
 from albench.report.looks import FAINT, INK, TWO_COLUMNS, luminance, small
@@ -173,11 +177,25 @@ def _write(
     added = np.full(values.shape, "", object) if marks is None else marks.to_numpy(object)
     whole = said + added
     room = cell[0] - 0.06
-    if max(breadth(t, small()) for t in whole.flat) > room:
-        whole = added if max((breadth(t, small()) for t in added.flat), default=0) <= room else np.full_like(added, "")
     shades = colours.to_rgba(np.ma.masked_invalid(values))
+    bright = ~np.isfinite(values) | (np.array([[luminance(tuple(shade)) for shade in row] for row in shades]) > 0.3)
+    if max(breadth(t, small()) for t in whole.flat) > room:
+        if max(breadth(t, small()) for t in added.flat) <= room:
+            _stamp(axes, added, bright)
+        return
     style: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": small()}
     for (row, column), text in np.ndenumerate(whole):
         if text:
-            bright = not np.isfinite(values[row, column]) or luminance(tuple(shades[row, column])) > 0.3
-            axes.text(column, row, text, color=INK if bright else "white", **style)
+            axes.text(column, row, text, color=INK if bright[row, column] else "white", **style)
+
+
+def _stamp(axes: Axes, marks: np.ndarray, bright: np.ndarray) -> None:
+    """Marks alone into the cells, the equal ones as one line's markers: there are many, and texts are slow."""
+    for mark, on_bright in product(sorted(set(marks.flat) - {""}), (True, False)):
+        rows, columns = np.nonzero((marks == mark) & (bright == on_bright))
+        glyph = TextPath((0, 0), mark, size=small())
+        box = glyph.get_extents()
+        centred = glyph.transformed(Affine2D().translate(-(box.x0 + box.x1) / 2, -(box.y0 + box.y1) / 2))
+        size = 2 * np.abs(centred.vertices).max()  # the markersize at which matplotlib leaves an outline as it is
+        look = {"marker": centred, "markersize": size, "markeredgewidth": 0, "color": INK if on_bright else "white"}
+        axes.add_line(Line2D(columns, rows, linestyle="none", **look))

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from albench.report.lettering import Legend, label_ticks, wrapped
-from albench.report.looks import ONE_COLUMN, TWO_COLUMNS, Look, small
+from albench.report.looks import ONE_COLUMN, TWO_COLUMNS, Look, present, small
 
 CHANCE = {"ranking-accuracy": ("ranking accuracy", 0.5), "spearman": ("Spearman's ρ", 0.0)}
 BASELINES: dict[str, dict[str, Any]] = {
@@ -88,14 +88,14 @@ def scatter(table: pd.DataFrame, styles: dict[str, Look], width: float = TWO_COL
     Where true losses span orders of magnitude their axis is logarithmic (only the order matters to a selection), and
     losses of 0 are drawn at the smallest positive one. Points are pixels within the PDF and SVG: there are thousands.
     """
-    shown = [s for s in styles if (table["strategy"] == s).any()]
-    figure, panels, _ = _panels([styles[s].name for s in shown], "true loss", "score", width, share=True)
+    shown = present(styles, table)
+    figure, panels, _ = _panels([look.name for look in shown.values()], "true loss", "score", width, share=True)
     true = table.loc[np.isfinite(table["true"]), "true"]
     positive = true[true > 0]
     log = true.min() >= 0 and len(positive) > 0 and positive.quantile(0.95) > 30 * positive.quantile(0.05)
     floor = positive.min() if log else -np.inf
-    for axes, strategy in zip(panels, shown, strict=True):
-        look, mine = styles[strategy], table[table["strategy"] == strategy]
+    for axes, (strategy, look) in zip(panels, shown.items(), strict=True):
+        mine = table[table["strategy"] == strategy]
         points: dict[str, Any] = {"s": 9, "color": look.colour, "alpha": 0.4, "linewidth": 0, "rasterized": True}
         axes.scatter(mine["predicted"], mine["true"].clip(lower=floor), **points)
         if log:
@@ -110,19 +110,18 @@ def scatter(table: pd.DataFrame, styles: dict[str, Look], width: float = TWO_COL
 def descent(table: pd.DataFrame, styles: dict[str, Look], width: float = TWO_COLUMNS) -> Figure:
     """The training objective against updates, mean over seeds: a panel of the first stage and one of the last.
 
-    table: columns strategy, stage, labelled, update, objective. Where objectives span more than a decade their axis is
-    logarithmic.
+    table: columns strategy, stage, labelled, update, objective (its mean). Where objectives span more than a decade
+    their axis is logarithmic.
     """
-    shown = {s: look for s, look in styles.items() if (table["strategy"] == s).any()}
+    shown = present(styles, table)
     stages = sorted({int(table["stage"].min()), int(table["stage"].max())})
     labelled = {stage: f"{table.loc[table['stage'] == stage, 'labelled'].max():,} labels" for stage in stages}
     legend = Legend([(look.name, look.line(marker="")) for look in shown.values()], width)
     figure, panels, _ = _panels(list(labelled.values()), "training objective", "updates", width, True, legend)
-    means = table.groupby(["strategy", "stage", "update"], as_index=False)["objective"].mean()
-    low, high = means["objective"].min(), means["objective"].max()
+    low, high = table["objective"].min(), table["objective"].max()
     for axes, stage in zip(panels, stages, strict=True):
         for strategy, look in shown.items():
-            rows = means[(means["strategy"] == strategy) & (means["stage"] == stage)].sort_values("update")
+            rows = table[(table["strategy"] == strategy) & (table["stage"] == stage)].sort_values("update")
             axes.plot(rows["update"], rows["objective"], **look.line(marker="", linewidth=1.4))
         if low > 0 and high > 10 * low:
             _logarithmic(axes, low / 1.2, high * 1.2)
@@ -168,7 +167,7 @@ def _panels(
         x = left + column * (panel + gap)
         y = height - (row + 1) * (top + tall) - row * below
         axes.append(figure.add_axes((x / width, y / height, panel / width, tall / height)))
-        axes[-1].set_title(title, loc="left")
+        axes[-1].set_title(title, loc="left", y=1)  # y: matplotlib searches for it else
         axes[-1].set_xlabel(xlabel)
         if column == 0:
             axes[-1].set_ylabel(ylabel)

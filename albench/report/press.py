@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from matplotlib.figure import Figure
 from PIL import Image
@@ -17,9 +18,11 @@ from albench.report.looks import style
 
 DPI = 200
 QUALITY = 85  # of WebP in the page
-FEW = 24  # figures: starting processes takes as long as drawing so many
+LEVEL = 3  # of PNG: 6 takes half as long again, and is 1% to 3% smaller
+FEW = 12  # figures: starting processes takes as long as drawing so many
 PROCESSES = 4  # at most; each takes about 150 MB
-GARBAGE = 50_000  # objects between searches for garbage: figures make so many that a quarter of the time goes there
+LARGE = 10**7  # bytes of results.csv
+GARBAGE = 200_000  # objects between searches for garbage: figures make so many that a quarter of the time goes there
 
 Drawn = Figure | Callable[[float], Figure]  # a figure, or what draws one of a width in inches
 
@@ -29,16 +32,18 @@ def save(draw: Drawn, path: Path, width: float) -> bytes:
 
     Returns the PNG as WebP for the page: a fraction of its size, and a sixth where it shows photographs.
     """
+    pixels, held = io.BytesIO(), io.BytesIO()
     with style(width), warnings.catch_warnings():
         # a name in a script that matplotlib's font lacks: boxes in the PNG, the name in the page, SVG and tables
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         figure = draw if isinstance(draw, Figure) else draw(width)
-        figure.savefig(f"{path}.png", dpi=DPI)
+        figure.savefig(pixels, format="rgba", dpi=DPI)
         figure.savefig(f"{path}.pdf", metadata={"CreationDate": None})
         figure.savefig(f"{path}.svg", metadata={"Date": None})
-    held = io.BytesIO()
-    with Image.open(f"{path}.png") as image:
-        image.convert("RGB").save(held, "WEBP", quality=QUALITY, method=2)
+    size = tuple((figure.get_size_inches() * DPI).astype(int))
+    image = Image.frombuffer("RGBA", size, pixels.getvalue()).convert("RGB")  # figures are on white: nothing is lost
+    image.save(f"{path}.png", dpi=(DPI, DPI), compress_level=LEVEL)
+    image.save(held, "WEBP", quality=QUALITY, method=2)
     return held.getvalue()
 
 
@@ -67,26 +72,45 @@ def breadth(png: bytes) -> float:
     return int.from_bytes(png[16:20]) / DPI
 
 
+def _processes() -> int:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, PROCESSES)
+
+
+def _executor() -> Any:
+    """The processes that draw, always the same ones."""
+    from joblib.externals.loky import get_reusable_executor  # it sends functions, too
+
+    return get_reusable_executor(_processes(), timeout=60, initializer=_begin, initargs=(typeface.folder(),))
+
+
+def warmed_up(folders: list[Path]) -> bool:
+    """Start the processes while this one still reads, where the runs are so large that they will be needed."""
+    tables = [folder / "results.csv" for folder in folders]
+    large = sum(table.stat().st_size for table in tables if table.is_file()) > LARGE
+    if large and _processes() > 1:
+        executor = _executor()
+        for _ in range(_processes()):
+            executor.submit(gc.collect)
+    return large
+
+
 class Press:
     """Saves figures in other processes, as many as there are cores; in this one where figures or cores are few.
 
-    images: what `save` returned, by path; whole after `finish`.
+    warm: other processes have started already. images: what `save` returned, by path; whole after `finish`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, warm: bool = False) -> None:
+        self._few = 0 if warm else FEW
         self.images: dict[Path, bytes] = {}
         self._waiting: list[tuple[Drawn, Path, float]] = []
         self._saving: dict[Path, Future] = {}
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        self._processes = min(cores, PROCESSES)
 
     def add(self, draw: Drawn, path: Path, width: float) -> None:
         """See `save`; the files are there after `finish`."""
-        if isinstance(draw, Figure):
-            self.images[path] = save(draw, path, width)
-            return
         self._waiting.append((draw, path, width))
-        if self._processes > 1 and (self._saving or len(self._waiting) > FEW):
+        if _processes() > 1 and (self._saving or len(self._waiting) > self._few):
             self._send()
 
     def finish(self) -> None:
@@ -98,8 +122,6 @@ class Press:
         self._saving.clear()
 
     def _send(self) -> None:
-        from joblib.externals.loky import get_reusable_executor  # it sends functions, too
-
-        executor = get_reusable_executor(self._processes, timeout=60, initializer=_begin, initargs=(typeface.folder(),))
+        executor = _executor()
         self._saving |= {figure[1]: executor.submit(save, *figure) for figure in self._waiting}
         self._waiting.clear()

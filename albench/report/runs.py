@@ -3,6 +3,7 @@
 import contextlib
 import json
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -207,11 +208,15 @@ def read(folder: Path, name: str) -> Run:
     except ValueError as error:
         raise AlbenchError(f"{path} is damaged: {error}") from error
     _refresh(folder)
-    results = validated(_table(folder, "results"), f"{folder / 'results.csv'}", categories=True)
+    with ThreadPoolExecutor() as threads:  # most of the time goes to pandas' parser, which lets others work
+        tables = dict(
+            zip(TABLES, threads.map(lambda table: _table(folder, table, table != "results"), TABLES), strict=True)
+        )
+    results = validated(tables["results"], f"{folder / 'results.csv'}", categories=True)
     is_cost = results["metric"].str.startswith(COSTS)
     costs = [results[is_cost]]
-    if (folder / "costs.csv").is_file():
-        costs.append(validated(_table(folder, "costs"), f"{folder / 'costs.csv'}", categories=True))
+    if len(tables["costs"]):
+        costs.append(validated(tables["costs"], f"{folder / 'costs.csv'}", categories=True))
     suite = {"planned_seeds": manifest.get("planned_seeds", manifest["suite"]["seeds"])} | manifest["suite"]
     tasks = {
         label: facts | {"entry": suite.get("tasks", {}).get(label, {})} for label, facts in manifest["tasks"].items()
@@ -229,24 +234,21 @@ def read(folder: Path, name: str) -> Run:
         plugins=list(manifest.get("plugins", [])),
         results=results[~is_cost].copy(),
         costs=joined(costs),
-        selections=_table(folder, "selections", optional=True),
-        answers=_table(folder, "answers", optional=True),
+        selections=tables["selections"],
+        answers=tables["answers"],
         # an empty table has no number type of its own
-        diagnostics=_table(folder, "diagnostics", optional=True).astype({"predicted": float, "true": float}),
-        labels=_tidy(folder, "labels"),
-        trainings=_table(folder, "trainings", optional=True).assign(folder=str(folder)),
-        descent=_table(folder, "descent", optional=True).astype({"objective": float}),
-        ceiling=_tidy(folder, "ceiling"),
+        diagnostics=tables["diagnostics"].astype({"predicted": float, "true": float}),
+        labels=_tidy(tables["labels"], folder / "labels.csv"),
+        trainings=tables["trainings"].assign(folder=str(folder)),
+        descent=tables["descent"].astype({"objective": float}),
+        ceiling=_tidy(tables["ceiling"], folder / "ceiling.csv"),
         failures=failures(folder),
     )
 
 
-def _tidy(folder: Path, name: str) -> pd.DataFrame:
+def _tidy(table: pd.DataFrame, file: Path) -> pd.DataFrame:
     """A table with the columns of results.csv that older runs have not got."""
-    table = _table(folder, name, optional=True)
-    return (
-        validated(table, f"{folder / f'{name}.csv'}", categories=True) if len(table) else table.astype({"value": float})
-    )
+    return validated(table, str(file), categories=True) if len(table) else table.astype({"value": float})
 
 
 def _refresh(folder: Path) -> None:

@@ -9,7 +9,7 @@ import pandas as pd
 from albench.analysis.comparison import against_reference
 from albench.analysis.curves import left_out, summary
 from albench.report.blocks import Folder, Table
-from albench.report.looks import Look
+from albench.report.looks import Look, present
 from albench.report.runs import Run
 
 DIAGNOSES = ("ranking-accuracy", "spearman")
@@ -301,7 +301,7 @@ def _by_metric(
     if rows.empty:
         return None
     cell = {(row["metric"], row["strategy"]): mean_std(row["mean"], row["std"], 3) for row in rows.to_dict("records")}
-    shown = [s for s in styles if (rows["strategy"] == s).any()]
+    shown = present(styles, rows)
     last = rows.groupby("strategy")["labelled"].max()
     at = " at {:,} labels" if last.nunique() > 1 else ""
     return Table(

@@ -153,5 +153,5 @@ class Classification(Task):
         truth = classes[int(samples.targets["label"][row])]
         said = classes[answer["label"]] if answer else truth
         title, colour = (truth, "black") if said == truth else (f"{said} → {truth}", "#c0392b")
-        axes.set_title(title, fontsize=7 if len(title) < 12 else 5, pad=2, color=colour)
+        axes.set_title(title, fontsize=7 if len(title) < 12 else 5, pad=2, y=1, color=colour)  # y: not searched for
         axes.set_axis_off()

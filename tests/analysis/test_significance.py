@@ -19,6 +19,7 @@ from albench.analysis.significance import (
     paired_t,
     sign_flip,
     sign_flip_max_t,
+    sign_flip_max_ts,
     sign_flips,
     verdict,
     wilcoxon,
@@ -136,6 +137,14 @@ def test_max_t_is_the_enumeration_of_studentised_flips():
     D = np.random.default_rng(4).normal([0, 0.5, 1.5, 0.3], [1, 1, 1, 10], (7, 4))
     np.testing.assert_allclose(sign_flip_max_t(D), plain_max_t(D))
     assert (sign_flip_max_t(D) >= [sign_flip(d) for d in D.T]).all()
+
+
+def test_many_max_t_are_those_of_each():
+    rng = np.random.default_rng(0)
+    parts = [rng.normal(0.3, 1, (rows, columns)) for rows in (5, 20, 5, 0) for columns in (1, 3, 2)]
+    parts[1][2, 1] = np.nan
+    for found, part in zip(sign_flip_max_ts(parts), parts, strict=True):
+        np.testing.assert_array_equal(found, sign_flip_max_t(part))
 
 
 def test_max_t_of_columns_without_spread():

@@ -23,6 +23,12 @@ def drawer(number):
     return draw
 
 
+def drawn(number, width):
+    """What draws a figure, or the figure itself: galleries are drawn at once."""
+    with style(width):
+        return drawer(number) if number % 3 else drawer(number)(width)
+
+
 def remote(save):
     """`save` that refuses to work in this process."""
     mine = os.getpid()
@@ -52,10 +58,11 @@ def test_other_processes_write_the_same_files(others, tmp_path, monkeypatch):
     pool, images = press.Press(), {}
     for number in range(4):
         width = ONE_COLUMN if number % 2 else TWO_COLUMNS
-        images[there / f"{number}"] = press.save(drawer(number), here / f"{number}", width)
+        images[there / f"{number}"] = press.save(drawn(number, width), here / f"{number}", width)
     monkeypatch.setattr(press, "save", remote(press.save))
     for number in range(4):
-        pool.add(drawer(number), there / f"{number}", ONE_COLUMN if number % 2 else TWO_COLUMNS)
+        width = ONE_COLUMN if number % 2 else TWO_COLUMNS
+        pool.add(drawn(number, width), there / f"{number}", width)
     pool.finish()
     assert pool.images == images
     names = sorted(path.name for path in here.iterdir())
