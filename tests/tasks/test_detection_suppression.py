@@ -52,8 +52,9 @@ def listed(found):
         (5, 0.009, 0.4, {}),  # nothing at all
     ],
 )
-def test_detections_are_those_of_the_obvious_way(monkeypatch, count, high, spread, limits):
-    for name, value in limits.items():
+@pytest.mark.parametrize("many", [0, 1])  # above one path is taken, below the other
+def test_detections_are_those_of_the_obvious_way(monkeypatch, count, high, spread, limits, many):
+    for name, value in (limits | {"MANY": many}).items():
         monkeypatch.setattr(suppression, name, value)
     scores, boxes = made(3, count, 4, high, spread)
     assert listed(detections(scores, boxes)) == one_by_one(scores, boxes)
