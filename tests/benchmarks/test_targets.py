@@ -216,13 +216,20 @@ def raw_outputs(task, images, batch=32):
 
 
 def test_mean_average_precision(table):
-    """The same 320 images again and again, so that what is timed is not the making of them."""
+    """The same 320 images again and again, so that what is timed is not the making of them; by the clock, as the target
+    is, so that it wants a machine with nothing else to do."""
     task, images = PascalVoc(network="ssd300-vgg16"), 4952 if table.enabled else 4
     made = list(raw_outputs(task, min(images, 320)))
     batches = [made[i % len(made)] for i in range(-(-images // 32))]
     classes = [str(label) for label in range(20)]
+
+    def seconds():
+        start = time.perf_counter()
+        task.measure(batches, classes)
+        return time.perf_counter() - start
+
     with Numerics(threads=2).in_force():
-        table.compare("map", {"albench": lambda: task.measure(batches, classes)}, rounds=1, device=CPU)
+        table.compare("map", {"albench": seconds}, device=CPU)
 
 
 FIRST_STEP = """
