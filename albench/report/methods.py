@@ -273,13 +273,24 @@ def _code(run: Run) -> Item:
 
 
 def saturation(run: Run, task: str) -> list[str]:
-    """A sentence for each strategy whose mean final value is at the ceiling or within the effect of interest of it."""
+    """A sentence on strategies whose mean final value is within the effect of interest of the ceiling, or above it."""
     top = run.ceiling_of(task)
     if not np.isfinite(top):
         return []
     rows = run.primary(task)
     last = rows[rows["labelled"] == rows["labelled"].max()].groupby("strategy", sort=False)["value"].mean()
-    near = [name for name, value in last.items() if value >= top - run.effect]
-    if not near:
-        return []
-    return [f"On {task}, {listed([str(n) for n in near])} end at the full-data ceiling: labels beyond cannot help."]
+    above = [str(name) for name, value in last.items() if value > top + run.effect]
+    near = [str(name) for name, value in last.items() if abs(value - top) <= run.effect]
+    found = []
+    if near:
+        found.append(f"On {task}, {_end(near)} at the full-data ceiling: with this recipe labels beyond cannot help.")
+    if above:
+        found.append(
+            f"On {task}, {_end(above)} above what the whole pool reached ({top:.4g}), which is no ceiling then: the "
+            "recipe is too short for so many labels, or chance has its part."
+        )
+    return found
+
+
+def _end(names: list[str]) -> str:
+    return f"{listed(names)} {'ends' if len(names) == 1 else 'end'}"
