@@ -22,7 +22,7 @@ LEVEL = 3  # of PNG: 6 takes half as long again, and is 1% to 3% smaller
 FEW = 12  # figures: starting processes takes as long as drawing so many
 PROCESSES = 4  # at most; each takes about 150 MB
 LARGE = 10**7  # bytes of results.csv
-GARBAGE = 200_000  # objects between searches for garbage: figures make so many that a quarter of the time goes there
+GARBAGE = 50_000  # objects between searches for garbage: figures make so many that a quarter of the time goes there
 
 Drawn = Figure | Callable[[float], Figure]  # a figure, or what draws one of a width in inches
 

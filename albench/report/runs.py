@@ -208,15 +208,14 @@ def read(folder: Path, name: str) -> Run:
     except ValueError as error:
         raise AlbenchError(f"{path} is damaged: {error}") from error
     _refresh(folder)
-    with ThreadPoolExecutor() as threads:  # most of the time goes to pandas' parser, which lets others work
-        tables = dict(
-            zip(TABLES, threads.map(lambda table: _table(folder, table, table != "results"), TABLES), strict=True)
-        )
-    results = validated(tables["results"], f"{folder / 'results.csv'}", categories=True)
+    with ThreadPoolExecutor(2) as threads:  # most of the time goes to pandas' parser, which lets others work
+        found = threads.map(lambda table: _table(folder, table, optional=table != "results"), TABLES)
+        tables = dict(zip(TABLES, found, strict=True))  # each is taken out when it is used, since some are large
+    results = validated(tables.pop("results"), f"{folder / 'results.csv'}", categories=True)
     is_cost = results["metric"].str.startswith(COSTS)
     costs = [results[is_cost]]
     if len(tables["costs"]):
-        costs.append(validated(tables["costs"], f"{folder / 'costs.csv'}", categories=True))
+        costs.append(validated(tables.pop("costs"), f"{folder / 'costs.csv'}", categories=True))
     suite = {"planned_seeds": manifest.get("planned_seeds", manifest["suite"]["seeds"])} | manifest["suite"]
     tasks = {
         label: facts | {"entry": suite.get("tasks", {}).get(label, {})} for label, facts in manifest["tasks"].items()
@@ -234,14 +233,14 @@ def read(folder: Path, name: str) -> Run:
         plugins=list(manifest.get("plugins", [])),
         results=results[~is_cost].copy(),
         costs=joined(costs),
-        selections=tables["selections"],
-        answers=tables["answers"],
+        selections=tables.pop("selections"),
+        answers=tables.pop("answers"),
         # an empty table has no number type of its own
-        diagnostics=tables["diagnostics"].astype({"predicted": float, "true": float}),
-        labels=_tidy(tables["labels"], folder / "labels.csv"),
-        trainings=tables["trainings"].assign(folder=str(folder)),
-        descent=tables["descent"].astype({"objective": float}),
-        ceiling=_tidy(tables["ceiling"], folder / "ceiling.csv"),
+        diagnostics=tables.pop("diagnostics").astype({"predicted": float, "true": float}),
+        labels=_tidy(tables.pop("labels"), folder / "labels.csv"),
+        trainings=tables.pop("trainings").assign(folder=str(folder)),
+        descent=tables.pop("descent").astype({"objective": float}),
+        ceiling=_tidy(tables.pop("ceiling"), folder / "ceiling.csv"),
         failures=failures(folder),
     )
 
