@@ -23,7 +23,7 @@ def multibox_loss(logits: Tensor, offsets: Tensor, matched: Tensor, targets: Ten
     place = (place * positive).sum(1)
     entropy = F.cross_entropy(logits.float().transpose(1, 2), matched, reduction="none")
     hard, wanted = entropy.masked_fill(positive, 0), NEGATIVES * positive.sum(1, keepdim=True)
-    if hard.is_cuda or torch.compiler.is_compiling():  # how many are wanted is not known here without waiting
+    if hard.requires_grad or hard.is_cuda:  # a training step and a GPU do not wait to learn how many are wanted
         hard = hard.sort(dim=1, descending=True).values
     else:  # a fifth of the time: few are
         hard = hard.topk(min(int(wanted.max()), hard.shape[1]), dim=1).values
