@@ -278,10 +278,19 @@ def saturation(run: Run, task: str) -> list[str]:
     if not np.isfinite(top):
         return []
     rows = run.primary(task)
-    last = rows[rows["labelled"] == rows["labelled"].max()].groupby("strategy", sort=False)["value"].mean()
+    first, last = (
+        rows[rows["labelled"] == at].groupby("strategy", sort=False)["value"].mean()
+        for at in (rows["labelled"].min(), rows["labelled"].max())
+    )
     above = [str(name) for name, value in last.items() if value > top + run.effect]
     near = [str(name) for name, value in last.items() if abs(value - top) <= run.effect]
-    found = []
+    flat = [name for name in near if abs(first.get(name, np.inf) - top) <= run.effect]
+    near, found = [name for name in near if name not in flat], []
+    if flat:
+        found.append(
+            f"On {task}, {listed(flat)} {'is' if len(flat) == 1 else 'are'} at the full-data ceiling with the first "
+            "labels and with the last: this recipe makes no use of more."
+        )
     if near:
         found.append(f"On {task}, {_end(near)} at the full-data ceiling: with this recipe labels beyond cannot help.")
     if above:

@@ -34,6 +34,20 @@ def ceiled(make_run):
     return build
 
 
+def test_a_curve_that_never_leaves_the_ceiling_is_told_apart(ceiled):
+    folder = ceiled(0.9)
+    results = pd.read_csv(folder / "results.csv")
+    starts = (results["metric"] == "accuracy") & (results["stage"] == 0) & (results["strategy"] == "entropy")
+    results.loc[starts, "value"] = 0.899
+    results.to_csv(folder / "results.csv", index=False)
+    (run,) = runs.gather([folder])
+    assert saturation(run, "digits") == [
+        "On digits, entropy is at the full-data ceiling with the first labels and with the last: this recipe makes no "
+        "use of more.",
+        ABOVE,
+    ]
+
+
 def flag(run):
     return next(item for item in checklist(run, [], saturation(run, "digits")).items if item.name == "Ceiling")
 
