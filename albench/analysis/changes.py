@@ -11,7 +11,7 @@ CHANGES = [
     *("task", "strategy", "of", "labelled", "test", "seeds_a", "seeds_b", "mean_a", "mean_b"),
     *("difference", "low", "high", "p", "p_holm", "verdict"),
 ]
-IDENTICAL, MORE, WITHIN = "identical to the bit", "more than seed noise", "within seed noise"
+IDENTICAL, MORE, WITHIN = "identical to the bit", "more than seed noise", "not told from seed noise"
 UNDECIDED = "undecided: fewer than two seeds"
 
 
@@ -26,7 +26,7 @@ def changes(
     Columns: task, strategy, of ("aubc" or "final"), labelled (the last number of labels in both), test ("paired" or
     "Welch"), seeds_a, seeds_b (complete ones that count), mean_a, mean_b, difference, low, high (t interval at
     1 − alpha, not adjusted), p, p_holm (over all rows), verdict: "identical to the bit" where paired curves agree in
-    every value, "more than seed noise" where p_holm < alpha, else "within seed noise"; with fewer than two seeds
+    every value, "more than seed noise" where p_holm < alpha, else "not told from seed noise"; with fewer than two seeds
     "undecided".
     """
     rows = []

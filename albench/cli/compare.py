@@ -10,7 +10,8 @@ import click
 @click.argument("run_a", type=click.Path(path_type=Path))
 @click.argument("run_b", type=click.Path(path_type=Path))
 @click.option("--csv", "csv_path", type=click.Path(path_type=Path), metavar="PATH", help="Write the table as CSV, too.")
-def command(run_a: Path, run_b: Path, csv_path: Path | None) -> None:
+@click.option("--mixed-devices", is_flag=True, help="Average seeds although they ran on different GPU models.")
+def command(run_a: Path, run_b: Path, csv_path: Path | None, mixed_devices: bool) -> None:
     """Compare two runs of one suite: settings, versions and devices, then B − A for every task and strategy.
 
     Seeds are paired where both runs have them and the suite seed is the same; else Welch's test. The p-values are
@@ -22,7 +23,7 @@ def command(run_a: Path, run_b: Path, csv_path: Path | None) -> None:
     from albench.errors import AlbenchError
     from albench.report.compared import compare
 
-    changes, notes = compare(run_a, run_b)
+    changes, notes = compare(run_a, run_b, mixed_devices=mixed_devices)
     if csv_path is not None:
         try:
             changes.to_csv(csv_path, index=False)

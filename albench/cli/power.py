@@ -23,7 +23,15 @@ def _names(_context: click.Context, _parameter: click.Parameter, value: str | No
 @click.option("--power", type=float, default=0.8, show_default=True, help="Chance of finding that effect.")
 @click.option("--alpha", type=float, help="Family-wise error rate. Default: the suite's.")
 @click.option("--tasks", callback=_names, metavar="A,B", help="Only these tasks.")
-def command(run_dir: Path, effect: float | None, power: float, alpha: float | None, tasks: list[str] | None) -> None:
+@click.option("--mixed-devices", is_flag=True, help="Use seeds together although they ran on different GPU models.")
+def command(
+    run_dir: Path,
+    effect: float | None,
+    power: float,
+    alpha: float | None,
+    tasks: list[str] | None,
+    mixed_devices: bool,
+) -> None:
     """Say how many seeds the primary test needs to find the smallest effect of interest.
 
     From a run that serves as the pilot: the spread of its paired differences in AUBC, taken at its upper 80 %
@@ -33,9 +41,10 @@ def command(run_dir: Path, effect: float | None, power: float, alpha: float | No
 
     from albench.analysis.power import plan
     from albench.errors import AlbenchError, did_you_mean
-    from albench.report.runs import read
+    from albench.report.runs import read, refuse_mixed
 
     run = read(run_dir, run_dir.resolve().name)
+    refuse_mixed(run, mixed_devices)
     for name in tasks or []:
         if name not in run.tasks:
             hint = did_you_mean(name, list(run.tasks))
@@ -104,13 +113,13 @@ def _advice(run: "Run", plans: "dict[str, pd.DataFrame]", effect: float, power: 
 
 
 def _carry_on(run: "Run", seeds: int) -> str:
-    """The command that the run was made with, with that many seeds."""
+    """The command that the run was made with, with that many seeds, into the folder where it lies now."""
     command = [str(part) for part in run.sessions[-1].get("command", [])] if run.sessions else []
     if command[:2] != ["albench", "run"]:
-        command = ["albench", "run", str(run.suite["name"]), "--out", str(run.folder)]
+        command = ["albench", "run", str(run.suite["name"])]
     kept, skip = [], False
     for part in command:
-        if not skip and part != "--seeds" and not part.startswith("--seeds="):
+        if not skip and part not in ("--seeds", "--out") and not part.startswith(("--seeds=", "--out=")):
             kept.append(part)
-        skip = part == "--seeds"
-    return shlex.join([*kept, "--seeds", str(seeds)])
+        skip = part in ("--seeds", "--out")
+    return shlex.join([*kept, "--out", str(run.folder), "--seeds", str(seeds)])

@@ -90,7 +90,7 @@ def _totals(
             f"{run.reference}. The probability of improvement is the share of pairs of one of its seeds and one of the "
             "reference's in which its AUBC is higher, mean over tasks (.5 is no difference); descriptive, with a "
             f"percentile bootstrap over seeds from {FEWEST} seeds on, since below it would be too narrow. The "
-            "interquartile mean (IQM) is of all seeds of the tasks of one metric."
+            "interquartile mean (IQM) is of all seeds of the tasks of one metric; of three or fewer it is their mean."
         ],
         data=folder.csv(pd.DataFrame(found), f"verdicts-{name}"),
         swatches=[(styles[str(f["strategy"])].colour, styles[str(f["strategy"])].glyph) for f in found],
@@ -153,8 +153,8 @@ def _ranks(
                 stem,
                 f"Mean ranks {where}, exploratory",
                 alt=f"Critical-difference diagram {where}; mean ranks: {said}.",
-                caption=f"Mean rank of the AUBC {where} (1 is best). Friedman p {p_value(test.p)}; strategies joined "
-                "by a bar differ by less than Nemenyi's critical difference "
+                caption=f"Mean rank of the AUBC {where} (1 is best). Friedman p {p_value(test.p)} (χ², rough for few "
+                "blocks); strategies joined by a bar differ by less than Nemenyi's critical difference "
                 f"{test.critical_difference:.2f} at {run.alpha:g}.",
                 data=folder.csv(order.rename("mean_rank").rename_axis("strategy").reset_index(), stem),
                 column=True,

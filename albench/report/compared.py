@@ -9,7 +9,7 @@ import pandas as pd
 from albench.analysis.changes import changes
 from albench.analysis.curves import per_seed
 from albench.errors import AlbenchError
-from albench.report.runs import Run, read
+from albench.report.runs import Run, read, refuse_mixed
 
 MADE_WITH = (
     *("albench", "python", "torch", "torchvision", "numpy", "pandas", "scipy", "scikit-learn"),
@@ -17,15 +17,20 @@ MADE_WITH = (
 )
 
 
-def compare(folder_a: Path, folder_b: Path, alpha: float = 0.05) -> tuple[pd.DataFrame, list[str]]:
+def compare(
+    folder_a: Path, folder_b: Path, alpha: float = 0.05, mixed_devices: bool = False
+) -> tuple[pd.DataFrame, list[str]]:
     """The table of `albench.analysis.changes.changes` for B − A, and what else is to be known, one line each.
 
     Raises:
-        AlbenchError: a folder holds no run, both are the same, or they have no task and strategy in common.
+        AlbenchError: a folder holds no run, both are the same, they have no task and strategy in common, or one's
+            trials ran on different devices (`mixed_devices` allows it).
     """
     if folder_a.resolve() == folder_b.resolve():
         raise AlbenchError(f"{folder_a} is compared with itself; name two run folders")
     a, b = (read(folder, folder.resolve().name) for folder in (folder_a, folder_b))
+    for run in (a, b):
+        refuse_mixed(run, mixed_devices)
     metrics = {
         task: facts["metric"]
         for task, facts in a.tasks.items()

@@ -330,6 +330,7 @@ def _facts(run: Run, one_of_several: bool) -> Section:
             label,
             f"selection {facts['strategy']}"
             + (f", trained with {facts['companion']}" if facts.get("companion") else "")
+            + (f", {params}" if (params := words.compact(facts.get("params") or {})) else "")
             + (", sees hidden labels ⚠" if facts.get("cheats") else ""),
         )
         for label, facts in run.strategies.items()

@@ -26,12 +26,20 @@ def methods(run: Run) -> str:
     return (
         f"Strategies ({listed(list(run.strategies))}) were compared with albench {last.get('albench', '?')} (torch "
         f"{last.get('torch', '?')}, {device}) over {count(suite['seeds'], 'seed')} and "
-        f"{count(suite['stages'], 'stage')}, training {start}. {tasks}. For one task and seed all strategies share "
-        "the first labelled set, the initial weights, the order of batches and that of the candidates. "
+        f"{count(suite['stages'], 'stage')}, training {start}. {tasks}. {_shared(run)}"
         "The confirmatory comparison is the area under the budget curve (AUBC, trapezoids with the true label spacing) "
         f"of each strategy against {run.reference}, by two-sided paired t-tests over seeds, corrected by Holm's method "
         f"at α = {primary.get('alpha', 0.05):g} within a task; differences are called equivalent where two one-sided "
         f"tests place them within ±{primary.get('effect', 0.005):g}.{_over_tasks(run)} All other tests are exploratory."
+    )
+
+
+def _shared(run: Run) -> str:
+    if _pairing(run).state == "attention":
+        return "Not all strategies of a task and seed began alike (see the checklist: Pairing). "
+    return (
+        "For one task and seed all strategies share the first labelled set, the initial weights, the order of batches "
+        "and that of the candidates. "
     )
 
 
@@ -282,7 +290,19 @@ def saturation(run: Run, task: str) -> list[str]:
         rows[rows["labelled"] == at].groupby("strategy", sort=False)["value"].mean()
         for at in (rows["labelled"].min(), rows["labelled"].max())
     )
+    if rows["labelled"].min() == rows["labelled"].max() or rows["labelled"].max() < run.planned(task):
+        return []
+    if abs(top) <= run.effect:
+        return [
+            f"On {task} training on the whole pool reaches {top:.2g}, which is below the smallest effect of interest: "
+            "nothing was learned in which strategies could differ."
+        ]
     above = [str(name) for name, value in last.items() if value > top + run.effect]
+    if above:
+        return [
+            f"On {task}, {_end(above)} above what the whole pool reached ({top:.4g}), which is no ceiling then: the "
+            "recipe is too short for so many labels, or chance has its part."
+        ]
     near = [str(name) for name, value in last.items() if abs(value - top) <= run.effect]
     flat = [name for name in near if abs(first.get(name, np.inf) - top) <= run.effect]
     near, found = [name for name in near if name not in flat], []
@@ -293,11 +313,6 @@ def saturation(run: Run, task: str) -> list[str]:
         )
     if near:
         found.append(f"On {task}, {_end(near)} at the full-data ceiling: with this recipe labels beyond cannot help.")
-    if above:
-        found.append(
-            f"On {task}, {_end(above)} above what the whole pool reached ({top:.4g}), which is no ceiling then: the "
-            "recipe is too short for so many labels, or chance has its part."
-        )
     return found
 
 

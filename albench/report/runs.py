@@ -160,13 +160,22 @@ def gather(folders: list[Path], mixed: bool = False, pool: bool = False) -> list
 
         runs = [pooled.pool(runs)]
     for run in runs:
-        if len(devices := run.devices()) > 1 and not mixed:
-            raise AlbenchError(
-                f"{run.name}: trials ran on {' and '.join(devices)}; the device alone can change a ranking, so their "
-                "seeds are not averaged unless you say so with --mixed-devices"
-            )
+        refuse_mixed(run, mixed)
     _separate(runs)
     return runs
+
+
+def refuse_mixed(run: Run, mixed: bool) -> None:
+    """Average over trials of different devices only where that was asked for.
+
+    Raises:
+        AlbenchError: they ran on several, and it was not.
+    """
+    if len(devices := run.devices()) > 1 and not mixed:
+        raise AlbenchError(
+            f"{run.name}: trials ran on {' and '.join(devices)}; the device alone can change a ranking, so their "
+            "seeds are not averaged unless you say so with --mixed-devices"
+        )
 
 
 def _separate(runs: list[Run]) -> None:

@@ -285,7 +285,7 @@ def other_metrics(
 ) -> list[Table]:
     """What else was measured at the last stage: whole metrics, then a metric's parts (classes, joints)."""
     rows = last_stage(measured)
-    rows = rows[~rows["metric"].str.startswith(DIAGNOSES) & (rows["metric"] != primary)]
+    rows = rows[~rows["metric"].str.startswith((*DIAGNOSES, "selected/")) & (rows["metric"] != primary)]
     if rows.empty:
         return []
     saved = folder.csv(rows, name)

@@ -131,6 +131,8 @@ def leading_verdict(rows: pd.DataFrame) -> str:
     top = rows.loc[best]
     if top["strategy"] == top["reference"]:
         others = rows["verdict"].dropna()
+        if (others == "undecided").any():  # "not shown to be better" is no "not better"
+            return "undecided"
         return "none better" if (others != "").any() and not (others == "better").any() else ""
     return top["verdict"] if isinstance(top["verdict"], str) else ""
 
@@ -207,8 +209,10 @@ def cost(costs: pd.DataFrame, rows: pd.DataFrame) -> str:
         return ""
     per_trial = seconds.groupby(["strategy", "seed"])["value"].sum().groupby("strategy").mean()
     per_trial = per_trial.reindex([s for s in rows["strategy"] if s in per_trial.index]).sort_values()
-    said = [f"{name} {_seconds(value)}" for name, value in per_trial.items()]
-    return f"A trial took (mean, training included; trials may have shared the machine): {', '.join(said)}."
+    shown = per_trial if len(per_trial) <= NAMED else per_trial.iloc[[0, -1]]
+    said = [f"{name} {_seconds(value)}" for name, value in shown.items()]
+    between = ", " if len(shown) == len(per_trial) else " to "
+    return f"A trial took (mean, training included; trials may have shared the machine): {between.join(said)}."
 
 
 def _seconds(value: float) -> str:
@@ -271,6 +275,7 @@ def switches(run: Run) -> list[tuple[str, str]]:
         ("stages", str(suite["stages"])),
         ("training", "continues from the stage before" if suite.get("warm_start") else "from fresh weights each stage"),
         ("candidates", _candidates(run)),
+        ("precision", suite.get("numerics", {}).get("precision", "–")),
         ("reference", f"{run.reference}, smallest effect of interest {suite.get('primary', {}).get('effect', '–')}"),
     ]
     return rows
@@ -305,6 +310,7 @@ def task_facts(facts: dict[str, Any]) -> list[tuple[str, str]]:
         rows.append(("recipe", compact(entry["recipe"])))
     if entry.get("params"):
         rows.append(("parameters", compact(entry["params"])))
+    rows += [(f"companion {name}", compact(values)) for name, values in entry.get("companions", {}).items()]
     if facts.get("fingerprint"):
         rows.append(("fingerprint", facts["fingerprint"]))
     return rows

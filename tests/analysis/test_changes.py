@@ -30,7 +30,7 @@ def test_a_run_and_its_copy_are_identical_to_the_bit():
     last_bit = one.copy()
     last_bit.loc[0, "value"] = np.nextafter(last_bit.loc[0, "value"], 1)
     nearly = changes(one, last_bit, {"t": "m"}).set_index(["strategy", "of"])["verdict"]
-    assert nearly["random", "aubc"] == "within seed noise"
+    assert nearly["random", "aubc"] == "not told from seed noise"
     assert nearly["entropy", "aubc"] == "identical to the bit"
 
 
@@ -38,7 +38,7 @@ def test_pairing_finds_what_welch_cannot():
     a, b = run(0, noise=0.004, key=1), run(0.02, noise=0.004, key=2)
     paired, apart = (changes(a, b, {"t": "m"}, paired=p) for p in (True, False))
     assert set(paired.query("of == 'aubc'")["verdict"]) == {"more than seed noise"}
-    assert set(apart["verdict"]) == {"within seed noise"}
+    assert set(apart["verdict"]) == {"not told from seed noise"}
     assert set(paired["test"]) == {"paired"}
     assert set(apart["test"]) == {"Welch"}
     assert paired["difference"].to_numpy() == pytest.approx(apart["difference"].to_numpy())

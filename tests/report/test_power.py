@@ -9,6 +9,11 @@ from albench.analysis.power import plan
 from albench.cli import main
 from albench.report.runs import read
 
+TWO_DEVICES = """task,strategy,seed,stage,labelled,identity,device
+digits,random,0,0,100,a,A100
+digits,random,1,0,100,b,H100
+"""
+
 
 def call(*args):
     return CliRunner().invoke(main, ["power", *map(str, args)])
@@ -26,7 +31,7 @@ def test_the_seeds_to_plan_and_the_command_that_runs_them(make_run):
     assert result.exit_code == 0, result.output
     assert "digits: AUBC of accuracy against random" in result.output
     assert "figures: AUBC of pck@0.2 against random" in result.output
-    assert f"`albench run quick --seeds {needed(folder, 0.02)}` carries this run on" in result.output
+    assert f"`albench run quick --out {folder} --seeds {needed(folder, 0.02)}` carries this run on" in result.output
     assert "true-loss" not in result.output  # it cheats, so it is no comparison of the family
 
 
@@ -34,10 +39,20 @@ def test_the_command_keeps_the_runs_own_options(make_run):
     folder = make_run(seeds=3)
     path = folder / "manifest.json"
     manifest = json.loads(path.read_text())
-    command = ["albench", "run", "my suite.toml", "--seeds", "3", "--data-root", "d", "--seeds=4"]
+    command = ["albench", "run", "my suite.toml", "--seeds", "3", "--out", "moved", "--data-root", "d", "--seeds=4"]
     manifest["sessions"][-1]["command"] = command
     path.write_text(json.dumps(manifest))
-    assert "`albench run 'my suite.toml' --data-root d --seeds " in call(folder, "--effect", 0.02).output
+    output = call(folder, "--effect", 0.02).output
+    assert f"`albench run 'my suite.toml' --data-root d --out {folder} --seeds " in output
+
+
+def test_seeds_of_two_devices_are_used_together_only_when_told(make_run):
+    folder = make_run(seeds=4)
+    (folder / "trainings.csv").write_text(TWO_DEVICES)
+    refused = call(folder)
+    assert refused.exit_code == 2
+    assert "--mixed-devices" in refused.stderr
+    assert call(folder, "--mixed-devices").exit_code == 0
 
 
 def test_enough_is_said_to_be_enough_and_too_little_too_little(make_run):

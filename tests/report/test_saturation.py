@@ -8,7 +8,7 @@ from albench.report import figures, looks, runs, write
 from albench.report.methods import checklist, saturation
 
 FINAL = {"random": 0.894, "entropy": 0.896, "core-set": 0.93, "learning-loss": 0.85, "true-loss": 0.6}
-REACHED = "On digits, entropy ends at the full-data ceiling: with this recipe labels beyond cannot help."
+REACHED = "On digits, core-set ends at the full-data ceiling: with this recipe labels beyond cannot help."
 ABOVE = (
     "On digits, core-set ends above what the whole pool reached (0.9), which is no ceiling then: the recipe is too "
     "short for so many labels, or chance has its part."
@@ -35,17 +35,30 @@ def ceiled(make_run):
 
 
 def test_a_curve_that_never_leaves_the_ceiling_is_told_apart(ceiled):
-    folder = ceiled(0.9)
+    folder = ceiled(0.93)
     results = pd.read_csv(folder / "results.csv")
-    starts = (results["metric"] == "accuracy") & (results["stage"] == 0) & (results["strategy"] == "entropy")
-    results.loc[starts, "value"] = 0.899
+    starts = (results["metric"] == "accuracy") & (results["stage"] == 0) & (results["strategy"] == "core-set")
+    results.loc[starts, "value"] = 0.929
     results.to_csv(folder / "results.csv", index=False)
     (run,) = runs.gather([folder])
     assert saturation(run, "digits") == [
-        "On digits, entropy is at the full-data ceiling with the first labels and with the last: this recipe makes no "
-        "use of more.",
-        ABOVE,
+        "On digits, core-set is at the full-data ceiling with the first labels and with the last: this recipe makes no "
+        "use of more."
     ]
+
+
+def test_a_ceiling_below_the_effect_of_interest_says_that_nothing_was_learned(ceiled):
+    (run,) = runs.gather([ceiled(0.004)])
+    (said,) = saturation(run, "digits")
+    assert "below the smallest effect of interest" in said
+
+
+def test_curves_that_have_not_ended_are_not_judged(ceiled):
+    folder = ceiled(0.9)
+    results = pd.read_csv(folder / "results.csv")
+    results[results["stage"] < results["stage"].max()].to_csv(folder / "results.csv", index=False)
+    (run,) = runs.gather([folder])
+    assert saturation(run, "digits") == []
 
 
 def flag(run):
@@ -54,7 +67,12 @@ def flag(run):
 
 @pytest.mark.parametrize(
     ("values", "sentences", "state"),
-    [((0.89, 0.91), [REACHED, ABOVE], "attention"), ((0.95,), [], "ok"), ((), [], "missing")],
+    [
+        ((0.89, 0.91), [ABOVE], "attention"),
+        ((0.925, 0.935), [REACHED], "attention"),
+        ((0.95,), [], "ok"),
+        ((), [], "missing"),
+    ],
 )
 def test_a_curve_that_ends_at_the_ceiling_is_flagged(ceiled, values, sentences, state):
     (run,) = runs.gather([ceiled(*values)])
@@ -72,4 +90,4 @@ def test_the_ceiling_is_a_line_across_and_the_flag_is_read_in_the_report(ceiled)
     write([folder])
     text = (folder / "report" / "report.md").read_text(encoding="utf-8")
     assert "The line across is training on the whole pool (0.9" in text
-    assert text.count(REACHED) == text.count(ABOVE) == 2  # among the findings, and in the checklist
+    assert text.count(ABOVE) == 2  # among the findings, and in the checklist
