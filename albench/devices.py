@@ -18,6 +18,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from albench.errors import AlbenchError
+from albench.pools import cores
 
 SLOT_WAIT = 10.0  # seconds for a process that was killed, or is between two trials, to give its slot back
 SHARE = 0.4  # of a trial's part of a GPU's memory, at most, is for images
@@ -46,8 +47,7 @@ def default_jobs(device: str, threads: int, per_gpu: int = 1) -> int:
     """Trials at once on this machine: one per core (or per `threads` cores) on a CPU, `per_gpu` on each GPU."""
     if device != "cpu":
         return per_gpu * (1 if ":" in device else max(1, torch.cuda.device_count()))
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // threads)
+    return max(1, cores() // threads)
 
 
 def fits(size: int, device: torch.device, per_gpu: int = 1) -> bool:

@@ -26,6 +26,11 @@ PATIENCE = 120.0  # seconds for a scheduler that was there to come back
 KILLED = Lost("its worker process was killed (out of memory?)")
 
 
+def cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 class Here:
     """This process itself: one call after the other."""
 

@@ -11,7 +11,7 @@ CHANGES = [
     *("task", "strategy", "of", "labelled", "test", "seeds_a", "seeds_b", "mean_a", "mean_b"),
     *("difference", "low", "high", "p", "p_holm", "verdict"),
 ]
-IDENTICAL, MORE, WITHIN = "identical to the bit", "more than seed noise", "not told from seed noise"
+IDENTICAL, MORE, NOT_TOLD = "identical to the bit", "more than seed noise", "not told from seed noise"
 UNDECIDED = "undecided: fewer than two seeds"
 
 
@@ -40,7 +40,7 @@ def changes(
                 ]
     table = pd.DataFrame(rows, columns=[name for name in CHANGES if name not in ("p_holm", "verdict")] + ["same"])
     table["p_holm"] = holm(table["p"].to_numpy(float))
-    decided = np.where(table["p_holm"] < alpha, MORE, np.where(table["p_holm"].notna(), WITHIN, UNDECIDED))
+    decided = np.where(table["p_holm"] < alpha, MORE, np.where(table["p_holm"].notna(), NOT_TOLD, UNDECIDED))
     table["verdict"] = np.where(table["same"].astype(bool), IDENTICAL, decided)
     return table[CHANGES]
 

@@ -117,9 +117,9 @@ def _carry_on(run: "Run", seeds: int) -> str:
     command = [str(part) for part in run.sessions[-1].get("command", [])] if run.sessions else []
     if command[:2] != ["albench", "run"]:
         command = ["albench", "run", str(run.suite["name"])]
-    kept, skip = [], False
+    replaced, kept, skip = ("--seeds", "--out"), [], False
     for part in command:
-        if not skip and part not in ("--seeds", "--out") and not part.startswith(("--seeds=", "--out=")):
+        if not skip and part.partition("=")[0] not in replaced:
             kept.append(part)
-        skip = part in ("--seeds", "--out")
+        skip = part in replaced
     return shlex.join([*kept, "--out", str(run.folder), "--seeds", str(seeds)])

@@ -26,6 +26,7 @@ def write(
 
     with unhindered():
         warm = warmed_up([Path(folder) for folder in run_dirs])
+        # pandas and matplotlib are imported while those processes start
         from albench.report import content, latex, looks, markdown, page
         from albench.report.blocks import Folder
         from albench.report.runs import gather

@@ -162,8 +162,8 @@ class Folder:
     """Where a report is written: index.html, report.md, figures/ and tables/.
 
     later: figures need not be there before `finished`, so that other processes can draw them; warm: which have started
-    (see `press.warmed_up`). one_column: whether
-    figures are drawn for one column, too; of many strategies nothing could be read there.
+    (see `press.warmed_up`). one_column: whether figures are drawn for one column, too; of many strategies nothing could
+    be read there.
     """
 
     one_column = True

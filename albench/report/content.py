@@ -134,8 +134,7 @@ def _task_section(
 ) -> Section:
     name, metric = slug(task), runs[0].tasks[task]["metric"]
     results = _rows("results", runs, task)
-    there = set(results["strategy"].unique())
-    styles = {s: look for s, look in all_styles.items() if s in there}
+    styles = looks.present(all_styles, results)
     blocks: list[Block] = []
     if rows.empty:
         return Section(task, f"task-{name}", [Text("Nothing was measured on this task yet.")])

@@ -40,7 +40,7 @@ def learning_curve(
         width: inches.
     """
     extra = [(published_name, _published_line("#444444", "o"))] if published is not None else []
-    figure, axes, finish = _over_labels(_present(table, styles), ylabel, width, extra)
+    figure, axes, finish = _over_labels(list(present(styles, table).values()), ylabel, width, extra)
     ends = []
     for look, rows in _curves(table, styles):
         x, mean, std = (rows[c].to_numpy(float) for c in ("labelled", "mean", "std"))
@@ -68,7 +68,7 @@ def difference_curve(
     "accuracy − random".
     """
     others = {strategy: look for strategy, look in styles.items() if strategy != reference}
-    figure, axes, finish = _over_labels(_present(table, others), ylabel, width, [])
+    figure, axes, finish = _over_labels(list(present(others, table).values()), ylabel, width, [])
     axes.axhline(0, color=INK, linewidth=1)
     ends = []
     for look, rows in _curves(table, others):
@@ -89,10 +89,6 @@ def difference_curve(
 def banded(table: pd.DataFrame) -> bool:
     """Whether curves are drawn with their bands: only few can be read through one another."""
     return table["strategy"].nunique() <= BANDS
-
-
-def _present(table: pd.DataFrame, styles: dict[str, Look]) -> list[Look]:
-    return list(present(styles, table).values())
 
 
 def _curves(table: pd.DataFrame, styles: dict[str, Look]) -> list[tuple[Look, pd.DataFrame]]:

@@ -176,12 +176,13 @@ def _write(
     said = np.full(values.shape, "", object) if texts is None else texts.to_numpy(object)
     added = np.full(values.shape, "", object) if marks is None else marks.to_numpy(object)
     whole = said + added
-    room = cell[0] - 0.06
+    fits = [max(breadth(t, small()) for t in cells.flat) <= cell[0] - 0.06 for cells in (whole, added)]
+    if not any(fits):
+        return
     shades = colours.to_rgba(np.ma.masked_invalid(values))
     bright = ~np.isfinite(values) | (np.array([[luminance(tuple(shade)) for shade in row] for row in shades]) > 0.3)
-    if max(breadth(t, small()) for t in whole.flat) > room:
-        if max(breadth(t, small()) for t in added.flat) <= room:
-            _stamp(axes, added, bright)
+    if not fits[0]:
+        _stamp(axes, added, bright)
         return
     style: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": small()}
     for (row, column), text in np.ndenumerate(whole):

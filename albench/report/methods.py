@@ -286,35 +286,37 @@ def saturation(run: Run, task: str) -> list[str]:
     if not np.isfinite(top):
         return []
     rows = run.primary(task)
-    first, last = (
-        rows[rows["labelled"] == at].groupby("strategy", sort=False)["value"].mean()
-        for at in (rows["labelled"].min(), rows["labelled"].max())
-    )
-    if rows["labelled"].min() == rows["labelled"].max() or rows["labelled"].max() < run.planned(task):
+    begin, end = rows["labelled"].min(), rows["labelled"].max()
+    if not begin < end or end < run.planned(task):
         return []
     if abs(top) <= run.effect:
         return [
             f"On {task} training on the whole pool reaches {top:.2g}, which is below the smallest effect of interest: "
             "nothing was learned in which strategies could differ."
         ]
-    above = [str(name) for name, value in last.items() if value > top + run.effect]
-    if above:
+    first, last = (rows[rows["labelled"] == at].groupby("strategy", sort=False)["value"].mean() for at in (begin, end))
+    above = last > top + run.effect
+    if above.any():
         return [
-            f"On {task}, {_end(above)} above what the whole pool reached ({top:.4g}), which is no ceiling then: the "
-            "recipe is too short for so many labels, or chance has its part."
+            f"On {task}, {_they(last[above], 'ends', 'end')} above what the whole pool reached ({top:.4g}), which is "
+            "no ceiling then: the recipe is too short for so many labels, or chance has its part."
         ]
-    near = [str(name) for name, value in last.items() if abs(value - top) <= run.effect]
-    flat = [name for name in near if abs(first.get(name, np.inf) - top) <= run.effect]
-    near, found = [name for name in near if name not in flat], []
-    if flat:
+    near = (last - top).abs() <= run.effect
+    flat = near & ((first.reindex(last.index) - top).abs() <= run.effect)
+    found = []
+    if flat.any():
         found.append(
-            f"On {task}, {listed(flat)} {'is' if len(flat) == 1 else 'are'} at the full-data ceiling with the first "
-            "labels and with the last: this recipe makes no use of more."
+            f"On {task}, {_they(last[flat], 'is', 'are')} at the full-data ceiling with the first labels and with the "
+            "last: this recipe makes no use of more."
         )
-    if near:
-        found.append(f"On {task}, {_end(near)} at the full-data ceiling: with this recipe labels beyond cannot help.")
+    if (near & ~flat).any():
+        found.append(
+            f"On {task}, {_they(last[near & ~flat], 'ends', 'end')} at the full-data ceiling: with this recipe labels "
+            "beyond cannot help."
+        )
     return found
 
 
-def _end(names: list[str]) -> str:
-    return f"{listed(names)} {'ends' if len(names) == 1 else 'end'}"
+def _they(values: pd.Series, one: str, many: str) -> str:
+    """The strategies that are the index of `values`, and a verb in their number."""
+    return f"{listed([str(name) for name in values.index])} {one if len(values) == 1 else many}"

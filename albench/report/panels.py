@@ -29,7 +29,7 @@ def ranking(
     """
     ylabel, chance = CHANCE[measure]
     table = table[table["metric"].str.startswith(f"{measure}/")]
-    shown = [s for s in styles if ((table["strategy"] == s) & table["metric"].str.endswith("/score")).any()]
+    shown = present(styles, table[table["metric"].str.endswith("/score")])
     lines = {strategy: _lines(table[table["strategy"] == strategy], measure) for strategy in shown}
     drawn = {kind for own in lines.values() for kind in own}
     legend = Legend(

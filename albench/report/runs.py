@@ -166,10 +166,10 @@ def gather(folders: list[Path], mixed: bool = False, pool: bool = False) -> list
 
 
 def refuse_mixed(run: Run, mixed: bool) -> None:
-    """Average over trials of different devices only where that was asked for.
+    """Refuse a run whose trials ran on several kinds of device, unless `mixed`.
 
     Raises:
-        AlbenchError: they ran on several, and it was not.
+        AlbenchError: they did.
     """
     if len(devices := run.devices()) > 1 and not mixed:
         raise AlbenchError(

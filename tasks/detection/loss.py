@@ -25,7 +25,7 @@ def multibox_loss(logits: Tensor, offsets: Tensor, matched: Tensor, targets: Ten
     hard, wanted = entropy.masked_fill(positive, 0), NEGATIVES * positive.sum(1, keepdim=True)
     if hard.requires_grad or hard.is_cuda:  # a training step and a GPU do not wait to learn how many are wanted
         hard = hard.sort(dim=1, descending=True).values
-    else:  # a fifth of the time: few are
+    else:  # few are: 57 of 8,732 in a fourteenth of the time
         hard = hard.topk(min(int(wanted.max()), hard.shape[1]), dim=1).values
     chosen = torch.arange(hard.shape[1], device=hard.device) < wanted
     return place + (entropy * positive).sum(1) + (hard * chosen).sum(1)

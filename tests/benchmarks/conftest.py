@@ -14,6 +14,7 @@ import torch
 
 import albench
 from albench.manifest import _cpu
+from albench.pools import cores
 
 KEPT = Path(__file__).parents[2] / "results" / "reference" / "benchmarks"
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -21,8 +22,7 @@ DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 def machine(device):
     """What a number is true of: "NVIDIA H200", or the CPU with its cores."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return torch.cuda.get_device_name() if device.type == "cuda" else f"{_cpu()}, {cores} cores"
+    return torch.cuda.get_device_name() if device.type == "cuda" else f"{_cpu()}, {cores()} cores"
 
 
 class Table:

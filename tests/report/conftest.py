@@ -159,6 +159,18 @@ def make_run(tmp_path):
 
 
 @pytest.fixture
+def two_devices():
+    """`two_devices(folder)` makes two seeds of a run's random selection come from two models of GPU."""
+
+    def change(folder):
+        heading = "task,strategy,seed,stage,labelled,identity,device"
+        rows = (f"digits,random,{seed},0,100,{seed},{model}" for seed, model in enumerate(("A100", "H100")))
+        (folder / "trainings.csv").write_text("\n".join([heading, *rows]) + "\n")
+
+    return change
+
+
+@pytest.fixture
 def unsaved(monkeypatch):
     """Figures are drawn, but their files hold a dot: saving takes most of a report's time, and few tests look."""
 

@@ -91,9 +91,8 @@ def test_what_cannot_be_compared_is_one_line(make_run, tmp_path):
         assert len(result.output.strip().splitlines()) == 1
 
 
-def test_a_run_on_two_devices_is_compared_only_when_told(runs):
-    rows = "task,strategy,seed,stage,labelled,identity,device\ndigits,random,0,0,9,a,A100\ndigits,random,1,0,9,b,H100\n"
-    (runs[1] / "trainings.csv").write_text(rows)
+def test_a_run_on_two_devices_is_compared_only_when_told(runs, two_devices):
+    two_devices(runs[1])
     refused = call(*runs)
     assert refused.exit_code == 2
     assert "second: trials ran on A100 and H100" in refused.stderr

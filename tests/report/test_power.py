@@ -9,11 +9,6 @@ from albench.analysis.power import plan
 from albench.cli import main
 from albench.report.runs import read
 
-TWO_DEVICES = """task,strategy,seed,stage,labelled,identity,device
-digits,random,0,0,100,a,A100
-digits,random,1,0,100,b,H100
-"""
-
 
 def call(*args):
     return CliRunner().invoke(main, ["power", *map(str, args)])
@@ -46,9 +41,9 @@ def test_the_command_keeps_the_runs_own_options(make_run):
     assert f"`albench run 'my suite.toml' --data-root d --out {folder} --seeds " in output
 
 
-def test_seeds_of_two_devices_are_used_together_only_when_told(make_run):
+def test_seeds_of_two_devices_are_used_together_only_when_told(make_run, two_devices):
     folder = make_run(seeds=4)
-    (folder / "trainings.csv").write_text(TWO_DEVICES)
+    two_devices(folder)
     refused = call(folder)
     assert refused.exit_code == 2
     assert "--mixed-devices" in refused.stderr

@@ -45,7 +45,7 @@ def others(monkeypatch):
     """Two processes from the third figure on."""
     monkeypatch.setattr(press, "FEW", 2)
     monkeypatch.setattr(press, "PROCESSES", 2)
-    monkeypatch.setattr(press.os, "sched_getaffinity", lambda pid: {0, 1}, raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1}, raising=False)
     yield
     from joblib.externals.loky import get_reusable_executor
 
