@@ -114,13 +114,13 @@ def manifest(
     """
     suite = resolved.model_dump(mode="json")
     old = before or {"suite": {}, "tasks": {}, "strategies": {}, "plugins": {}, "sessions": []}
+    planned = _planned(old, suite)
     for label, task in facts.items():
         known = old["tasks"].get(label)
         if known is not None and known["fingerprint"] != task["fingerprint"]:
             raise AlbenchError(f"task {label!r}: the data are not those this run was made with; use another --out")
     for key in ("tasks", "strategies"):
         suite[key] = {**old["suite"].get(key, {}), **suite[key]}
-    planned = old.get("planned_seeds", suite["seeds"])
     for key in ("seeds", "stages", "ceiling"):
         suite[key] = max(suite[key], old["suite"].get(key, 0))
     strategies = {
@@ -131,13 +131,20 @@ def manifest(
         "format": 1,
         "albench": albench.__version__,
         "suite": suite,
-        "planned_seeds": planned,
+        "planned": planned,
         "tasks": {**old["tasks"], **facts},
         "strategies": {**old["strategies"], **strategies},
         "data_root": str(data_root) if data_root else old.get("data_root"),
         "plugins": {**old["plugins"], **_plugin_sums(plugins)},
         "sessions": [*old["sessions"], session],
     }
+
+
+def _planned(old: Record, suite: Record) -> Record:
+    """What the first session was to do; of an older run, which kept its seeds alone, what it had grown to."""
+    first = old["suite"] or suite
+    known = {"seeds": old.get("planned_seeds", first["seeds"]), "stages": first["stages"]}
+    return dict(old.get("planned") or {**known, "strategies": list(first["strategies"])})
 
 
 def _cheats(suite: Suite, label: str) -> bool:

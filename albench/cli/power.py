@@ -103,7 +103,7 @@ def _advice(run: "Run", plans: "dict[str, pd.DataFrame]", effect: float, power: 
             f"Plan {needed:.0f} seeds, so that {aim}: `{_carry_on(run, int(needed))}` carries this run on. "
             "Seeds added after looking at results are flagged; a new run with another suite seed is clean."
         ]
-    planned, seeds = run.suite["planned_seeds"], run.suite["seeds"]
+    planned, seeds = run.planned["seeds"], run.suite["seeds"]
     if seeds > planned:
         lines.append(
             f"{planned} seeds were planned and {seeds - planned} added later: looking before adding raises the rate "

@@ -37,4 +37,6 @@ def write(
             document = content.document(runs, folder, Path(data_root) if data_root is not None else None)
         document = latex.save(folder.finished(document), folder)
         folder.text("report.md", markdown.render(document))
-        return folder.text("index.html", page.render(document))
+        written = folder.text("index.html", page.render(document))
+        folder.clear()
+        return written

@@ -10,6 +10,7 @@ from albench.analysis.publication import settings
 from albench.errors import AlbenchError
 from albench.report import charts, figures, tables
 from albench.report.blocks import Block, Folder, Table, Text
+from albench.report.evidence import wide
 from albench.report.looks import Look
 from albench.report.runs import Run
 from albench.report.tables import interval, number, p_value, percent
@@ -74,9 +75,9 @@ def _curves(
     found: Publication, rows: pd.DataFrame, task: str, styles: dict[str, Look], folder: Folder, name: str
 ) -> Block:
     """The metric that was published, where the task's own is another one."""
-    table, written = curves(rows), tables.metric_name(str(found.source.measured))
+    table, written, source = curves(rows), tables.metric_name(str(found.source.measured)), found.source.file
     return folder.picture(
-        lambda width: figures.learning_curve(table, styles, written, None, found.curves, found.source.file, width),
+        wide(figures.learning_curve, table, styles, written, None, found.curves, source, found.run.reference),
         f"published-{name}",
         "Beside the published curves",
         alt=f"{written} on {task} against labels, with the published curves dashed.",
@@ -145,17 +146,30 @@ def _apart(apart: pd.DataFrame, run: Run, styles: dict[str, Look], folder: Folde
 
 def _protocol(found: Publication, task: str, name: str) -> list[Block]:
     """What this run does otherwise than the suite that writes the protocol down, and what is open in that one."""
-    from albench import suite
-
     source = found.source
     if not source.protocol:
         return []
     try:
-        theirs = suite.resolve(suite.read(source.protocol)).model_dump(mode="json")
-        lines = published.protocol_differences(found.run.suite, plain(task), theirs, str(source.protocol_task))
+        theirs, lines = _suite(str(source.protocol)), departures(found, task)
     except AlbenchError as error:
         return [Text(f"The protocol {source.protocol} cannot be compared with: {error}")]
     return [*_departures(lines, source, name), *_open(found, theirs, task, name)]
+
+
+def departures(found: Publication, task: str) -> list[str]:
+    """The settings of a task that are not those of the suite that writes the published protocol down.
+
+    Raises:
+        AlbenchError: there is no such suite, or no such task in it.
+    """
+    theirs = _suite(str(found.source.protocol))
+    return published.protocol_differences(found.run.suite, plain(task), theirs, str(found.source.protocol_task))
+
+
+def _suite(name: str) -> dict:
+    from albench import suite
+
+    return suite.resolve(suite.read(name)).model_dump(mode="json")
 
 
 def _departures(lines: list[str], source: published.Published, name: str) -> list[Block]:

@@ -16,6 +16,7 @@ from albench.report.looks import ONE_COLUMN, TWO_COLUMNS
 from albench.report.press import Drawn, Press, breadth
 
 NUMBER = re.compile(r"[+−-]?(\d[\d,]*(\.\d+)?|\.\d+)(e[+-]?\d+)?")
+LISTING, OURS = "files.txt", re.compile(r"(figures|tables)/[^/\\]+\.(png|pdf|svg|csv|tex)")
 
 
 @dataclass(frozen=True)
@@ -170,6 +171,7 @@ class Folder:
 
     def __init__(self, path: Path, later: bool = False, warm: bool = False) -> None:
         self.path, self._later, self._press = path, later, Press(warm)
+        self._written: set[str] = set()
         try:
             for name in ("figures", "tables"):
                 (path / name).mkdir(parents=True, exist_ok=True)
@@ -201,6 +203,8 @@ class Folder:
         column = column and self.one_column
         if column:
             self._press.add(drawn[ONE_COLUMN], path / f"{name}-column", ONE_COLUMN)
+        stems = (name, f"{name}-column") if column else (name,)
+        self._written |= {f"figures/{stem}.{kind}" for stem in stems for kind in ("png", "pdf", "svg")}
         picture = Picture(title, f"figures/{name}.png", b"", alt, caption, data, column=column, chart=chart)
         if self._later:
             return picture
@@ -225,9 +229,20 @@ class Folder:
     def csv(self, table: pd.DataFrame, name: str) -> str:
         """Save a table as tables/NAME.csv; returns its address within the folder."""
         table.to_csv(self.path / "tables" / f"{name}.csv", index=False, float_format="%.6g")
+        self._written.add(f"tables/{name}.csv")
         return f"tables/{name}.csv"
 
     def text(self, name: str, content: str) -> Path:
         """Save a text file."""
         (self.path / name).write_text(content, encoding="utf-8")
+        self._written.add(name)
         return self.path / name
+
+    def clear(self) -> None:
+        """Take away the figures and tables of the report before that are not in this one; others' files stay."""
+        listing, home = self.path / LISTING, self.path.resolve()
+        before = listing.read_text(encoding="utf-8").splitlines() if listing.is_file() else []
+        for name in set(before) - self._written:
+            if OURS.fullmatch(name) and (home / name).parent.resolve().parent == home:  # not by a link elsewhere
+                (home / name).unlink(missing_ok=True)
+        self.text(LISTING, "\n".join(sorted(self._written)) + "\n")

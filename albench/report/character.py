@@ -8,9 +8,9 @@ from albench.analysis.selections import balance, companion_pairs, imbalance, ove
 from albench.analysis.significance import paired_t
 from albench.report import charts, figures, matrices
 from albench.report.blocks import Block, Folder, Table, Text
+from albench.report.checklist import training
 from albench.report.evidence import Styles, square, wide
 from albench.report.looks import present
-from albench.report.methods import training
 from albench.report.runs import Run
 from albench.report.tables import interval, metric_name, number, p_value
 from albench.report.words import over_seeds

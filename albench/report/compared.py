@@ -63,11 +63,10 @@ def _known(suite: dict[str, Any]) -> dict[str, Any]:
 
     from albench.suite import Suite
 
-    plain = {key: value for key, value in suite.items() if key != "planned_seeds"}  # the manifest's, not the suite's
     try:
-        return Suite.model_validate(plain).model_dump(mode="json")
+        return Suite.model_validate(suite).model_dump(mode="json")
     except ValidationError:
-        return plain
+        return suite
 
 
 def _circumstances(a: Run, b: Run) -> Iterator[str]:

@@ -13,6 +13,7 @@ from albench.report import (
     beside,
     character,
     charts,
+    checklist,
     evidence,
     figures,
     gallery,
@@ -94,7 +95,7 @@ def _finding(runs: list[Run], task: str, rows: pd.DataFrame) -> Finding:
     """Who leads on a task, what the primary test says of the others, and what they cost."""
     metric = runs[0].tasks[task]["metric"]
     alpha = runs[0].alpha
-    details = [words.so_far(rows, max(run.planned(task) for run in runs))]
+    details = [words.so_far(rows, max(run.labels_planned(task) for run in runs))]
     details += [words.verdicts(rows, alpha), words.another_test_set(rows, alpha)]
     details += [words.joint_training(character.first_stage_effects(run, task), metric, alpha) for run in runs]
     details += [words.cost(_whole_costs(runs, task), rows)]
@@ -114,7 +115,7 @@ def _review(run: Run, missing: list[str], several: bool) -> Section:
     return Section(
         "Methods and checklist" + (f": {run.name}" if several else ""),
         f"methods-{slug(run.name)}",
-        [Text(methods.methods(run)), methods.checklist(run, missing, saturated)],
+        [Text(methods.methods(run)), checklist.checklist(run, missing, saturated)],
     )
 
 
@@ -179,6 +180,7 @@ def _curve(table: pd.DataFrame, styles: dict[str, Look], runs: list[Run], task: 
     one = len(set(tops.values())) == 1
     ceiling = (next(iter(tops.values())), "whole pool") if one else None
     reached = words.listed([f"{tables.number(top)} ({name})" for name, top in tops.items()])
+    trained = words.count(sum(run.rows("ceiling", task, metric)["seed"].nunique() for run in runs), "training")
     written, fewest, most = tables.metric_name(metric), int(table["n"].min()), int(table["n"].max())
     finals = table.loc[table.groupby("strategy", sort=False)["labelled"].idxmax()]
     at = " at {labelled:,}" if finals["labelled"].nunique() > 1 else ""
@@ -189,15 +191,18 @@ def _curve(table: pd.DataFrame, styles: dict[str, Look], runs: list[Run], task: 
     theirs, source = _published(runs, task)
     seeds = f"{most}" if fewest == most else f"{fewest} to {most}"  # a point with fewer shifts for that alone
     band = f"Mean over {seeds} seeds; the band is ± one standard deviation over seeds." if most > 1 else "One seed."
-    if most > 1 and not figures.banded(table):
-        band = f"Mean over {seeds} seeds; with so many strategies the spread is in the tables alone."
+    if not figures.banded(table):
+        band = (
+            f"Mean over {words.count(most, 'seed')}. With so many strategies only {runs[0].reference} and the "
+            f"{figures.LEADERS} that end highest are in colour; the table has all of them, and the spread over seeds."
+        )
     return folder.picture(
-        evidence.wide(figures.learning_curve, table, styles, written, ceiling, theirs, source),
+        evidence.wide(figures.learning_curve, table, styles, written, ceiling, theirs, source, runs[0].reference),
         f"curve-{slug(task)}",
         "Learning curves",
         alt=f"Learning curves on {task}: {written} from {span}. At the last stage: {ends}.",
         caption=f"Performance ({written}) on the test set against the number of labels. {band}"
-        + (f" The line across is training on the whole pool ({tables.number(ceiling[0])})." if ceiling else "")
+        + (f" The line across is the whole pool's ({tables.number(ceiling[0])}, {trained})." if ceiling else "")
         + (f" Training on the whole pool reaches {reached}." if len(tops) > 1 and not one else "")
         + (f" Dashed: {source}, with the error of reading it off the figure." if theirs is not None else ""),
         data=folder.csv(table, f"curve-{slug(task)}"),

@@ -38,7 +38,8 @@ def forest(
     more = {name: (f"{name}_low", f"{name}_high") for name in FURTHER if f"{name}_low" in table}
     more = {name: ends for name, ends in more.items() if table[list(ends)].notna().to_numpy().any()}
     values = table[["mean", "low", "high", *(end for ends in more.values() for end in ends)]].to_numpy(float).ravel()
-    reach = max(np.abs(values[np.isfinite(values)]).max(initial=0) * 1.08, 1.4 * (effect or 0)) or 1.0
+    seen = [0.0, *values[np.isfinite(values)], *(side * 1.4 * (effect or 0) for side in (-1, 1))]
+    room = 0.04 * (max(seen) - min(seen)) or 1.0
     shown = [("of this comparison alone", {"color": FAINT, "linewidth": 2.2}), *(FURTHER[name] for name in more)]
     legend = Legend(shown, width) if more else None
     figure, axes = _rows(lines, xlabel, width, verdicts="verdict" in table, legend=legend)
@@ -52,7 +53,7 @@ def forest(
                 below = 0.32 if name == "sampled" else 0.0
                 axes.plot([row[low], row[high]], [place + below] * 2, zorder=2, **style)
             _interval(axes, place, row["mean"], row["low"], row["high"], look)
-    axes.set_xlim(-reach, reach)
+    axes.set_xlim(min(seen) - room, max(seen) + room)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:+.3g}".replace("-", "−") if value else "0")
     return figure
 

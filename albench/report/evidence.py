@@ -74,7 +74,10 @@ def _band(along: pd.DataFrame) -> str:
     if along["low"].isna().all():
         return "one seed has no interval."
     if not figures.banded(along):
-        return "the intervals of so many strategies are in the CSV."
+        return (
+            f"of so many strategies the {figures.LEADERS} that end highest are in colour, and the intervals are in the "
+            "CSV."
+        )
     return "the band is its 95\u202f% t interval at each number of labels, not adjusted for looking at many."
 
 

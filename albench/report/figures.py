@@ -15,7 +15,9 @@ from albench.report.lettering import Legend, label_ticks, name_lines, widest
 from albench.report.looks import FAINT, INK, ONE_COLUMN, TWO_COLUMNS, Look, present, small
 
 LEFT, TOP, FOOT = 0.64, 0.1, 0.48  # inches beside, above and below axes
-BANDS = 8  # strategies beyond which bands would hide the curves
+BANDS = 8  # strategies beyond which bands would hide the curves, and the curves one another
+LEADERS = 6  # of so many, in colour beside the reference
+CROWD: dict[str, Any] = {"color": "#C4C4C4", "linewidth": 0.7}  # the others
 MOST = 1.9  # inches that names at the right may take; longer ones stand below
 
 
@@ -26,9 +28,10 @@ def learning_curve(
     ceiling: tuple[float, str] | None = None,
     published: pd.DataFrame | None = None,
     published_name: str = "published",
+    reference: str = "",
     width: float = TWO_COLUMNS,
 ) -> Figure:
-    """Mean and ± 1 std over seeds against labels.
+    """Mean and ± 1 std over seeds against labels; of very many strategies only the `leading` ones in colour.
 
     Args:
         table: `analysis.curves.curves` of one task and metric.
@@ -37,12 +40,15 @@ def learning_curve(
         ceiling: (value, label) of a line across, such as what training on the whole pool reaches.
         published: columns strategy, labelled, value, uncertainty (of reading it off a figure); dashed, with error bars.
         published_name: what the dashed curves are called.
+        reference: the strategy that is in colour in any case.
         width: inches.
     """
     extra = [(published_name, _published_line("#444444", "o"))] if published is not None else []
-    figure, axes, finish = _over_labels(list(present(styles, table).values()), ylabel, width, extra)
+    coloured = leading(table, styles, reference)
+    figure, axes, finish = _over_labels(list(coloured.values()), ylabel, width, [*_crowd(table, coloured), *extra])
     ends = []
-    for look, rows in _curves(table, styles):
+    _draw_crowd(axes, table, styles, coloured)
+    for look, rows in _curves(table, coloured):
         x, mean, std = (rows[c].to_numpy(float) for c in ("labelled", "mean", "std"))
         if banded(table):
             axes.fill_between(x, mean - std, mean + std, color=look.colour, alpha=0.13, linewidth=0)
@@ -62,16 +68,18 @@ def learning_curve(
 def difference_curve(
     table: pd.DataFrame, styles: dict[str, Look], ylabel: str, reference: str, width: float = TWO_COLUMNS
 ) -> Figure:
-    """Mean paired difference to the reference with its interval, against labels.
+    """Mean paired difference to the reference with its interval, against labels; colours as in `learning_curve`.
 
     table: `analysis.curves.difference_curve`: columns strategy, labelled, mean, low, high. ylabel: such as
     "accuracy − random".
     """
-    others = {strategy: look for strategy, look in styles.items() if strategy != reference}
-    figure, axes, finish = _over_labels(list(present(others, table).values()), ylabel, width, [])
+    table = table[table["strategy"] != reference]
+    coloured = leading(table, styles)
+    figure, axes, finish = _over_labels(list(coloured.values()), ylabel, width, _crowd(table, coloured))
     axes.axhline(0, color=INK, linewidth=1)
     ends = []
-    for look, rows in _curves(table, others):
+    _draw_crowd(axes, table, styles, coloured)
+    for look, rows in _curves(table, coloured):
         x, mean, low, high = (rows[c].to_numpy(float) for c in ("labelled", "mean", "low", "high"))
         if banded(table):
             axes.fill_between(x, low, high, color=look.colour, alpha=0.13, linewidth=0)
@@ -89,6 +97,27 @@ def difference_curve(
 def banded(table: pd.DataFrame) -> bool:
     """Whether curves are drawn with their bands: only few can be read through one another."""
     return table["strategy"].nunique() <= BANDS
+
+
+def leading(table: pd.DataFrame, styles: dict[str, Look], reference: str = "") -> dict[str, Look]:
+    """The strategies in colour: all that there are, or of very many those that end highest, and the reference."""
+    shown = present(styles, table)
+    if banded(table):
+        return shown
+    ends = table.sort_values("labelled").groupby("strategy")["mean"].last().drop(reference, errors="ignore")
+    kept = {reference, *ends.nlargest(LEADERS).index}
+    return {strategy: look for strategy, look in shown.items() if strategy in kept}
+
+
+def _crowd(table: pd.DataFrame, coloured: dict[str, Look]) -> list[tuple[str, dict]]:
+    """The legend's entry of the strategies in grey, if there are any."""
+    others = table["strategy"].nunique() - len(coloured)
+    return [(f"{others} others", CROWD)] if others else []
+
+
+def _draw_crowd(axes: Axes, table: pd.DataFrame, styles: dict[str, Look], coloured: dict[str, Look]) -> None:
+    for _, rows in _curves(table, {name: look for name, look in styles.items() if name not in coloured}):
+        axes.plot(rows["labelled"], rows["mean"], zorder=1, **CROWD)
 
 
 def _curves(table: pd.DataFrame, styles: dict[str, Look]) -> list[tuple[Look, pd.DataFrame]]:

@@ -80,7 +80,7 @@ class Look:
             "marker": self.marker,
             "linestyle": self.dashes,
             "linewidth": 1.8 * scale,
-            "markersize": 5.5 * scale,
+            "markersize": (8.5 if self.marker == "*" else 5.5) * scale,  # a star's points are thin
             "markeredgecolor": "white",
             "markeredgewidth": 0.7 * scale,
         } | changes

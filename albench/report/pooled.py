@@ -9,7 +9,7 @@ from albench.errors import AlbenchError
 from albench.report.runs import Run, joined
 from albench.tables import TABLES
 
-FREE = ("name", "description", "tuning", "seed", "seeds", "planned_seeds")  # what pooled suites may differ in
+FREE = ("name", "description", "tuning", "seed", "seeds")  # what pooled suites may differ in
 SHOWN = 5  # differences that a refusal names
 
 

@@ -27,12 +27,14 @@ class Run:
     results, costs, labels, ceiling: tidy (see albench.analysis.curves); the others: see albench.tables; those that an
     older run has not got are empty. Their names (NAMES) are categories, which millions of rows need in order to be
     small and quickly searched; `rows` and `primary` give plain text. trainings also names the folder that holds the
-    outcomes. failures: [{"trial", "error"}].
+    outcomes. planned: seeds, stages and strategies of the first session; an older run kept its seeds alone.
+    failures: [{"trial", "error"}].
     """
 
     folder: Path
     name: str
     suite: dict[str, Any]
+    planned: dict[str, Any]
     sessions: list[dict[str, Any]]
     tasks: dict[str, dict[str, Any]]
     strategies: dict[str, dict[str, Any]]
@@ -98,7 +100,7 @@ class Run:
         reached = costs.groupby(["strategy", "seed"])["stage"].transform("max")
         return costs[reached >= self.suite["stages"] - 1]
 
-    def planned(self, task: str) -> int:
+    def labels_planned(self, task: str) -> int:
         """Labels at the last stage that the suite plans; the most that were measured where it says no numbers."""
         entry, measured = self.tasks[task]["entry"], self.primary(task)["labelled"]
         budget = entry.get("budget")
@@ -225,7 +227,8 @@ def read(folder: Path, name: str) -> Run:
     costs = [results[is_cost]]
     if len(tables["costs"]):
         costs.append(validated(tables.pop("costs"), f"{folder / 'costs.csv'}", categories=True))
-    suite = {"planned_seeds": manifest.get("planned_seeds", manifest["suite"]["seeds"])} | manifest["suite"]
+    suite = manifest["suite"]
+    planned = manifest.get("planned") or {"seeds": manifest.get("planned_seeds", suite["seeds"])}
     tasks = {
         label: facts | {"entry": suite.get("tasks", {}).get(label, {})} for label, facts in manifest["tasks"].items()
     }
@@ -234,6 +237,7 @@ def read(folder: Path, name: str) -> Run:
         folder=folder,
         name=name,
         suite=suite,
+        planned=planned,
         sessions=manifest.get("sessions", []),
         tasks=tasks,
         strategies=dict(manifest["strategies"]),

@@ -267,12 +267,12 @@ def machine(run: Run) -> list[tuple[str, str]]:
 def switches(run: Run) -> list[tuple[str, str]]:
     """What the suite set, beside its tasks and strategies."""
     suite = run.suite
-    planned = suite.get("planned_seeds", suite["seeds"])
-    later = f", {suite['seeds'] - planned} of them added later" if suite["seeds"] > planned else ""
+    more = {key: suite[key] - run.planned.get(key, suite[key]) for key in ("seeds", "stages")}
+    later = {key: f", {number} of them added later" if number > 0 else "" for key, number in more.items()}
     rows = [
         ("suite", f"{suite['name']}: {suite['description']}" if suite.get("description") else suite["name"]),
-        ("seeds", f"{suite['seeds']}{later} (suite seed {suite.get('seed', 0)})"),
-        ("stages", str(suite["stages"])),
+        ("seeds", f"{suite['seeds']}{later['seeds']} (suite seed {suite.get('seed', 0)})"),
+        ("stages", f"{suite['stages']}{later['stages']}"),
         ("training", "continues from the stage before" if suite.get("warm_start") else "from fresh weights each stage"),
         ("candidates", _candidates(run)),
         ("precision", suite.get("numerics", {}).get("precision", "–")),

@@ -240,9 +240,10 @@ def test_the_manifest_says_what_ran_on_what(run):
     task = manifest["tasks"]["digits"]
     assert (task["pool"], task["test"], task["metric"]) == (80, 40, "accuracy")
     assert manifest["suite"]["tasks"]["digits"]["recipe"]["updates"] == 4
-    run(strategies=["random"], seeds=2)
+    run(strategies=["random", "entropy"], seeds=2)
     grown = Store(folder).manifest()
-    assert (grown["suite"]["seeds"], grown["planned_seeds"], len(grown["sessions"])) == (2, 1, 2)
+    assert (grown["suite"]["seeds"], len(grown["sessions"])) == (2, 2)
+    assert grown["planned"] == {"seeds": 1, "stages": grown["suite"]["stages"], "strategies": ["random"]}
 
 
 def test_an_interrupt_leaves_tables_and_a_hint(tiny, tmp_path):

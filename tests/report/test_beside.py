@@ -1,6 +1,7 @@
 """A report that holds measured curves beside published ones."""
 
 import json
+import re
 
 import pandas as pd
 import pytest
@@ -91,6 +92,7 @@ def test_departures_from_the_protocol_are_listed(make_run):
     source = {"task": "cifar10", "protocol": "ll4al-cifar10", "protocol_task": "cifar10"}
     _, text = read(naming(make_run(), "ll4al", **source))
     assert "Departures from the published protocol (ll4al-cifar10)" in text
+    assert re.search(r"digits differs from ll4al-cifar10 in \d+ settings\. They are listed", text)
     assert "stages: 10 → 5" in text
 
 

@@ -65,11 +65,15 @@ def test_a_curve_with_many_strategies_and_stages_is_drawn():
     ]
     table = curves(pd.DataFrame(rows, columns=["task", "strategy", "seed", "stage", "labelled", "metric", "value"]))
     styles = {f"s{i}": looks.Look(f"s{i}", "#0072B2", "o") for i in range(25)}
-    figure = figures.learning_curve(table, styles, "accuracy")
-    assert [text.get_text() for text in figure.legends[0].get_texts()] != list(styles)  # along rows, filled by columns
-    assert {text.get_text() for text in figure.legends[0].get_texts()} == set(styles)
+    figure = figures.learning_curve(table, styles, "accuracy", reference="s3", width=looks.ONE_COLUMN)
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
+    # the reference and the best, in the suite's order along rows, where matplotlib fills columns; the others in grey
+    assert set(legend) == {"s3", *(f"s{i}" for i in range(19, 25)), "18 others"}
+    assert legend[:2] != ["s3", "s19"]
     axes = figure.axes[0]
     assert axes.get_xlabel() == "labelled samples"
+    assert sum(line.get_color() == figures.CROWD["color"] for line in axes.lines) == 18
+    assert set(figures.leading(table[table["strategy"] < "s2"], styles)) == {f"s{i}" for i in range(14, 20)}
 
 
 def test_numbers_and_metrics_as_they_are_written():

@@ -97,7 +97,7 @@ def test_runs_of_an_older_version_or_with_names_from_elsewhere_are_left_out_with
 
 def test_seeds_added_after_looking_are_known_to_the_report(folder):
     run = read(folder, "tiny")
-    assert run.suite["planned_seeds"] == run.suite["seeds"] == 2
+    assert run.planned["seeds"] == run.suite["seeds"] == 2
 
 
 @pytest.mark.usefixtures("unsaved")

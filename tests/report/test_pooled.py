@@ -26,7 +26,7 @@ def test_pooled_seeds_are_numbered_on_and_stay_paired(make_run):
     alone = [gather([folder])[0] for folder in folders]
     (run,) = gather(folders, pool=True)
     assert run.suite["seeds"] == 5
-    assert run.suite["planned_seeds"] == 2  # the others count as added later
+    assert run.planned["seeds"] == 2  # the others count as added later
     assert not run.shortfall()
     late = run.results[run.results["seed"] >= 2]
     pd.testing.assert_frame_equal(

@@ -197,6 +197,22 @@ def test_a_folder_that_is_no_run_is_said_in_a_line(make_run, damage):
     assert result.stderr.count("\n") == 1
 
 
+@pytest.mark.usefixtures("unsaved")
+def test_what_an_earlier_report_left_goes_and_what_others_put_there_stays(make_run, tmp_path):
+    report = write([make_run("two", tasks=("digits", "figures"))], tmp_path / "report").parent
+    (tmp_path / "results.csv").touch()
+    for stranger in ("figures/mine.png", "notes.txt"):
+        (report / stranger).write_text("mine")
+    with (report / "files.txt").open("a") as listing:
+        listing.write("../results.csv\nfigures/../../results.csv\n")
+    write([make_run("one")], report)
+    assert not [path.name for part in ("figures", "tables") for path in (report / part).glob("*-figures*")]
+    assert all((report / name).is_file() for name in ("figures/mine.png", "notes.txt", "../results.csv"))
+    listed = (report / "files.txt").read_text().split()
+    assert sorted(listed) == listed
+    assert "tables/curve-digits.csv" in listed
+
+
 def test_an_out_folder_that_cannot_be_written(make_run, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(AlbenchError, match="cannot be written"):

@@ -5,7 +5,8 @@ import pytest
 
 from albench.analysis.curves import curves
 from albench.report import figures, looks, runs, write
-from albench.report.methods import checklist, saturation
+from albench.report.checklist import checklist
+from albench.report.methods import saturation
 
 FINAL = {"random": 0.894, "entropy": 0.896, "core-set": 0.93, "learning-loss": 0.85, "true-loss": 0.6}
 REACHED = "On digits, core-set ends at the full-data ceiling: with this recipe labels beyond cannot help."

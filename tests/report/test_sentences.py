@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from albench.analysis.curves import curves
-from albench.report import methods, words, write
+from albench.report import checklist, methods, words, write
 from albench.report.character import first_stage_effects
 from albench.report.runs import gather
 from albench.report.savings import saving, speed
@@ -20,7 +20,7 @@ def run(make_run):
 
 
 def item(run, name):
-    return next(item for item in methods.checklist(run, [], []).items if item.name == name)
+    return next(item for item in checklist.checklist(run, [], []).items if item.name == name)
 
 
 def test_what_only_the_suite_says_is_stated_not_ok(run):
@@ -33,10 +33,19 @@ def test_what_only_the_suite_says_is_stated_not_ok(run):
 def test_the_family_leaves_out_those_that_cheat_and_no_rate_is_claimed_over_tasks(run):
     text = item(run, "Primary test").text
     assert "Holm over 3 comparisons a task" in text  # five strategies: the reference, and one that cheats
-    assert "over the 2 tasks together it is not" in text
-    assert "tasks together it is not" in methods.methods(run)
+    assert "over the 2 tasks together it is not" in methods.methods(run)
     assert " ," not in methods.methods(run)
     assert " ." not in methods.methods(run)
+
+
+def test_stages_and_strategies_that_came_later_are_flagged(run):
+    assert item(run, "Plan").state == "missing"  # a run of before that was kept
+    run.planned = {"seeds": 3, "stages": 5, "strategies": list(run.strategies)}
+    assert item(run, "Plan").state == "ok"
+    run.planned = {"seeds": 3, "stages": 3, "strategies": ["random", "entropy", "learning-loss", "true-loss"]}
+    assert item(run, "Plan").state == "attention"
+    assert "2 stages and core-set" in item(run, "Plan").text
+    assert dict(words.switches(run))["stages"] == "5, 2 of them added later"
 
 
 def test_pairing_is_ok_only_where_it_could_be_checked(run):
@@ -126,7 +135,7 @@ def test_a_partial_run_says_how_far_it_compares_and_prices_whole_trials_alone(ma
     names = ("random", "entropy", "core-set")
     run = gather([make_run(strategies=names, short=short)])[0]
     rows = summaries([run], "digits")
-    assert run.planned("digits") == 125
+    assert run.labels_planned("digits") == 125
     assert words.so_far(rows, 125) == ""
     assert rows.set_index("strategy")["seeds"].to_dict() == {"random": 3, "entropy": 0, "core-set": 2}
     whole = run.whole_costs("digits")
