@@ -90,5 +90,5 @@ def test_the_ceiling_is_a_line_across_and_the_flag_is_read_in_the_report(ceiled)
     assert len(flat) == 1
     write([folder])
     text = (folder / "report" / "report.md").read_text(encoding="utf-8")
-    assert "The line across is training on the whole pool (0.9" in text
+    assert "The line across is the whole pool's (0.9" in text
     assert text.count(ABOVE) == 2  # among the findings, and in the checklist
