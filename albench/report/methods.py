@@ -86,6 +86,7 @@ def saturation(run: Run, task: str) -> list[str]:
         ]
     near = (last - top).abs() <= run.effect
     flat = near & ((first.reindex(last.index) - top).abs() <= run.effect)
+    trained = run.rows("ceiling", task, run.tasks[task]["metric"])["seed"].nunique()
     found = []
     if flat.any():
         found.append(
@@ -94,8 +95,8 @@ def saturation(run: Run, task: str) -> list[str]:
         )
     if (near & ~flat).any():
         found.append(
-            f"On {task}, {_they(last[near & ~flat], 'ends', 'end')} at the full-data ceiling: with this recipe labels "
-            "beyond cannot help."
+            f"On {task}, {_they(last[near & ~flat], 'ends', 'end')} within {run.effect:g} of the full-data ceiling "
+            f"({count(trained, 'training')}): with this recipe more labels are not likely to help."
         )
     return found
 
