@@ -10,8 +10,8 @@ from albench.report.methods import saturation
 
 FINAL = {"random": 0.894, "entropy": 0.896, "core-set": 0.93, "learning-loss": 0.85, "true-loss": 0.6}
 REACHED = (
-    "On digits, core-set ends within 0.005 of the full-data ceiling (2 trainings): with this recipe more labels are not "
-    "likely to help."
+    "On digits, core-set ends within 0.005 of the full-data ceiling (2 trainings): with this recipe more labels are "
+    "not likely to help."
 )
 ABOVE = (
     "On digits, core-set ends above what the whole pool reached (0.9), which is no ceiling then: the recipe is too "
