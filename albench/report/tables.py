@@ -13,6 +13,7 @@ from albench.report.looks import Look, present
 from albench.report.runs import Run
 
 DIAGNOSES = ("ranking-accuracy", "spearman")
+WIDE = 8  # columns of strategies, at most, where rows can be had instead
 WRITTEN = {"map": "mAP", "ap": "AP", "pck": "PCK", "pckh": "PCKh"}
 
 
@@ -283,7 +284,10 @@ def costs_table(costs: pd.DataFrame, styles: dict[str, Look], folder: Folder, na
 def other_metrics(
     measured: pd.DataFrame, primary: str, styles: dict[str, Look], folder: Folder, name: str
 ) -> list[Table]:
-    """What else was measured at the last stage: whole metrics, then a metric's parts (classes, joints)."""
+    """What else was measured at the last stage: whole metrics, then a metric's parts (classes, joints).
+
+    A column for each strategy; with very many strategies a row for each.
+    """
     rows = last_stage(measured)
     rows = rows[~rows["metric"].str.startswith((*DIAGNOSES, "selected/")) & (rows["metric"] != primary)]
     if rows.empty:
@@ -304,10 +308,17 @@ def _by_metric(
     shown = present(styles, rows)
     last = rows.groupby("strategy")["labelled"].max()
     at = " at {:,} labels" if last.nunique() > 1 else ""
+    metrics = {m: _part_name(m) for m in rows["metric"].unique()}
+    names = {s: styles[s].name + at.format(last[s]) for s in shown}
+    upright = len(names) > max(WIDE, len(metrics))
+    if upright:
+        table = [[name, *(cell.get((m, s), "–") for m in metrics)] for s, name in names.items()]
+    else:
+        table = [[name, *(cell.get((m, s), "–") for s in names)] for m, name in metrics.items()]
     return Table(
         title=title,
-        columns=["metric", *(styles[s].name + at.format(last[s]) for s in shown)],
-        rows=[[_part_name(m), *(cell.get((m, s), "–") for s in shown)] for m in rows["metric"].unique()],
+        columns=["strategy", *metrics.values()] if upright else ["metric", *names.values()],
+        rows=table,
         notes=["Mean ± standard deviation over seeds."],
         data=data,
         folded=folded,

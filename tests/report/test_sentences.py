@@ -7,8 +7,10 @@ import pandas as pd
 import pytest
 
 from albench.analysis.curves import curves
-from albench.report import checklist, methods, words, write
+from albench.report import checklist, methods, tables, words, write
+from albench.report.blocks import Folder
 from albench.report.character import first_stage_effects
+from albench.report.looks import Look
 from albench.report.runs import gather
 from albench.report.savings import saving, speed
 from albench.report.tables import last_stage, number, summaries
@@ -160,3 +162,18 @@ def test_one_seed_is_not_described_as_a_spread(make_run):
     assert "1 seeds" not in text
     assert "the same seed; one seed has no interval." in text
     assert not re.search(r"band is its|with 95\u202f% intervals", text)
+
+
+def test_very_many_strategies_are_rows_of_the_table_of_metrics(tmp_path):
+    def of(count):
+        names = [f"s{i}" for i in range(count)]
+        rows = [(s, m, 50, 0.1 * k, 0.01) for s in names for k, m in enumerate(("nll", "ece"))]
+        table = pd.DataFrame(rows, columns=["strategy", "metric", "labelled", "mean", "std"])
+        return tables.other_metrics(
+            table, "accuracy", {s: Look(s, "#000000", "o") for s in names}, Folder(tmp_path), "m"
+        )
+
+    (few,), (many,) = of(3), of(9)
+    assert few.columns == ["metric", "s0", "s1", "s2"]
+    assert many.columns == ["strategy", "nll", "ece"]
+    assert many.rows[8] == ["s8", "0.000 ±\u00a00.010", "0.100 ±\u00a00.010"]
