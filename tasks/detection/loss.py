@@ -21,7 +21,8 @@ def multibox_loss(logits: Tensor, offsets: Tensor, matched: Tensor, targets: Ten
     positive = matched > 0
     place = F.smooth_l1_loss(offsets.float(), targets, reduction="none").sum(2)
     place = (place * positive).sum(1)
-    entropy = F.cross_entropy(logits.float().transpose(1, 2), matched, reduction="none")
+    # flat, since classes in the second place would have to be copied into the last
+    entropy = F.cross_entropy(logits.float().flatten(0, 1), matched.flatten(), reduction="none").view_as(matched)
     hard, wanted = entropy.masked_fill(positive, 0), NEGATIVES * positive.sum(1, keepdim=True)
     if hard.requires_grad or hard.is_cuda:  # a training step and a GPU do not wait to learn how many are wanted
         hard = hard.sort(dim=1, descending=True).values

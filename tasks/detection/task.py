@@ -175,9 +175,11 @@ class Detection(Task):
 
         See `suppression.detections`.
         """
-        scores = raw["logits"].float().softmax(2)[..., 1:]
+        scores = raw["logits"].float().softmax(2)
+        scores[..., 0] = 0  # background is never detected; without its column the others would have to be copied
         boxes = decode(raw["offsets"].float(), _defaults(self.grids, scores.device)).clamp(0, 1)
-        return detections(scores, boxes)
+        row, label, score, box = detections(scores, boxes)
+        return row, label - 1, score, box
 
     def measure(
         self, batches: Iterable[tuple[Raw, Batch]], classes: Sequence[str]
