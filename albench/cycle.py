@@ -160,7 +160,7 @@ class Stage:
         )
         seconds["train"] = checkpoint.spent + time.perf_counter() - clock
         clock = time.perf_counter()
-        memory = peak_memory(setup.device)
+        memory = max(peak_memory(setup.device), self._fitted.memory)
         progress(self.number, "evaluating", 0.0)
         model = self._fitted.model
         (metrics, outcomes), batch = halving(setup, lambda less: training.evaluate(less, model))

@@ -181,6 +181,8 @@ def _per_sample(work: Callable[[int], None], most: int, device: torch.device) ->
     count = min(4, most)
     work(count)  # warms up
     while True:
+        if device.type == "cuda":
+            work(count)  # for this shape, too
         _wait(device)
         start = time.perf_counter()
         work(count)

@@ -70,7 +70,7 @@ class Numerics(BaseModel):
         try:
             torch.set_num_threads(self.threads)
             cudnn.allow_tf32 = matmul.allow_tf32 = False
-            cudnn.deterministic, cudnn.benchmark = self.deterministic, not self.deterministic
+            cudnn.deterministic, cudnn.benchmark = self.deterministic, False
             if self.deterministic:
                 torch.use_deterministic_algorithms(True, warn_only=True)
             yield
@@ -78,6 +78,16 @@ class Numerics(BaseModel):
             cudnn.allow_tf32, matmul.allow_tf32, cudnn.benchmark, cudnn.deterministic = before
             torch.use_deterministic_algorithms(strict[0], warn_only=strict[1])
             torch.set_num_threads(threads)
+
+    @contextlib.contextmanager
+    def equal_shapes(self) -> Iterator[None]:
+        """Let cuDNN look for the fastest convolutions: it does so anew for every shape, so only where there is one."""
+        cudnn = torch.backends.cudnn
+        before, cudnn.benchmark = cudnn.benchmark, not self.deterministic
+        try:
+            yield
+        finally:
+            cudnn.benchmark = before
 
 
 def _bf16_is_faster(device: str) -> bool:

@@ -33,12 +33,14 @@ class Fitted:
     """A model and its companion, on the device, and how they were trained.
 
     `step`: eager, compiled or graphs. `descent`: the mean objective of equal parts of the training, in order.
+    `memory`: bytes that a CUDA graph had allocated when it was captured, 0 without one; a replay allocates nothing.
     """
 
     model: nn.Module
     companion: Companion | None
     step: str = "eager"
     descent: list[float] = field(default_factory=list)
+    memory: int = 0
 
 
 def takes_part(companion: Companion | None) -> bool:
@@ -176,6 +178,7 @@ class Step:
                         value.zero_()
         companion = self.fitted.companion if takes_part(self.fitted.companion) else fresh.companion
         fitted = Fitted(self.fitted.model.train(), companion.train() if companion is not None else None, self.kind)
+        fitted.memory = self._captured.memory if self._captured else 0
         self._handed = weakref.ref(fitted)
         return fitted
 
@@ -201,9 +204,10 @@ class Captured:
                     update(self.batch, self.drawn)
             torch.cuda.current_stream().wait_stream(side)
             self.graph = torch.cuda.CUDAGraph()
-            # other threads may copy batches meanwhile
-            with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):
+            # torch's own stream for it stays with the first GPU that was used; other threads may copy batches meanwhile
+            with torch.cuda.graph(self.graph, stream=side, capture_error_mode="thread_local"):
                 self.objective = update(self.batch, self.drawn)
+            self.memory = torch.cuda.max_memory_allocated()
 
     def __call__(self, batch: Batch, drawn: Batch | None) -> Tensor:
         """See Step.__call__."""
@@ -229,7 +233,11 @@ def optimiser(
     else:
         options |= {"capturable": fast and cuda}
     kind = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "rmsprop": torch.optim.RMSprop}[recipe.optimiser]
-    return eager(kind)(parameters, **options)
+    made = eager(kind)(parameters, **options)
+    if options.get("fused") and options.get("momentum"):
+        for parameter in parameters:  # one whose first gradient comes later; the first update is the same from zeros
+            made.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    return made
 
 
 def _apart(function: Any) -> Any:

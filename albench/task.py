@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Any, ClassVar, Self, TypeVar, cast
 
 import numpy as np
 import torch
@@ -31,10 +31,16 @@ F = TypeVar("F", bound=Callable[..., Any])
 def fixed(function: F) -> F:
     """For functions of plain values whose tensor never changes: a compiled step takes it as it is.
 
-    As torch.compiler.assume_constant_result, which imports the compiler wherever it stands.
+    As torch.compiler.assume_constant_result, which imports the compiler wherever it stands. The view gives each result
+    a name of its own there: marked functions' results share one, and a step with two of them would not compile.
     """
+
+    @functools.wraps(function)
+    def view(*args: Any) -> Tensor:
+        return function(*args)[...]
+
     function.__dict__["_dynamo_marked_constant"] = True
-    return function
+    return cast(F, view)
 
 
 @fixed

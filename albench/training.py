@@ -204,7 +204,7 @@ def _fit(
 ) -> tuple[Fitted, float]:
     updates = setup.recipe.length(len(labelled))
     who = "training" + (f" with companion {setup.companion.__name__}" if setup.companion else "")
-    with isolated(*setup.axes, stage, "training", who=who):
+    with isolated(*setup.axes, stage, "training", who=who), setup.numerics.equal_shapes():
         state = _begin_or_resume(setup, stage, labelled, start, checkpoint, log)
         rows, others = _orders(setup, stage, labelled, updates)
         batches = setup.data.pool.batches(rows[state.update :])

@@ -49,7 +49,7 @@ def test_the_example_strategy_runs_beside_random(example, tmp_path):
     small = ["recipe.updates=2", "recipe.batch=4", "tasks.digits.params.samples=100"]
     folder, failed = albench.run(
         "quick", tasks=["digits"], strategies=["random", "my-margin"], plugins=[example], seeds=1, stages=2, jobs=1,
-        settings=small, out=tmp_path / "run", console=Console(file=io.StringIO()),
+        device="cpu", settings=small, out=tmp_path / "run", console=Console(file=io.StringIO()),
     )  # fmt: skip
     assert failed == []
     assert set(albench.load_results(folder).strategy) == {"random", "my-margin"}

@@ -56,7 +56,7 @@ def k_center(candidates: Tensor, centres: Tensor | None, k: int) -> Tensor:
     for i in range(k):
         pick = distance.argmax()  # the first of equals
         picks[i] = pick
-        centre = points[pick]
+        centre = points.index_select(0, pick[None])[0]  # points[pick] would read the position back
         parts = everything if least is None else _perhaps_nearer(points, centre, least + least[pick], distance)
         for rows in parts:
             distance[rows] = torch.minimum(distance[rows], (points[rows] - centre).square_().sum(1))

@@ -51,8 +51,9 @@ def k_means_pp(g: Tensor, h: Tensor, k: int, rng: torch.Generator) -> Tensor:
         pick = norms.argmax() if i == 0 else _draw(distance, left, draws[i])
         picks[i] = pick
         left.index_fill_(0, pick, 0.0)
-        both = norms + norms[pick]
-        squared = both - 2 * torch.mv(g, g[pick]) * torch.mv(h, h[pick])
+        norm, along, across = (x.index_select(0, pick[None])[0] for x in (norms, g, h))  # x[pick] would read pick back
+        both = norms + norm
+        squared = both - 2 * torch.mv(g, along) * torch.mv(h, across)
         squared = torch.where(squared > _ROUNDING * both, squared, 0.0)
         distance = torch.minimum(distance, squared) * left
     return picks

@@ -1,10 +1,13 @@
 """From the scores of all default boxes to an image's detections: SSD's own last step."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from torch import Tensor
 
 LOW_SCORE, PER_CLASS, OVERLAP, PER_IMAGE = 0.01, 400, 0.45, 200
+CPU_TOGETHER, GPU_TOGETHER = 200, 1 << 14  # boxes that one call suppresses: calls cost time, and so do pairs
 FIRST = 1000  # boxes of an image that are looked at first
 MANY = 0.015  # share of the scores: where more are above LOW_SCORE, looking for the best is faster than sorting them
 
@@ -64,16 +67,36 @@ def _suppressed(scores: Tensor, boxes: Tensor, above: tuple[Tensor, Tensor], cou
 
 
 def _apart(box: Tensor, score: Tensor, group: Tensor) -> Tensor:
-    """Positions that suppression within each group leaves; equal groups stand together, best first."""
-    from torchvision.ops import nms  # not before the first training step: it imports torch's compiler, for a second
+    """Positions that suppression within each group leaves; equal groups stand together, best first.
 
-    if box.is_cuda:  # one launch: groups are moved apart, in fp64, which keeps the overlaps exact
-        return nms(box.double() + 2.0 * group[:, None], score, OVERLAP)
+    Groups go together, moved apart in fp64, which keeps the overlaps exact; not too many, since every box is compared
+    with every better one, on a GPU whether they are apart or not.
+    """
+    import torchvision.ops  # noqa: F401  not before the first training step: it imports torch's compiler, for a second
+
+    box, score = box.double() + 2.0 * group[:, None], score.double()
+    most = GPU_TOGETHER if box.is_cuda else CPU_TOGETHER
     begin, kept = 0, [group.new_zeros(0)]
-    for size in torch.unique_consecutive(group, return_counts=True)[1].tolist():
+    for size in _together(torch.unique_consecutive(group, return_counts=True)[1].tolist(), most):
         kept.append(begin + torch.ops.torchvision.nms(box[begin : begin + size], score[begin : begin + size], OVERLAP))
         begin += size
     return torch.cat(kept)
+
+
+def _together(sizes: list[int], most: int) -> Iterator[int]:
+    """The sizes of neighbouring groups added up to `most`, or a group's own where it alone has more.
+
+    >>> list(_together([2, 2, 2, 7, 1], 4))
+    [4, 2, 7, 1]
+    """
+    total = 0
+    for size in sizes:
+        if total and total + size > most:
+            yield total
+            total = 0
+        total += size
+    if total:
+        yield total
 
 
 def _rank(group: Tensor) -> Tensor:

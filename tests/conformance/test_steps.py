@@ -94,7 +94,7 @@ def _graphs():
 
 @pytest.mark.parametrize(("mini", "companion"), list(_graphs()), indirect=["mini"])
 def test_the_step_is_one_graph(mini, companion, monkeypatch):
-    monkeypatch.setattr(steps, "BACKEND", "eager")
+    monkeypatch.setattr(steps, "BACKEND", "aot_eager")  # as inductor, but for the code that it writes
     torch._dynamo.reset()
     steps.forget()
     said = []

@@ -109,6 +109,17 @@ class Branches(LossPrediction):
         return super().loss(outputs, losses, progress) if progress < 0.5 else None
 
 
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_weights_whose_first_gradient_comes_late_train_with_the_fused_optimiser(nesterov):
+    class Late(Branches):
+        def loss(self, outputs, losses, progress):
+            return None if progress < 0.5 else LossPrediction.loss(self, outputs, losses, progress)
+
+    plain, fused = (fit(setup(compile, Late, nesterov=nesterov), 0, ROWS)[0] for compile in ("off", "on"))
+    assert fused.step == "eager"  # it branches; the optimiser stays the fused one
+    assert near(weights(plain), weights(fused))
+
+
 class Counts(LossPrediction):
     """It counts in Python, so each update would be compiled anew; the count begins at 0 in every stage."""
 
@@ -209,7 +220,8 @@ def test_a_killed_training_goes_on_in_the_kept_step(tmp_path):
 
 
 def test_a_run_selects_the_same_and_compiles_at_its_first_stage_alone(tmp_path, monkeypatch):
-    options = {"tasks": ["digits"], "strategies": ["random", "learning-loss"], "seeds": 2, "stages": 3, "jobs": 1}
+    options = {"tasks": ["digits"], "strategies": ["random", "learning-loss"], "seeds": 2, "stages": 3}
+    options |= {"jobs": 1, "device": "cpu"}
     options |= {"settings": ["tasks.digits.recipe.updates=6", "tasks.digits.params.samples=300", "ceiling=0"]}
     plain, failed = run("quick", **options, out=tmp_path / "plain")
     assert failed == []

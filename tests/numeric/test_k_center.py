@@ -105,6 +105,13 @@ def test_memory_is_that_of_the_pool_and_never_pool_times_centres(monkeypatch):
     assert seen.numbers == 1000 * 4  # 500 000 would be every candidate beside every centre
 
 
+def test_on_a_gpu_no_pick_is_read_back(readbacks, monkeypatch):
+    monkeypatch.setattr("albench.numeric.k_center._norms_less_rounding", lambda points: None)  # as it is there
+    points = torch.randn(40, 3)
+    few, many = (readbacks(lambda k=k: k_center(points[:30], points[30:], k)) for k in (2, 9))
+    assert few == many
+
+
 def test_does_not_change_its_input():
     points = torch.randn(20, 3)
     before = points.clone()

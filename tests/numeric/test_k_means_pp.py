@@ -32,6 +32,12 @@ def seeded(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
+def test_no_pick_is_read_back(readbacks):
+    points = torch.randn(40, 3, generator=seeded())
+    few, many = (readbacks(lambda k=k: k_means_pp(points, points, k, seeded())) for k in (2, 9))
+    assert few == many
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_equals_the_materialised_way_pick_by_pick(seed):
     rng = seeded(seed)

@@ -17,7 +17,8 @@ def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("outcomes") / "tiny"
     settings = ["tasks.digits.recipe.updates=5", "tasks.digits.budget=10"]
     names = ["random", "entropy"]
-    albench.run("quick", tasks=["digits"], strategies=names, seeds=2, stages=2, settings=settings, jobs=1, out=folder)
+    options = {"settings": settings, "jobs": 1, "device": "cpu", "out": folder}
+    albench.run("quick", tasks=["digits"], strategies=names, seeds=2, stages=2, **options)
     return folder
 
 
@@ -47,7 +48,8 @@ def test_every_trial_is_measured_again_and_the_first_row_is_what_was_recorded(fo
 def test_pooled_runs_are_measured_from_the_outcomes_of_both(folder, tmp_path):
     settings = ["tasks.digits.recipe.updates=5", "tasks.digits.budget=10", "seed=1"]
     names, other = ["random", "entropy"], tmp_path / "other"
-    albench.run("quick", tasks=["digits"], strategies=names, seeds=1, stages=2, settings=settings, jobs=1, out=other)
+    options = {"settings": settings, "jobs": 1, "device": "cpu", "out": other}
+    albench.run("quick", tasks=["digits"], strategies=names, seeds=1, stages=2, **options)
     (run,) = gather([folder, other], pool=True)
     found = remeasured(run, "digits", replicates=20)
     assert found.notes == []

@@ -49,6 +49,9 @@ def listed(found):
         (30, 0.5, 0.02, {"PER_IMAGE": 7, "FIRST": 20}),  # all in one heap: the first are not
         (30, 0.5, 0.9, {"PER_CLASS": 3}),
         (30, 0.5, 0.9, {"PER_CLASS": 5, "PER_IMAGE": 12, "FIRST": 13}),
+        (30, 0.5, 0.4, {"CPU_TOGETHER": 1}),  # each class by itself
+        (30, 0.5, 0.4, {"CPU_TOGETHER": 50}),  # two classes at once
+        (30, 0.5, 0.4, {"CPU_TOGETHER": 1000}),  # all images at once
         (5, 0.009, 0.4, {}),  # nothing at all
     ],
 )
