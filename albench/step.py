@@ -177,8 +177,9 @@ class Step:
                     if isinstance(value, Tensor):
                         value.zero_()
         companion = self.fitted.companion if takes_part(self.fitted.companion) else fresh.companion
-        fitted = Fitted(self.fitted.model.train(), companion.train() if companion is not None else None, self.kind)
-        fitted.memory = self._captured.memory if self._captured else 0
+        companion = companion.train() if companion is not None else None
+        memory = self._captured.memory if self._captured else 0
+        fitted = Fitted(self.fitted.model.train(), companion, self.kind, memory=memory)
         self._handed = weakref.ref(fitted)
         return fitted
 

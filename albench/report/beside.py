@@ -150,26 +150,23 @@ def _protocol(found: Publication, task: str, name: str) -> list[Block]:
     if not source.protocol:
         return []
     try:
-        theirs, lines = _suite(str(source.protocol)), departures(found, task)
+        theirs, lines = protocol(found, task)
     except AlbenchError as error:
         return [Text(f"The protocol {source.protocol} cannot be compared with: {error}")]
     return [*_departures(lines, source, name), *_open(found, theirs, task, name)]
 
 
-def departures(found: Publication, task: str) -> list[str]:
-    """The settings of a task that are not those of the suite that writes the published protocol down.
+def protocol(found: Publication, task: str) -> tuple[dict, list[str]]:
+    """The suite that writes the published protocol down, and the settings of a task that are not those there.
 
     Raises:
         AlbenchError: there is no such suite, or no such task in it.
     """
-    theirs = _suite(str(found.source.protocol))
-    return published.protocol_differences(found.run.suite, plain(task), theirs, str(found.source.protocol_task))
-
-
-def _suite(name: str) -> dict:
     from albench import suite
 
-    return suite.resolve(suite.read(name)).model_dump(mode="json")
+    theirs = suite.resolve(suite.read(str(found.source.protocol))).model_dump(mode="json")
+    lines = published.protocol_differences(found.run.suite, plain(task), theirs, str(found.source.protocol_task))
+    return theirs, lines
 
 
 def _departures(lines: list[str], source: published.Published, name: str) -> list[Block]:

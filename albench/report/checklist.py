@@ -56,11 +56,10 @@ def _kind(run: Run) -> Item | None:
 
 
 def _primary(run: Run) -> Item:
-    primary = run.suite.get("primary", {})
     text = (
         f"AUBC against {run.reference}, paired t, Holm over {count(len(run.compared), 'comparison')} a task, "
-        f"α = {primary.get('alpha', 0.05):g}, smallest effect of interest {primary.get('effect', 0.005):g}: kept in "
-        f"the manifest since the first trial; a run with another setting is refused."
+        f"α = {run.alpha:g}, smallest effect of interest {run.effect:g}: kept in the manifest since the first trial; a "
+        "run with another setting is refused."
     )
     if run.reference not in run.strategies:
         return Item("missing", "Primary test", f"The reference {run.reference} is not among the strategies. {text}")
@@ -154,7 +153,7 @@ def _protocol(run: Run) -> Item | None:
         if not isinstance(found, beside.Publication) or not found.source.protocol:
             continue
         try:
-            lines = beside.departures(found, task)
+            _, lines = beside.protocol(found, task)
         except AlbenchError:  # the task's section says why
             continue
         otherwise = otherwise or bool(lines)
@@ -193,14 +192,13 @@ def _controls(run: Run) -> Item | None:
 
 
 def _cheats(run: Run) -> Item | None:
-    cheats = [label for label, facts in run.strategies.items() if facts.get("cheats")]
-    if not cheats:
+    if not run.cheats:
         return None
     return Item(
         "attention",
         "Hidden labels",
-        f"{listed(cheats)} ⚠ {'selects' if len(cheats) == 1 else 'select'} by labels that nobody has; outside all "
-        "corrected tests.",
+        f"{listed(run.cheats)} ⚠ {'selects' if len(run.cheats) == 1 else 'select'} by labels that nobody has; outside "
+        "all corrected tests.",
     )
 
 

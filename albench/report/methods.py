@@ -13,7 +13,6 @@ def methods(run: Run) -> str:
     suite, last = run.suite, run.sessions[-1] if run.sessions else {}
     start = "continuing from the stage before" if suite.get("warm_start") else "from fresh weights at each stage"
     tasks = "; ".join(f"{label}: {_protocol(run, label)}" for label in run.tasks)
-    primary = suite.get("primary", {})
     device = last.get("gpu") or last.get("cpu") or "an unknown processor"
     return (
         f"Strategies ({listed(list(run.strategies))}) were compared with albench {last.get('albench', '?')} (torch "
@@ -21,8 +20,8 @@ def methods(run: Run) -> str:
         f"{count(suite['stages'], 'stage')}, training {start}. {tasks}. {_shared(run)}"
         "The confirmatory comparison is the area under the budget curve (AUBC, trapezoids with the true label spacing) "
         f"of each strategy against {run.reference}, by two-sided paired t-tests over seeds, corrected by Holm's method "
-        f"at α = {primary.get('alpha', 0.05):g} within a task; differences are called equivalent where two one-sided "
-        f"tests place them within ±{primary.get('effect', 0.005):g}.{_over_tasks(run)} All other tests are exploratory."
+        f"at α = {run.alpha:g} within a task; differences are called equivalent where two one-sided tests place them "
+        f"within ±{run.effect:g}.{_over_tasks(run)} All other tests are exploratory."
     )
 
 
@@ -86,7 +85,6 @@ def saturation(run: Run, task: str) -> list[str]:
         ]
     near = (last - top).abs() <= run.effect
     flat = near & ((first.reindex(last.index) - top).abs() <= run.effect)
-    trained = run.rows("ceiling", task, run.tasks[task]["metric"])["seed"].nunique()
     found = []
     if flat.any():
         found.append(
@@ -96,7 +94,7 @@ def saturation(run: Run, task: str) -> list[str]:
     if (near & ~flat).any():
         found.append(
             f"On {task}, {_they(last[near & ~flat], 'ends', 'end')} within {run.effect:g} of the full-data ceiling "
-            f"({count(trained, 'training')}): with this recipe more labels are not likely to help."
+            f"({count(run.ceiling_seeds(task), 'training')}): with this recipe more labels are not likely to help."
         )
     return found
 

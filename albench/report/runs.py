@@ -81,6 +81,10 @@ class Run:
         """What training on a task's whole pool reaches, mean over its seeds; NaN where that was not run."""
         return self.rows("ceiling", task, self.tasks[task]["metric"])["value"].mean()
 
+    def ceiling_seeds(self, task: str) -> int:
+        """How many trainings on the whole pool that is the mean of."""
+        return int(self.rows("ceiling", task, self.tasks[task]["metric"])["seed"].nunique())
+
     def rows(self, table: str, task: str, metric: str | None = None) -> pd.DataFrame:
         """The rows of a task, and of one metric, in one of TABLES."""
         found = getattr(self, table)

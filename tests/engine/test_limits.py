@@ -22,9 +22,9 @@ from albench.training import Numerics, Setup, halving
 
 def in_a_child(work):
     """What the function returns in a fork of this process, which may set limits for itself that cannot be undone."""
-    reading, writing = os.pipe()
     if torch.cuda.is_available():
         pytest.skip("a fork of a process that used autograd beside a GPU cannot train")
+    reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
         try:
