@@ -20,7 +20,7 @@ from albench.cycle import Plan
 from albench.errors import AlbenchError
 from albench.recipe import Recipe
 from albench.samples import Data
-from albench.store import Record
+from albench.store import Record, planned
 from albench.suite import Suite, TaskEntry, differences, followed
 from albench.task import Task
 
@@ -114,7 +114,6 @@ def manifest(
     """
     suite = resolved.model_dump(mode="json")
     old = before or {"suite": {}, "tasks": {}, "strategies": {}, "plugins": {}, "sessions": []}
-    planned = _planned(old, suite)
     for label, task in facts.items():
         known = old["tasks"].get(label)
         if known is not None and known["fingerprint"] != task["fingerprint"]:
@@ -123,6 +122,7 @@ def manifest(
         suite[key] = {**old["suite"].get(key, {}), **suite[key]}
     for key in ("seeds", "stages", "ceiling"):
         suite[key] = max(suite[key], old["suite"].get(key, 0))
+    first = {"seeds": suite["seeds"], "stages": suite["stages"], "strategies": list(suite["strategies"])}
     strategies = {
         label: {"strategy": entry.strategy, "companion": entry.companion, "cheats": _cheats(resolved, label)}
         for label, entry in resolved.strategies.items()
@@ -131,20 +131,13 @@ def manifest(
         "format": 1,
         "albench": albench.__version__,
         "suite": suite,
-        "planned": planned,
+        "planned": planned(before) if before else first,
         "tasks": {**old["tasks"], **facts},
         "strategies": {**old["strategies"], **strategies},
         "data_root": str(data_root) if data_root else old.get("data_root"),
         "plugins": {**old["plugins"], **_plugin_sums(plugins)},
         "sessions": [*old["sessions"], session],
     }
-
-
-def _planned(old: Record, suite: Record) -> Record:
-    """What the first session was to do; of an older run, which kept its seeds alone, what it had grown to."""
-    first = old["suite"] or suite
-    known = {"seeds": old.get("planned_seeds", first["seeds"]), "stages": first["stages"]}
-    return dict(old.get("planned") or {**known, "strategies": list(first["strategies"])})
 
 
 def _cheats(suite: Suite, label: str) -> bool:

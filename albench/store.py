@@ -255,6 +255,11 @@ def failures(folder: Path) -> list[dict[str, str]]:
     return [{"trial": p.stem, "error": p.read_text(encoding="utf-8").partition("\n")[0]} for p in found]
 
 
+def planned(manifest: Record) -> Record:
+    """The seeds, stages and strategies of a run's first session; of an older run, which kept no more, its seeds."""
+    return dict(manifest.get("planned") or {"seeds": manifest.get("planned_seeds", manifest["suite"]["seeds"])})
+
+
 def _seal(record: Record) -> bytes:
     """A line of JSON with a checksum before it."""
     text = json.dumps(record, ensure_ascii=False, allow_nan=True, separators=(",", ":")).encode()

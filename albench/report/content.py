@@ -193,8 +193,9 @@ def _curve(table: pd.DataFrame, styles: dict[str, Look], runs: list[Run], task: 
     band = f"Mean over {seeds} seeds; the band is ± one standard deviation over seeds." if most > 1 else "One seed."
     if not figures.banded(table):
         band = (
-            f"Mean over {words.count(most, 'seed')}. With so many strategies only {runs[0].reference} and the "
-            f"{figures.LEADERS} that end highest are in colour; the table has all of them, and the spread over seeds."
+            f"Mean over {words.count(most, 'seed')}. With so many strategies the figure has only {runs[0].reference} "
+            f"and the {figures.LEADERS} that end highest in colour; the page's chart and the table have all of them, "
+            "the table the spread over seeds, too."
         )
     return folder.picture(
         evidence.wide(figures.learning_curve, table, styles, written, ceiling, theirs, source, runs[0].reference),

@@ -75,8 +75,8 @@ def _band(along: pd.DataFrame) -> str:
         return "one seed has no interval."
     if not figures.banded(along):
         return (
-            f"of so many strategies the {figures.LEADERS} that end highest are in colour, and the intervals are in the "
-            "CSV."
+            f"of so many strategies the figure has the {figures.LEADERS} that end highest in colour, the page's chart "
+            "all of them; the intervals are in the CSV."
         )
     return "the band is its 95\u202f% t interval at each number of labels, not adjusted for looking at many."
 

@@ -12,7 +12,7 @@ import pandas as pd
 
 from albench.analysis.curves import validated
 from albench.errors import AlbenchError
-from albench.store import Store, failures
+from albench.store import Store, failures, planned
 from albench.tables import TABLES, refresh
 
 COSTS = ("seconds/", "peak-memory/")
@@ -232,7 +232,6 @@ def read(folder: Path, name: str) -> Run:
     if len(tables["costs"]):
         costs.append(validated(tables.pop("costs"), f"{folder / 'costs.csv'}", categories=True))
     suite = manifest["suite"]
-    planned = manifest.get("planned") or {"seeds": manifest.get("planned_seeds", suite["seeds"])}
     tasks = {
         label: facts | {"entry": suite.get("tasks", {}).get(label, {})} for label, facts in manifest["tasks"].items()
     }
@@ -241,7 +240,7 @@ def read(folder: Path, name: str) -> Run:
         folder=folder,
         name=name,
         suite=suite,
-        planned=planned,
+        planned=planned(manifest),
         sessions=manifest.get("sessions", []),
         tasks=tasks,
         strategies=dict(manifest["strategies"]),

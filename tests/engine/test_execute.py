@@ -244,6 +244,10 @@ def test_the_manifest_says_what_ran_on_what(run):
     grown = Store(folder).manifest()
     assert (grown["suite"]["seeds"], len(grown["sessions"])) == (2, 2)
     assert grown["planned"] == {"seeds": 1, "stages": grown["suite"]["stages"], "strategies": ["random"]}
+    older = {key: value for key, value in grown.items() if key not in ("planned", "checksum")} | {"planned_seeds": 1}
+    Store(folder).save_manifest(older)
+    run(strategies=["random", "entropy", "margin"], seeds=2)
+    assert Store(folder).manifest()["planned"] == {"seeds": 1}  # what came later is not known, and not made up
 
 
 def test_an_interrupt_leaves_tables_and_a_hint(tiny, tmp_path):
