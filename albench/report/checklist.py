@@ -11,14 +11,16 @@ from albench.errors import AlbenchError
 from albench.report import beside
 from albench.report.beside import plain
 from albench.report.blocks import Checklist, Item
-from albench.report.runs import Run
+from albench.report.runs import Run, Unfinished
 from albench.report.words import count, listed
 
 FEW = 5  # seeds below which a paired test decides only what is very large
 LISTED = 4
 
 
-def checklist(run: Run, missing: list[str], saturated: list[str], title: str = "Reviewer's checklist") -> Checklist:
+def checklist(
+    run: Run, missing: list[Unfinished], saturated: list[str], title: str = "Reviewer's checklist"
+) -> Checklist:
     """What a reviewer asks of a comparison, answered from the manifest and the results.
 
     missing: `run.shortfall()`; saturated: one sentence per curve that has reached its task's ceiling.
@@ -100,7 +102,7 @@ def _growth(run: Run) -> Item:
     )
 
 
-def _complete(run: Run, missing: list[str]) -> Item:
+def _complete(run: Run, missing: list[Unfinished]) -> Item:
     failed = f"{count(len(run.failures), 'trial')} failed" if run.failures else ""
     open_ = f"{count(len(missing), 'trial')} not finished" if missing else ""
     if failed or open_:

@@ -25,10 +25,10 @@ from albench.report import (
     tables,
     words,
 )
-from albench.report.blocks import Block, Document, Finding, Folder, Section, Text
+from albench.report.blocks import Block, Document, Finding, Folder, Section, Table, Text
 from albench.report.looks import Look
 from albench.report.outcomes import other_test_sets
-from albench.report.runs import Run
+from albench.report.runs import Run, Unfinished
 
 RANKINGS = (  # measure, file, title, what it is
     (
@@ -40,7 +40,6 @@ RANKINGS = (  # measure, file, title, what it is
     ("spearman", "spearman", "The same by Spearman's ρ", "Rank correlation of the score with the true loss"),
 )
 IN_A_COLUMN = 12  # strategies that a figure of one column can show
-LISTED = 20  # missing trials that are named one by one
 
 
 def document(runs: list[Run], folder: Folder, data_root: Path | None) -> Document:
@@ -109,7 +108,7 @@ def _finding(runs: list[Run], task: str, rows: pd.DataFrame) -> Finding:
     )
 
 
-def _review(run: Run, missing: list[str], several: bool) -> Section:
+def _review(run: Run, missing: list[Unfinished], several: bool) -> Section:
     """The methods paragraph and the reviewer's checklist."""
     saturated = [text for task in run.tasks for text in methods.saturation(run, task)]
     return Section(
@@ -303,7 +302,7 @@ def _descents(table: pd.DataFrame, styles: dict[str, Look], task: str, folder: F
     ]
 
 
-def _gaps(runs: list[Run], missing: dict[str, list[str]], unsampled: list[str]) -> list[Section]:
+def _gaps(runs: list[Run], missing: dict[str, list[Unfinished]], unsampled: list[str]) -> list[Section]:
     """Failed and unfinished trials, and outcomes that were not resampled, where there are any."""
     blocks: list[Block] = []
     for run in runs:
@@ -311,14 +310,27 @@ def _gaps(runs: list[Run], missing: dict[str, list[str]], unsampled: list[str]) 
         if run.failures:
             rows = [(failure["trial"], failure["error"]) for failure in run.failures]
             blocks.append(tables.facts_table(f"{prefix}failed trials", rows))
-        lines = missing[run.name]
-        if lines:
-            rest = f"; and {len(lines) - LISTED} more" if len(lines) > LISTED else ""
-            blocks.append(Text(f"{prefix}not finished: {'; '.join(lines[:LISTED])}{rest}."))
+        if missing[run.name]:
+            blocks.append(_unfinished(missing[run.name], f"{prefix}not finished", run.suite["stages"]))
     if unsampled:
         start = "Intervals for another test set are missing or rest on less: "
         blocks.append(Text(start + "; ".join(unsampled).rstrip(".") + "."))
     return [Section("What is missing", "missing", blocks)] if blocks else []
+
+
+def _unfinished(trials: list[Unfinished], title: str, stages: int) -> Table:
+    """A row per task and number of stages done: strategies by their seeds, those with the same seeds together."""
+    rows: dict[tuple[str, int], dict[str, list[int]]] = {}
+    for trial in trials:
+        rows.setdefault((trial.task, trial.stages), {}).setdefault(trial.strategy, []).append(trial.seed)
+    cells = []
+    for (task, done), strategies in rows.items():
+        alike: dict[tuple[int, ...], list[str]] = {}
+        for strategy, seeds in strategies.items():
+            alike.setdefault(tuple(seeds), []).append(strategy)
+        which = "; ".join(f"{words.listed(names)} ({words.ranges(seeds)})" for seeds, names in alike.items())
+        cells.append([task, f"{done} of {stages}", which])
+    return Table(title, ["task", "stages done", "strategies (seeds)"], cells, numeric=False)
 
 
 def _how_to_read(runs: list[Run]) -> Section:

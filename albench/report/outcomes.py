@@ -71,9 +71,8 @@ def affordable(run: Run, task: str, replicates: int) -> int:
 
 def _places(trainings: pd.DataFrame) -> dict[str, Path]:
     """Identity → the run folder that holds its outcomes; strategies that train alike share one."""
-    return {
-        str(identity): Path(folder) for identity, folder in zip(trainings["identity"], trainings["folder"], strict=True)
-    }
+    folders = {folder: Path(folder) for folder in trainings["folder"].unique()}
+    return dict(zip(trainings["identity"].astype(str), trainings["folder"].map(folders), strict=True))
 
 
 def remeasured(run: Run, task: str, replicates: int = REPLICATES, seed: int = 0) -> Remeasured:

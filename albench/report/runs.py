@@ -1,12 +1,13 @@
 """What a report is made from: one or several run folders, read and given labels that do not collide."""
 
 import contextlib
+import itertools
 import json
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -17,6 +18,15 @@ from albench.tables import TABLES, refresh
 
 COSTS = ("seconds/", "peak-memory/")
 NAMES = ("task", "strategy", "metric", "where")
+
+
+class Unfinished(NamedTuple):
+    """A trial, and how many of its stages are there."""
+
+    task: str
+    strategy: str
+    seed: int
+    stages: int
 
 
 @dataclass
@@ -112,19 +122,16 @@ class Run:
             return int(measured.max()) if len(measured) else 0
         return (entry.get("initial") or budget) + budget * (self.suite["stages"] - 1)
 
-    def shortfall(self) -> list[str]:
-        """Trials of the suite that did not reach their last stage, one line each."""
-        last = self.suite["stages"] - 1
+    def shortfall(self) -> list[Unfinished]:
+        """Trials of the suite that did not reach their last stage."""
         reached = self.primary().groupby(["task", "strategy", "seed"])["stage"].max().to_dict()
-        lines = []
-        for task in self.tasks:
-            for strategy in self.strategies:
-                for seed in range(self.suite["seeds"]):
-                    stage = reached.get((task, strategy, seed), -1)
-                    if stage < last:
-                        done = f"{stage + 1} of {last + 1} stages" if stage >= 0 else "nothing yet"
-                        lines.append(f"{task}, {strategy}, seed {seed}: {done}")
-        return lines
+        trials = itertools.product(self.tasks, self.strategies, range(self.suite["seeds"]))
+        stages = {trial: reached.get(trial, -1) + 1 for trial in trials}
+        return [
+            Unfinished(task, strategy, seed, done)
+            for (task, strategy, seed), done in stages.items()
+            if done < self.suite["stages"]
+        ]
 
     @property
     def trials(self) -> int:

@@ -1,7 +1,7 @@
 """What a report says in sentences; verdicts are those of the primary test and of nothing else."""
 
 import json
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import pandas as pd
@@ -62,6 +62,17 @@ def count(number_of: int, noun: str) -> str:
     """'1 seed', '3 seeds', '4 strategies'."""
     plural = noun[:-1] + "ies" if noun.endswith("y") else noun + "s"
     return f"{number_of:,} {noun if number_of == 1 else plural}"
+
+
+def ranges(numbers: Sequence[int]) -> str:
+    """Ascending whole numbers: '0–2, 5'."""
+    spans: list[list[int]] = []
+    for whole in numbers:
+        if spans and whole == spans[-1][-1] + 1:
+            spans[-1][1:] = [whole]
+        else:
+            spans.append([whole])
+    return ", ".join("–".join(map(str, span)) for span in spans)
 
 
 def what_was_run(run: Run, missing: int) -> str:

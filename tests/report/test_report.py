@@ -105,12 +105,13 @@ def test_those_that_cheat_are_marked_and_never_lead(make_run):
 
 @pytest.mark.usefixtures("unsaved")
 def test_partial_runs_and_failures_are_said(make_run, monkeypatch):
-    run = make_run(short={("digits", "entropy", 1)})
+    alike = {("digits", "core-set", seed) for seed in (0, 2)} | {("digits", "learning-loss", seed) for seed in (0, 2)}
+    run = make_run(short={("digits", "entropy", 1), *alike})
     failed = [{"trial": "digits--entropy--seed1", "error": "loss is <NaN> at step 3"}]
     monkeypatch.setattr("albench.report.runs.failures", lambda folder: failed)
     page = report(run)
-    assert "14 of them complete, so this is a partial report" in page.words
-    assert "digits, entropy, seed 1: 2 of 5 stages" in page.words
+    assert "10 of them complete, so this is a partial report" in page.words
+    assert "digits 2 of 5 entropy (1); core-set and learning-loss (0, 2)" in page.words
     assert "seed 1 not counted" in page.words
     assert "loss is <NaN> at step 3" in page.words
 
