@@ -65,15 +65,17 @@ def _thing(node: ElementTree.Element) -> Thing:
 def clean(things: list[Thing], height: int, width: int, image: str) -> tuple[list[Thing], list[str]]:
     """Objects cut to their image of height × width, and a note on each that was cut or left out.
 
-    A box without width or height (xmax <= xmin) is left out, and so is one that lies outside the image.
+    Corners are pixels that belong to the box, so one with xmax == xmin is a pixel wide, and kept. One without width or
+    height is left out, and so are one outside the image and a single pixel: that is a slip of the hand, though the
+    official evaluation would count it.
     """
     kept, notes = [], []
     for name, (xmin, ymin, xmax, ymax), difficult in things:
         told = f"{image}: {name} box ({xmin:g}, {ymin:g}, {xmax:g}, {ymax:g})"
         box = max(xmin, 1.0), max(ymin, 1.0), min(xmax, float(width)), min(ymax, float(height))
-        if xmax <= xmin or ymax <= ymin:
+        if xmax - xmin <= -1 or ymax - ymin <= -1 or (xmax == xmin and ymax == ymin):
             notes.append(f"{told} is degenerate; left out")
-        elif box[2] <= box[0] or box[3] <= box[1]:
+        elif box[2] - box[0] <= -1 or box[3] - box[1] <= -1:
             notes.append(f"{told} is outside the image of {width} × {height}; left out")
         else:
             if box != (xmin, ymin, xmax, ymax):

@@ -16,6 +16,7 @@ from albench.tasks.detection.boxes import iou
 
 TRIES = 50  # crops drawn per image; the first that keeps enough of an object is taken
 LEAST_OVERLAP = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9)  # with an object; 0: any crop with an object's centre in it
+KINDS = len(LEAST_OVERLAP) + 1  # and the whole canvas
 
 
 class Policy(NamedTuple):
@@ -34,7 +35,7 @@ class Drawn(NamedTuple):
     canvas: Tensor  # [B, 4] corners, in sides of the image
     share: Tensor  # [B, TRIES, 2] width and height of the crops tried, in sides of the canvas
     corner: Tensor  # [B, TRIES, 2] their upper left
-    mode: Tensor  # [B, 1] which of LEAST_OVERLAP a crop has to keep; the last number: the whole canvas
+    lot: Tensor  # [B, KINDS] the highest wins, of what an image allows: a crop by each of LEAST_OVERLAP, the whole
     flip: Tensor  # bool [B]
 
 
@@ -46,9 +47,9 @@ def draw(count: int, policy: Policy, rng: torch.Generator) -> Drawn:
     canvas = expand(count, policy.expand, rng)
     share = uniform((count, TRIES, 2), policy.crop, 1, rng)
     corner = uniform((count, TRIES, 2), 0, 1, rng) * (1 - share)
-    mode = torch.randint(len(LEAST_OVERLAP) + 1, (count, 1), generator=rng, device=rng.device)
+    lot = uniform((count, KINDS), 0, 1, rng)
     flip = torch.rand(count, generator=rng, device=rng.device) < (0.5 if policy.mirror else 0)
-    return Drawn(amount, canvas, share, corner, mode, flip)
+    return Drawn(amount, canvas, share, corner, lot, flip)
 
 
 def augment(
@@ -62,7 +63,7 @@ def augment(
         image = colour(image, drawn.amount, mean)
     region = drawn.canvas
     if policy.crop < 1:
-        region = crop(region, boxes, labels, drawn.share, drawn.corner, drawn.mode)
+        region = crop(region, boxes, labels, drawn.share, drawn.corner, drawn.lot)
     image = look(image, region, drawn.flip, size)
     return image, *move(boxes, labels, region, drawn.flip)
 
@@ -107,23 +108,27 @@ def expand(count: int, largest: float, rng: torch.Generator) -> Tensor:
     return torch.cat((low, low + side), 1)
 
 
-def crop(canvas: Tensor, boxes: Tensor, labels: Tensor, share: Tensor, corner: Tensor, mode: Tensor) -> Tensor:
+def crop(canvas: Tensor, boxes: Tensor, labels: Tensor, share: Tensor, corner: Tensor, lot: Tensor) -> Tensor:
     """A part of each canvas (corners [B, 4]) that keeps an object, or the whole canvas; corners [B, 4].
 
-    One time in seven the whole; else the first of 50 random crops (at most twice as long as wide) that holds an
-    object's centre and overlaps it by a minimum, drawn from LEAST_OVERLAP. See Drawn for the last three.
+    For each of LEAST_OVERLAP the first of 50 random crops (at most twice as long as wide) that holds an object's
+    centre and overlaps it by as much. One of those that were found, or the whole, each as likely, as SSD's batch
+    sampler chooses: a minimum that no crop reaches is not the whole in its place. See Drawn for the last three.
     """
     origin, side = canvas[:, None, :2], (canvas[:, 2:] - canvas[:, :2])[:, None]
     low = origin + corner * side
     tried = torch.cat((low, low + share * side), 2)
     centre = ((boxes[..., :2] + boxes[..., 2:]) / 2)[:, None]
     inside = ((centre > tried[:, :, None, :2]) & (centre < tried[:, :, None, 2:])).all(3) & (labels >= 0)[:, None]
-    minimum = constant((*LEAST_OVERLAP, 2.0), canvas.device)[mode]  # 2 is never reached: the whole canvas
     ratio = share[..., 0] / share[..., 1]
-    good = (inside & (iou(tried, boxes) >= minimum[..., None])).any(2) & (ratio > 0.5) & (ratio < 2)
-    first = (good * torch.arange(TRIES, 0, -1, device=canvas.device)).argmax(1)
-    chosen = tried.gather(1, first[:, None, None].expand(-1, 1, 4))[:, 0]
-    return torch.where(good.any(1, keepdim=True), chosen, canvas)
+    inside &= ((ratio > 0.5) & (ratio < 2))[..., None]
+    overlap = torch.where(inside, iou(tried, boxes), -1.0).amax(2)
+    good = overlap[..., None] >= constant(LEAST_OVERLAP, canvas.device)  # [B, TRIES, KINDS - 1]
+    first = (good * torch.arange(TRIES, 0, -1, device=canvas.device)[:, None]).argmax(1)
+    found = F.pad(good.any(1), (0, 1), value=True)
+    kind = torch.where(found, lot, -1.0).argmax(1)[:, None]
+    regions = torch.cat((tried.gather(1, first[..., None].expand(-1, -1, 4)), canvas[:, None]), 1)
+    return regions.gather(1, kind[..., None].expand(-1, -1, 4))[:, 0]
 
 
 def look(image: Tensor, region: Tensor, flip: Tensor, size: int) -> Tensor:

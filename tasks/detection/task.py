@@ -93,8 +93,8 @@ class Detection(Task):
     def prepare(self, batch: Batch) -> Batch:
         """Images at network size, normalised; the targets as they are and, if present, `matched` and `offsets`."""
         image = self._centred(batch["image"])
-        if image.shape[-1] != self.size:
-            image = F.interpolate(image, (self.size, self.size), mode="bilinear", antialias=True)
+        if image.shape[-1] != self.size:  # without smoothing, as in training (`augment.look`)
+            image = F.interpolate(image, (self.size, self.size), mode="bilinear")
         ready = {**batch, "image": image / self.deviation}
         if "boxes" in batch:
             ready |= self._encoded(*self._truth(batch))

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision.ops import box_iou
 
 from albench.tasks.detection.augment import Policy, augment, colour, crop, distort, draw, look, move
 
@@ -69,7 +70,7 @@ def test_expanding_fills_with_the_mean_and_crops_keep_an_overlap():
     assert 0.4 < (side > 1).float().mean() < 0.6
     assert side.max() <= 4
     boxes, labels = BOXES.repeat(500, 1, 1), torch.tensor([[0, -1]]).repeat(500, 1)
-    region = crop(canvas, boxes, labels, drawn.share, drawn.corner, drawn.mode)
+    region = crop(canvas, boxes, labels, drawn.share, drawn.corner, drawn.lot)
     centre = (BOXES[0, 0, :2] + BOXES[0, 0, 2:]) / 2  # the second box is padding: it holds no crop
     assert ((region[:, :2] < centre) & (region[:, 2:] > centre)).all()
     seen = look(torch.ones(500, 1, 8, 8), canvas, torch.zeros(500, dtype=torch.bool), 32)
@@ -77,11 +78,42 @@ def test_expanding_fills_with_the_mean_and_crops_keep_an_overlap():
     torch.testing.assert_close(share, 1 / side**2, atol=0.08, rtol=0)
 
 
+def slow_sampler(canvas, boxes, labels, share, corner, lot):
+    """SSD's batch sampler: for each minimum the first crop that reaches it, and the whole; one of those found."""
+    found = []
+    for minimum in (0, 0.1, 0.3, 0.5, 0.7, 0.9):
+        for (wide, high), low in zip(share, corner, strict=True):
+            side = canvas[2:] - canvas[:2]
+            start = canvas[:2] + low * side
+            tried = torch.cat((start, start + torch.stack((wide, high)) * side))
+            middle = (boxes[:, :2] + boxes[:, 2:]) / 2
+            own = boxes[(labels >= 0) & (middle > tried[:2]).all(1) & (middle < tried[2:]).all(1)]
+            if 0.5 < wide / high < 2 and (box_iou(tried[None], own) >= minimum).any():
+                found.append((lot[len(found)], tried))
+                break
+        else:
+            lot = torch.cat((lot[: len(found)], lot[len(found) + 1 :]))
+    return max([*found, (lot[len(found)], canvas)], key=lambda kind: kind[0])[1]
+
+
+def test_crops_are_those_of_ssds_batch_sampler():
+    """A minimum that no crop reaches must not count as the whole canvas: half of the images would keep it."""
+    count, rng = 60, torch.Generator().manual_seed(0)
+    drawn = draw(count, Policy(), rng)
+    low = torch.rand(count, 2, 2, generator=rng) * 0.6
+    boxes = torch.cat((low, low + 0.05 + 0.35 * torch.rand(count, 2, 2, generator=rng)), 2)
+    labels = torch.tensor([[0, 1], [2, -1]]).repeat(count // 2, 1)
+    seen = crop(drawn.canvas, boxes, labels, drawn.share, drawn.corner, drawn.lot)
+    each = zip(drawn.canvas, boxes, labels, drawn.share, drawn.corner, drawn.lot, strict=True)
+    torch.testing.assert_close(seen, torch.stack([slow_sampler(*one) for one in each]))
+    assert 0 < (seen == drawn.canvas).all(1).sum() < count / 2
+
+
 def test_without_objects_the_canvas_stays_whole():
     rng = torch.Generator().manual_seed(0)
     drawn = draw(20, Policy(), rng)
     nothing = torch.zeros(20, 1, 4), torch.full((20, 1), -1)
-    region = crop(drawn.canvas, *nothing, drawn.share, drawn.corner, drawn.mode)
+    region = crop(drawn.canvas, *nothing, drawn.share, drawn.corner, drawn.lot)
     assert torch.equal(region, drawn.canvas)
 
 
@@ -97,7 +129,10 @@ def test_colours_turn_about_grey():
 
 
 def slow_distortion(pixel, bright, contrast, hue, saturation):
-    """SSD's distortion of one pixel in fractions of white, step by step: hue through HSV, as SSD does it."""
+    """The distortion of one pixel in fractions of white, step by step: hue through HSV, as in SSD.
+
+    Saturation is about the mean of the channels, where SSD scales HSV's.
+    """
     pixel = [(value + bright) * contrast for value in pixel]
     h, s, v = colorsys.rgb_to_hsv(*pixel)
     pixel = colorsys.hsv_to_rgb((h + hue / (2 * math.pi)) % 1, s, v)

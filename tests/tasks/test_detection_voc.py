@@ -83,6 +83,16 @@ def test_dirty_boxes_are_left_out_or_cut_with_a_note(home):
     assert "annotation says 72 × 96, the image is 96 × 72" in told
 
 
+def test_a_box_one_pixel_wide_is_a_box(home):
+    """Corners are pixels that belong to it: the official evaluation gives it a width of one."""
+    rewrite(home, "000001", annotation("leaf", (10, 10, 10, 30)), annotation("brick", (96, 40, 130, 72)))
+    data = load(home)
+    assert data.pool.targets["boxes"][0, :2].tolist() == [[10, 10, 10, 30], [96, 40, 96, 72]]
+    assert (data.pool.targets["labels"][0, :2] >= 0).all()
+    assert [note for note in data.notes if "reaches beyond" not in note] == []
+    assert PascalVoc(size=48).prepare(data.pool.batch(torch.tensor([0])))["offsets"].isfinite().all()
+
+
 def test_official_order_of_voc_classes(home):
     rewrite(home, "000001", *(annotation(name, (1, 1, 20, 20)) for name in VOC_CLASSES))
     for number in range(2, 33):
@@ -274,6 +284,9 @@ def test_images_are_kept_as_large_as_is_said(home):
     batch = data.pool.batch(torch.arange(3))
     assert task.prepare(batch)["image"].shape == task.augment(batch, torch.Generator().manual_seed(0))["image"].shape
     assert torch.equal(task.prepare(batch)["matched"], PascalVoc(size=48).prepare(batch)["matched"])
+    still = PascalVoc(folder=".", size=48, width=8, stored=90, expand=1, crop=1, mirror=False, photometric=0)
+    seen = still.augment(batch, torch.Generator().manual_seed(0))["image"]  # the model is tested on what it is taught
+    torch.testing.assert_close(task.prepare(batch)["image"], seen, atol=1e-4, rtol=0)
 
 
 @pytest.mark.data
