@@ -17,6 +17,9 @@ from albench.tasks.detection.boxes import Grid
 
 # VGG-16's convolutions as SSD was published with, torchvision's VGG16_Weights.IMAGENET1K_FEATURES
 IMAGENET = Source("https://download.pytorch.org/models/vgg16_features-amdegroot-88682ab5.pth", "sha256:88682ab5")
+# The names of Vgg.fc's weights in vgg16_reducedfc.pth
+REDUCED = {"1.weight": "31.weight", "1.bias": "31.bias", "3.weight": "33.weight", "3.bias": "33.bias"}
+UNIT = (0.229, 0.224, 0.225)  # what torchvision's classifiers have their images divided by, of full brightness
 
 SSD300 = (  # cells, pixels between them, side of the square box and the next map's, aspect ratios; of 300 px, for VOC
     Grid(38, 8 / 300, 30 / 300, (30 * 60) ** 0.5 / 300, (2.0,)),
@@ -80,7 +83,7 @@ class Vgg(nn.Module):
 
     `width` 64 is VGG-16's own. Source maps: conv4_3 (L2-normalised), fc7, conv8_2, conv9_2, conv10_2, conv11_2.
     fc6 and fc7 start from Xavier's initialisation, as torchvision's do; the published SSD took them from a VGG-16
-    with reduced fully connected layers, trained on ImageNet.
+    with reduced fully connected layers, trained on ImageNet (see `load_vgg`).
     """
 
     def __init__(self, width: int) -> None:
@@ -164,23 +167,36 @@ def imagenet_file() -> Path:
 
 
 def load_vgg(backbone: Vgg, file: Path) -> None:
-    """Copy VGG-16's convolutions from a file with vgg16's state dict; fc6, fc7 and the extra stages stay as they are.
+    """Copy VGG-16's convolutions from a file of weights; the extra stages stay as they are.
 
-    The input is pixels 0-255 less the mean colour, as SSD was published. The file is read by safetensors or by torch,
-    without unpickling code.
+    Three kinds of files, read by safetensors or by torch, without unpickling code:
+
+    - torchvision's VGG16_Weights.IMAGENET1K_FEATURES, the convolutions that SSD was published with. fc6 and fc7 stay as
+      they are. So does any state dict of vgg16 without a classifier.
+    - SSD's own vgg16_reducedfc ("0.weight" to "33.bias"), which has fc6 and fc7, too.
+    - vgg16 with its classifier, as torchvision publishes it. It reads images of unit variance; its first convolution is
+      scaled, so that here, as with the others, the input is pixels 0-255 less the mean colour.
 
     Raises:
         AlbenchError: it cannot be read, or a convolution is missing or has another shape.
     """
-    wanted = backbone.features.state_dict()
     try:
-        if file.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            state = load_file(file)
-        else:
-            state = torch.load(file, map_location="cpu", weights_only=True)
-        backbone.features.load_state_dict({name: state[f"features.{name}"] for name in wanted})
+        state = {name.removeprefix("features."): weight for name, weight in _state(file).items()}
+        backbone.features.load_state_dict({name: state[name] for name in backbone.features.state_dict()})
+        if "31.weight" in state:
+            backbone.fc.load_state_dict({name: state[REDUCED[name]] for name in backbone.fc.state_dict()})
+        if state.get("classifier.0.weight", torch.tensor(torch.nan)).isfinite().all():  # NaN in IMAGENET1K_FEATURES
+            first: Tensor = backbone.features[0].weight  # type: ignore[assignment]
+            with torch.no_grad():
+                first /= 255 * torch.tensor(UNIT)[:, None, None]
     except Exception as error:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise AlbenchError(f"cannot read VGG-16 weights {file} ({reason}); give a state dict of vgg16") from error
+
+
+def _state(file: Path) -> dict[str, Tensor]:
+    if file.suffix != ".safetensors":
+        return torch.load(file, map_location="cpu", weights_only=True)
+    from safetensors.torch import load_file
+
+    return load_file(file)

@@ -39,7 +39,7 @@ class Pictures(Detection):
     augment one took 7.4 or 13.7 ms of a CPU core (medians of 30 batches of 8).
 
     The network is "compact", or the paper's "ssd300-vgg16" (size 300, width 64, 8,732 default boxes), whose `weights`
-    are None, "imagenet", or a local file with vgg16's state dict. Such a file's path goes into `weights_file`, and
+    are None, "imagenet", or a local file (see `network.load_vgg`). Such a file's path goes into `weights_file`, and
     `weights` becomes "sha256:…" (or "imagenet", where it is that very file): what a result hangs on is its content.
     """
 

@@ -5,6 +5,7 @@ import hashlib
 import pytest
 import torch
 from pydantic import ValidationError
+from torchvision.transforms.functional import normalize
 
 from albench.errors import AlbenchError
 from albench.recipe import Recipe
@@ -12,7 +13,7 @@ from albench.samples import Data, Samples
 from albench.strategies.learning_loss import LossPrediction
 from albench.strategy import Outputs
 from albench.tasks.classification.cifar10 import CLASSES, Cifar10
-from albench.tasks.detection.network import SSD300, Norm
+from albench.tasks.detection.network import SSD300, Norm, Vgg
 from albench.tasks.detection.voc import PascalVoc
 from albench.tasks.pose.figures import Figures
 from albench.tasks.pose.hourglass import StackedHourglass
@@ -148,6 +149,33 @@ def test_weights_from_a_file_are_loaded_and_the_file_must_stay_as_it_is(tmp_path
     vgg_file(tmp_path / "vgg.pt", 0.25)
     with pytest.raises(AlbenchError, match=r"vgg\.pt are no longer those that the run began with"):
         task.build(VOC)
+
+
+def test_ssds_own_weights_have_fc6_and_fc7(tmp_path):
+    donor = Vgg(64)
+    own = {"1": "31", "3": "33"}
+    state = donor.features.state_dict()
+    state |= {f"{own[name[0]]}{name[1:]}": weight for name, weight in donor.fc.state_dict().items()}
+    torch.save(state, tmp_path / "vgg16_reducedfc.pth")
+    model = PascalVoc(network="ssd300-vgg16", weights=str(tmp_path / "vgg16_reducedfc.pth")).build(VOC).backbone
+    for part in ("features", "fc"):
+        pairs = zip(getattr(donor, part).parameters(), getattr(model, part).parameters(), strict=True)
+        assert all(torch.equal(a, b) for a, b in pairs)
+
+
+def test_a_classifiers_weights_see_images_of_the_scale_that_they_know(tmp_path):
+    """vgg16 as torchvision publishes it divides by the deviation; its file must not get inputs 57 times too large."""
+    from torchvision.models import vgg16
+
+    theirs = vgg16(weights=None).eval()
+    torch.save(theirs.state_dict(), tmp_path / "vgg16.pth")
+    task = PascalVoc(network="ssd300-vgg16", weights=str(tmp_path / "vgg16.pth"))
+    ours = task.build(VOC).backbone.features
+    pixels = torch.randint(0, 256, (1, 3, 300, 300), dtype=torch.uint8)
+    image = normalize(pixels / 255, task.mean, [0.229, 0.224, 0.225])
+    with torch.no_grad():
+        wanted = theirs.features[:5](image)
+        torch.testing.assert_close(ours[:5](task.prepare({"image": pixels})["image"]), wanted, rtol=1e-3, atol=1e-4)
 
 
 def test_a_result_hangs_on_what_a_weights_file_holds_and_not_on_its_path(tmp_path, monkeypatch):
