@@ -13,6 +13,7 @@ VOC_CLASSES = (
 )  # the official order
 
 
+_FLAGS = {"": False, "0": False, "false": False, "no": False, "1": True, "true": True, "yes": True}
 _NUMBER = re.compile(r"\s*[0-9]{1,9}\s*")
 
 
@@ -47,6 +48,8 @@ def read(file: Path) -> tuple[list[Thing], tuple[int, int] | None]:
         raise AlbenchError(f"{file} {error}") from error
     try:
         things = [_thing(node) for node in root.findall("object")]
+    except KeyError as error:
+        raise AlbenchError(f"{file}: an object's `difficult` is {error.args[0]!r}; it is 0 or 1") from error
     except (TypeError, ValueError) as error:
         raise AlbenchError(f"{file}: an object lacks its name or a corner of its box, or it is no number") from error
     stated = [root.findtext(f"size/{side}") or "" for side in ("height", "width")]
@@ -59,7 +62,7 @@ def _thing(node: ElementTree.Element) -> Thing:
     xmin, ymin, xmax, ymax = (float(node.findtext(f"bndbox/{k}") or "") for k in ("xmin", "ymin", "xmax", "ymax"))
     if not name or not all(abs(v) < float("inf") for v in (xmin, ymin, xmax, ymax)):
         raise ValueError
-    return Thing(name, (xmin, ymin, xmax, ymax), (node.findtext("difficult") or "0").strip() == "1")
+    return Thing(name, (xmin, ymin, xmax, ymax), _FLAGS[(node.findtext("difficult") or "").strip().lower()])
 
 
 def clean(things: list[Thing], height: int, width: int, image: str) -> tuple[list[Thing], list[str]]:

@@ -12,9 +12,9 @@ from albench.errors import AlbenchError
 from albench.samples import Data
 from albench.tasks.detection import miniature
 from albench.tasks.detection.annotations import Thing
-from albench.tasks.detection.pictures import Entry, Pictures, decoded, gather, require_apart
+from albench.tasks.detection.pictures import Entry, Pictures, decoded, gather, require_apart, require_counting
 
-VERSION = 1  # of what the cache holds
+VERSION = 2  # of what the cache holds
 BY_HAND = (
     "fetch train2017.zip and val2017.zip from http://images.cocodataset.org/zips/ and annotations_trainval2017.zip "
     "from http://images.cocodataset.org/annotations/ by hand and unpack them"
@@ -75,6 +75,7 @@ class Coco(Pictures):
         parts, _ = self._read(*self._files(root), found.append)
         yield from map(str, found)
         yield from each_problem(lambda entry: decoded(entry.image, self.side), parts[0] + parts[1])
+        yield from each_problem(require_counting, [[thing for entry in parts[1] for thing in entry.things]])
 
     def fetch(self, root: Path) -> None:
         """Nothing where the data are there, and the weights.

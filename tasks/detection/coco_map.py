@@ -5,21 +5,25 @@ import torch
 
 from albench.tasks.detection.metric import Boxes
 
+# Exact, as COCO's own; torchmetrics' defaults went through 32 bits, and an IoU of exactly .6 misses its .60000002
+IOUS, RECALLS = np.linspace(0.5, 0.95, 10).tolist(), np.linspace(0, 1, 101).tolist()
 NAMES = {"map": "coco-map", "map_50": "coco-map@0.5", "map_75": "coco-map@0.75"}
 
 
 def coco_map(found: Boxes, truth: Boxes, images: int) -> dict[str, float]:
     """ "coco-map" (mean over IoU .5, .55 … .95), "coco-map@0.5" and "coco-map@0.75"; {} where no object counts.
 
-    By torchmetrics on faster-coco-eval: 101 recall points, at most 100 detections an image, classes without an object
-    left out. Difficult objects are COCO's crowds: neither hit nor miss, however many detections lie on one. `images`
-    is their number; boxes are 1-based inclusive pixels, as everywhere in albench.
+    By torchmetrics on faster-coco-eval: 101 recall points, at most 100 detections an image and class, classes without
+    an object left out. Difficult objects are COCO's crowds: neither hit nor miss, however many detections lie on one.
+    `images` is their number; boxes are 1-based inclusive pixels, as everywhere in albench.
     """
     from torchmetrics.detection import MeanAveragePrecision
 
     if not (truth.weight == 0).any():
         return {}
-    evaluator = MeanAveragePrecision(box_format="xyxy", iou_type="bbox", backend="faster_coco_eval")
+    evaluator = MeanAveragePrecision(
+        "xyxy", "bbox", iou_thresholds=IOUS, rec_thresholds=RECALLS, backend="faster_coco_eval"
+    )
     evaluator.warn_on_many_detections = False
     annotated = [part | {"iscrowd": part.pop("weight").long()} for part in _per_image(truth, images)]
     detected = [part | {"scores": part.pop("weight").float()} for part in _per_image(found, images)]

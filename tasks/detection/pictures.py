@@ -5,7 +5,7 @@ import hashlib
 import math
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Annotated, ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from pydantic import Field, model_validator
 from torch import nn
 
@@ -28,6 +28,7 @@ from albench.tasks.detection.boxes import Grid
 from albench.tasks.detection.network import IMAGENET, SSD, SSD300, Vgg, compact_grids, imagenet_file, load_vgg
 from albench.tasks.detection.task import DEVIATION, Detection
 
+ORIENTATION, LYING = 0x0112, (5, 6, 7, 8)  # an EXIF tag, and its values that swap the sides
 MARGIN = 1.15  # images are kept this much larger than the network's input, unless `stored` says how large
 
 
@@ -168,13 +169,15 @@ def gather(pool: Sequence[Entry], test: Sequence[Entry], classes: tuple[str, ...
     Without `classes` they are those of the annotations, sorted (in the official order if they are VOC's twenty).
 
     Raises:
-        AlbenchError: a file cannot be read, a class is not among `classes`, or there is no object at all.
+        AlbenchError: a file cannot be read, a class is not among `classes`, there is no object at all, or none that
+            counts in the test set.
     """
     entries = [*pool, *test]
     kept, held = new("pool", (len(pool), 3, side, side)), new("test", (len(test), 3, side, side))
     with ThreadPoolExecutor(os.cpu_count()) as threads:
         loaded = list(threads.map(_load, entries, [*kept, *held]))
     seen = sorted({thing.name for one in loaded for thing in one.things})
+    require_counting([thing for one in loaded[len(pool) :] for thing in one.things])
     known = classes or (VOC_CLASSES if set(seen) == set(VOC_CLASSES) else tuple(seen))
     for entry, one in zip(entries, loaded, strict=True):
         require_known(one.things, known, entry.origin)
@@ -198,6 +201,12 @@ def require_apart(pool: Sequence[Entry], test: Sequence[Entry]) -> None:
         raise AlbenchError(f"{len(both)} images are in pool and test both, {both[0]} among them; change the splits")
 
 
+def require_counting(things: Iterable[Thing]) -> None:
+    """Raises: AlbenchError: there is nothing to find in a test set of these objects."""
+    if all(thing.difficult for thing in things):
+        raise AlbenchError("no object in the test set counts: all are difficult (crowds, in COCO), or there are none")
+
+
 def require_known(things: list[Thing], classes: Sequence[str], origin: str) -> None:
     """Raises: AlbenchError: an object's class is none of these."""
     for thing in things:
@@ -206,16 +215,23 @@ def require_known(things: list[Thing], classes: Sequence[str], origin: str) -> N
             raise AlbenchError(f"{origin}: class {thing.name!r} is not among `classes`.{hint}")
 
 
-def decoded(file: Path, side: int) -> tuple[np.ndarray, tuple[int, int]]:
+def decoded(file: Path, side: int, stated: tuple[int, int] | None = None) -> tuple[np.ndarray, tuple[int, int]]:
     """An image as uint8 [side, side, 3], and its original (height, width).
+
+    stated: what its annotation says they are. Where that is the image turned as its EXIF orientation says, it is
+    turned: its boxes were drawn on it as viewers show it.
 
     Raises:
         AlbenchError: it cannot be read.
     """
     with opened_image(file) as opened:
         width, height = opened.size
+        turned = width != height and stated == (width, height) and opened.getexif().get(ORIENTATION, 1) in LYING
         opened.draft("RGB", (side, side))  # a JPEG is decoded at 1/2, 1/4 … where that is still large enough
-        square = opened.convert("RGB").resize((side, side), Image.Resampling.BILINEAR)
+        image = ImageOps.exif_transpose(opened) if turned else opened
+        square = image.convert("RGB").resize((side, side), Image.Resampling.BILINEAR)
+    if turned:
+        width, height = height, width
     return np.array(square), (height, width)
 
 
@@ -230,7 +246,7 @@ class Loaded(NamedTuple):
 def _load(entry: Entry, image: torch.Tensor) -> Loaded:
     """Decode an image into `image`, uint8 [3, side, side]."""
     things, stated = entry.annotated()
-    square, (height, width) = decoded(entry.image, image.shape[-1])
+    square, (height, width) = decoded(entry.image, image.shape[-1], stated)
     things, notes = clean(things, height, width, entry.name)
     if stated not in (None, (0, 0), (height, width)):
         said = f"{stated[1]} × {stated[0]}" if stated else ""

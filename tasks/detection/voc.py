@@ -1,9 +1,13 @@
 """Any data set in PASCAL VOC's layout: JPEGImages, Annotations, ImageSets/Main."""
 
+import contextlib
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Self
+
+from pydantic import field_validator
 
 from albench.cache import cached, listing
 from albench.datafiles import below, each_problem, prepare_command, require_inside
@@ -12,9 +16,18 @@ from albench.errors import AlbenchError, did_you_mean
 from albench.samples import Data
 from albench.tasks.detection import miniature
 from albench.tasks.detection.annotations import Thing, read
-from albench.tasks.detection.pictures import Entry, Pictures, decoded, gather, require_apart, require_known
+from albench.tasks.detection.pictures import (
+    Entry,
+    Pictures,
+    decoded,
+    gather,
+    require_apart,
+    require_counting,
+    require_known,
+)
 
-VERSION = 1  # of what the cache holds
+VERSION = 2  # of what the cache holds
+COLUMN = re.compile(r"\s+(-1|0|1)$")
 SUFFIXES = (".jpg", ".jpeg", ".png")
 SITE = "https://thor.robots.ox.ac.uk/pascal/VOC"
 ARCHIVES = {  # folder, and split where an archive is for that one alone; the md5 that torchvision checks, too
@@ -22,7 +35,10 @@ ARCHIVES = {  # folder, and split where an archive is for that one alone; the md
     "VOC2007/test": Source(f"{SITE}/voc2007/VOCtest_06-Nov-2007.tar", "md5:b6e924de25625d8de591ea690078ad9f"),
     "VOC2012": Source(f"{SITE}/voc2012/VOCtrainval_11-May-2012.tar", "md5:6cd6e144f989b92b3379bac3b3de84fd"),
 }
-OFFICIAL = {"VOC2007/trainval": 5011, "VOC2012/trainval": 11540, "VOC2007/test": 4952}  # images
+OFFICIAL = {  # images
+    **{"VOC2007/train": 2501, "VOC2007/val": 2510, "VOC2007/trainval": 5011, "VOC2007/test": 4952},
+    **{"VOC2012/train": 5717, "VOC2012/val": 5823, "VOC2012/trainval": 11540},
+}
 
 
 @dataclass(frozen=True)
@@ -52,6 +68,13 @@ class PascalVoc(Pictures):
     pool_split: str = "train"
     test_split: str = "val"
     classes: tuple[str, ...] = ()
+
+    @field_validator("classes")
+    @classmethod
+    def _each_once(cls, classes: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(classes)) < len(classes):
+            raise ValueError("a class is named twice")
+        return classes
 
     @classmethod
     def miniature(cls, folder: Path) -> Self:
@@ -92,6 +115,8 @@ class PascalVoc(Pictures):
         yield from each_problem(lambda entry: self._check_annotation(entry, home), entries)
         yield from each_problem(lambda entry: self._check_image(entry, home), entries)
         yield from each_problem(lambda both: require_apart(*both), [parts])
+        if parts[1]:
+            yield from each_problem(lambda test: require_counting(_readable(test)), [parts[1]])
 
     def _check_annotation(self, entry: VocEntry, home: Path) -> None:
         _require(entry.annotation, entry, home)
@@ -187,11 +212,16 @@ def _listed(folder: Path, split: str) -> list[VocEntry]:
         AlbenchError: the split's file is missing, no text, or empty, or names a path.
     """
     names = _names(_file(folder, split))
-    there = {p.stem: p for p in (folder / "JPEGImages").glob("*") if p.suffix.lower() in SUFFIXES}
+    there: dict[str, Path] = {}
+    twice: dict[str, Path] = {}
+    for path in sorted(p for p in (folder / "JPEGImages").glob("*") if p.suffix.lower() in SUFFIXES):
+        (twice if path.stem in there else there)[path.stem] = path
     entries = []
     for name in names:
         if "/" in name or "\\" in name or "\0" in name:
             raise AlbenchError(f"no image {name!r}: split {split!r} of {folder} names a path, which may lead out of it")
+        if name in twice:
+            raise AlbenchError(f"{there[name]} and {twice[name].name}: which is the image? Take one of them away")
         image = there.get(name, folder / "JPEGImages" / f"{name}.jpg")
         annotation = folder / "Annotations" / f"{name}.xml"
         entries.append(VocEntry(image.name, image, str(annotation), annotation, split))
@@ -203,17 +233,25 @@ def _file(folder: Path, split: str) -> Path:
 
 
 def _names(file: Path) -> list[str]:
-    """The first column of a split's file: official class lists have a second one with 1, 0 or -1."""
+    """The names in a split's file, without the second column of official class lists: 1, 0 or -1."""
     if not file.is_file():
         there = sorted(p.stem for p in file.parent.glob("*.txt"))
         raise AlbenchError(f"no split {file.stem!r}: {file} is missing.{did_you_mean(file.stem, there)}")
     try:
-        names = [line.split()[0] for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+        lines = map(str.strip, file.read_text(encoding="utf-8-sig").splitlines())
+        names = [COLUMN.sub("", line) for line in lines if line]
     except UnicodeDecodeError as error:
         raise AlbenchError(f"split {file} is no text ({error.reason} at byte {error.start})") from error
     if not names:
         raise AlbenchError(f"split {file} names no image")
     return names
+
+
+def _readable(entries: list[VocEntry]) -> Iterator[Thing]:
+    """The objects of the annotations that can be read."""
+    for entry in entries:
+        with contextlib.suppress(AlbenchError):
+            yield from entry.annotated()[0]
 
 
 def _require(file: Path, entry: VocEntry, home: Path) -> None:

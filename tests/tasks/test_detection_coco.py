@@ -18,6 +18,7 @@ def boxes(rows):
 
 
 A, FAR = (1, 1, 100, 100), (301, 301, 400, 400)
+SIXTY = (1, 1, 100, 60)
 HALF = (1, 1, 100, 74)  # 7,400 of 10,000 inclusive pixels: IoU .74
 
 
@@ -26,6 +27,7 @@ HALF = (1, 1, 100, 74)  # 7,400 of 10,000 inclusive pixels: IoU .74
     [
         ([(0, 0, A, 0.9)], [(0, 0, A, 0)], 1, 1, 1),
         ([(0, 0, HALF, 0.9)], [(0, 0, A, 0)], 0.5, 1, 0),  # .5, .55, .6, .65, .7 of ten thresholds
+        ([(0, 0, SIXTY, 0.9)], [(0, 0, A, 0)], 0.3, 1, 0),  # exactly .6 reaches .6, which 32 bits would make .60000002
         ([(0, 0, A, 0.9), (0, 0, A, 0.8)], [(0, 0, A, 0)], 1, 1, 1),  # a duplicate behind the hit costs nothing
         ([(0, 0, FAR, 0.9), (0, 0, A, 0.8)], [(0, 0, A, 0)], 0.5, 0.5, 0.5),
         ([], [(0, 0, A, 0)], 0, 0, 0),

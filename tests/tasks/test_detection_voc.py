@@ -95,8 +95,9 @@ def test_a_box_one_pixel_wide_is_a_box(home):
 
 def test_official_order_of_voc_classes(home):
     rewrite(home, "000001", *(annotation(name, (1, 1, 20, 20)) for name in VOC_CLASSES))
-    for number in range(2, 33):
+    for number in range(2, 32):
         rewrite(home, f"{number:06d}")
+    rewrite(home, "000032", annotation("bird", (1, 1, 20, 20)))  # of the test set
     assert load(home).classes == VOC_CLASSES
     assert len(VOC_CLASSES) == 20
 
@@ -201,6 +202,53 @@ def test_a_run_without_its_data_prints_the_command_that_fetches_them(tmp_path, s
     assert "`albench data prepare voc" in str(caught.value)
 
 
+def test_a_photograph_is_turned_as_its_annotation_saw_it(home):
+    file = home / "JPEGImages" / "000001.jpg"
+    with Image.open(file) as opened:  # 96 × 72
+        upright, exif = opened.convert("RGB"), opened.getexif()
+    exif[0x0112] = 6  # to be shown turned by a quarter
+    upright.transpose(Image.Transpose.ROTATE_90).save(file, exif=exif, quality=95)  # 72 × 96 in the file
+    things = [annotation("leaf", (60, 10, 90, 20))]
+    rewrite(home, "000001", *things)
+    turned = load(home)
+    assert turned.notes == []
+    assert turned.pool.targets["size"][0].tolist() == [72, 96]
+    upright.save(file, quality=95)
+    assert (turned.pool.images[0].int() - load(home).pool.images[0].int()).abs().float().mean() < 4
+    upright.transpose(Image.Transpose.ROTATE_90).save(file, quality=95)  # nothing says that it is turned
+    assert "its annotation says 96 × 72, the image is 72 × 96" in load(home).notes[-1]
+
+
+def test_a_test_set_without_an_object_that_counts_is_said_before_anything_is_trained(home):
+    names = (home / "ImageSets" / "Main" / "val.txt").read_text().split()
+    for name in names:
+        rewrite(home, name, annotation("leaf", (1, 1, 20, 20), difficult=True))
+    with pytest.raises(AlbenchError, match="no object in the test set counts: all are difficult"):
+        load(home)
+    (line,) = PascalVoc(folder=".", size=48).problems(home)
+    assert "no object in the test set counts" in line
+
+
+def test_names_of_a_split_may_hold_spaces_and_a_byte_order_mark(home):
+    for folder, suffix in (("JPEGImages", "jpg"), ("Annotations", "xml")):
+        shutil.copy(home / folder / f"000001.{suffix}", home / folder / f"my pic.{suffix}")
+    (home / "ImageSets" / "Main" / "mine.txt").write_text("000002  1\nmy pic -1\n", encoding="utf-8-sig")
+    assert load(home, pool_split="mine").pool.names == ["000002.jpg", "my pic.jpg"]
+
+
+def test_what_could_be_read_in_two_ways_is_refused(home):
+    rewrite(home, "000001", annotation("leaf", (1, 1, 20, 20)).replace("<difficult>0<", "<difficult>True<"))
+    assert load(home).pool.targets["difficult"][0, 0]
+    rewrite(home, "000001", annotation("leaf", (1, 1, 20, 20)).replace("<difficult>0<", "<difficult>maybe<"))
+    with pytest.raises(AlbenchError, match=r"000001.xml: an object's `difficult` is 'maybe'; it is 0 or 1"):
+        load(home)
+    Image.new("RGB", (96, 72)).save(home / "JPEGImages" / "000003.png")
+    with pytest.raises(AlbenchError, match=r"000003.jpg and 000003.png: which is the image\?"):
+        load(home)
+    with pytest.raises(ValidationError, match="a class is named twice"):
+        PascalVoc(classes=("brick", "leaf", "brick"))
+
+
 def test_every_problem_is_a_line(home):
     task = PascalVoc(folder=".", size=48, width=8, classes=("brick", "leaf", "water"))
     assert list(task.problems(home)) == []
@@ -274,7 +322,10 @@ def test_degenerate_boxes_of_bccd_are_reported(data_root):
 @pytest.mark.slow
 def test_the_real_sets_have_no_problem(data_root):
     assert list(PascalVoc(folder="BCCD", pool_split="train+val", test_split="test").problems(data_root)) == []
-    assert list(PascalVoc().problems(data_root)) == []
+    assert list(PascalVoc().problems(data_root)) == [
+        "split VOC2012/train names 1,100 images; the official one has 5,717",
+        "split VOC2012/val names 400 images; the official one has 5,823",
+    ]
 
 
 def test_images_are_kept_as_large_as_is_said(home):
