@@ -272,6 +272,8 @@ class TrialRun:
         record["character"] |= known
         if diagnosis is not None and diagnosis.predicted:
             record["diagnosis"] = {"candidates": self._worth(diagnosis, number), "test": self._on_test(stage)}
+        elif not strategy.observes() and self._predicts(stage):  # random, with a module: what is it worth here?
+            record["diagnosis"] = {"test": self._on_test(stage)}
         seconds["diagnose"] = time.perf_counter() - clock
         return record
 
@@ -330,14 +332,18 @@ class TrialRun:
         return time_limit(60 * minutes, message, self.store.last_words(self.trial))
 
     def diagnose(self, stage: Stage) -> Record:
-        """What the strategy's score is worth as a predictor of the loss on the test set; {} where it has none."""
+        """What the score, or the companion, is worth as a predictor of the loss on the test set; {} without either."""
+        return {"test": self._on_test(stage)} if self._predicts(stage) else {}
+
+    def _predicts(self, stage: Stage) -> bool:
+        """Whether there is a score, or a companion that says a number of each sample: two samples tell."""
         strategy, test = self.strategy(), self.setup.data.test
-        if not strategy.observes():
-            return {}
+        if not strategy.observes() and self.setup.companion is None:
+            return False
         stage.fitted()
         with self._time_limit():
-            kept, _, _ = self._observe(strategy, stage, test, torch.arange(min(2, len(test))))
-        return {"test": self._on_test(stage)} if "score" in kept else {}
+            _, diagnosis, _ = self._observe(strategy, stage, test, torch.arange(min(2, len(test))), diagnose=True)
+        return diagnosis is not None and bool(diagnosis.predicted)
 
     def _on_test(self, stage: Stage) -> Record:
         """A pass of its own: evaluation's is shared by strategies, and a strategy that fails must not cost it."""
@@ -359,5 +365,7 @@ class TrialRun:
                 accuracy, rho = max(accuracy, 1 - accuracy), abs(rho)
             worth[name] = {"ranking-accuracy": accuracy, "spearman": rho}
         keep = torch.randperm(len(diagnosis.true), generator=generator(*self.setup.axes, stage, "scatter"))[:SCATTER]
-        pairs = torch.stack([diagnosis.predicted["score"][keep], diagnosis.true[keep]], 1)
+        own = diagnosis.predicted.get("score", diagnosis.predicted.get("companion"))
+        assert own is not None
+        pairs = torch.stack([own[keep], diagnosis.true[keep]], 1)
         return {"predictors": worth, "scatter": [[float(f"{x:.4g}") for x in pair] for pair in pairs.tolist()]}

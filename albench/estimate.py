@@ -153,8 +153,8 @@ def _steps(setup: Setup, rows: torch.Tensor, count: int) -> tuple[float, trainin
 
 
 def _observing(setup: Setup, strategy: Strategy, plan: Plan) -> float:
-    """Seconds of one trial: candidates (and labelled), and the test set where scores are diagnosed."""
-    if not strategy.observes():
+    """Seconds of one trial: candidates (and labelled), and the test set where there is something to diagnose."""
+    if not strategy.observes() and setup.companion is None:
         return 0.0
     fitted, scored = training.build(setup, 0), False
 
@@ -165,7 +165,7 @@ def _observing(setup: Setup, strategy: Strategy, plan: Plan) -> float:
 
     seconds = _per_sample(look, _most(setup, len(setup.data.pool)), setup.device)
     samples = 0
-    for stage in range(plan.stages - 1):
+    for stage in range(plan.stages - 1 if strategy.observes() else 0):
         free = len(setup.data.pool) - plan.labelled(stage)
         samples += min(free, plan.subset) if plan.subset and not strategy.whole_pool else free
         samples += plan.labelled(stage) if strategy.sees_labelled else 0

@@ -22,8 +22,10 @@ PICTURED = 8  # of them keep the model's answer, for pictures
 class Diagnosis:
     """What a pass tells beside what the strategy keeps: for the report alone, never for a selection.
 
-    predicted: predictors of the loss, [N] each on the CPU: "score" (the strategy's), "entropy", "trivial"; none where
-    the strategy keeps no score. true: the loss [N] on the CPU. embedding: [N, d], on the device.
+    predicted: predictors of the loss, [N] each on the CPU: "score" (the strategy's), "companion" (what a companion
+    says of each sample, where that is a number and not the score itself), and beside them "entropy", "margin" (less of
+    it is more uncertain) and "trivial"; none where there is neither of the first two. true: the loss [N] on the CPU.
+    embedding: [N, d], on the device.
     """
 
     predicted: dict[str, Tensor]
@@ -56,7 +58,10 @@ def observe(
         return together, None
     columns = {name: torch.cat([d[name] for d in diagnosed]).float() for name in diagnosed[0]}
     embedding, columns = columns.pop("embedding"), {name: column.cpu() for name, column in columns.items()}
-    return together, Diagnosis(embedding=embedding, true=columns.pop("true"), predicted=columns)
+    true = columns.pop("true")
+    if {"score", "companion"} <= columns.keys() and torch.equal(columns["score"], columns["companion"]):
+        del columns["companion"]
+    return together, Diagnosis(predicted=columns, true=true, embedding=embedding)
 
 
 def _observe_batch(
@@ -73,9 +78,13 @@ def _observe_batch(
     if not diagnose:
         return kept, None
     diagnosis = {"true": task.losses(outputs.raw, full), "embedding": outputs.embedding}
-    if "score" in kept:
-        diagnosis |= {"score": kept["score"], "entropy": outputs.prediction.entropy(), "trivial": task.trivial(full)}
-    return kept, diagnosis
+    predicted = {name: value for name, value in kept.items() if name == "score"}
+    if fitted.companion is not None and outputs.companion.shape == (count,):
+        predicted["companion"] = outputs.companion
+    if predicted:
+        belief = outputs.prediction
+        predicted |= {"entropy": belief.entropy(), "margin": -belief.margin(), "trivial": task.trivial(full)}
+    return kept, diagnosis | predicted
 
 
 def _who(strategy: Strategy) -> str:

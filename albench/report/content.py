@@ -230,25 +230,26 @@ def _diagnoses(
     """
     blocks: list[Block] = []
     table = measured[measured["metric"].str.startswith(tables.DIAGNOSES)]
-    if (table["metric"] == "ranking-accuracy/test/score").any():
+    if table["metric"].isin(["ranking-accuracy/test/score", "ranking-accuracy/test/companion"]).any():
         saved = folder.csv(table, f"ranking-{slug(task)}")
         ends = tables.last_stage(table)
         last = tables.diagnosis_table(ends, styles, saved)
         for measure, stem, title, what in RANKINGS:
-            if not (table["metric"] == f"{measure}/test/score").any():
+            own = [f"{measure}/test/{which}" for which in ("score", "companion")]
+            if not table["metric"].isin(own).any():
                 continue
             said = "; ".join(
                 f"{r['strategy']} {tables.number(r['mean'], 3)}"
-                for r in ends[ends["metric"] == f"{measure}/test/score"].to_dict("records")
+                for r in ends[ends["metric"].isin(own)].to_dict("records")
             )
             blocks.append(
                 folder.picture(
                     evidence.wide(panels.ranking, table, styles, measure),
                     f"{stem}-{slug(task)}",
                     title,
-                    alt=f"{what} per stage on {task}; score on the test set at the last stage: {said}.",
+                    alt=f"{what} per stage on {task}; score or companion on the test set at the last stage: {said}.",
                     caption=f"{what}; the line is chance. {words.over_seeds(table)} "
-                    "Entropy and the trivial predictor are measured on the same model. Candidates are measured "
+                    "Entropy, margin and the trivial predictor are measured on the same model. Candidates are measured "
                     "before they are labelled, for this figure only: no strategy sees it.",
                     data=saved,
                     column=True,

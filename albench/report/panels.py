@@ -14,6 +14,7 @@ from albench.report.looks import ONE_COLUMN, TWO_COLUMNS, Look, present, small
 CHANCE = {"ranking-accuracy": ("ranking accuracy", 0.5), "spearman": ("Spearman's ρ", 0.0)}
 BASELINES: dict[str, dict[str, Any]] = {
     "entropy": {"color": "#6B6B6B", "linestyle": "--", "linewidth": 1.4},
+    "margin": {"color": "#6B6B6B", "linestyle": "-.", "linewidth": 1},
     "trivial": {"color": "#8F8F8F", "linestyle": ":", "linewidth": 1.7},
 }
 
@@ -21,15 +22,17 @@ BASELINES: dict[str, dict[str, Any]] = {
 def ranking(
     table: pd.DataFrame, styles: dict[str, Look], measure: str = "ranking-accuracy", width: float = TWO_COLUMNS
 ) -> Figure:
-    """How well a score orders losses against labels, a panel per strategy that scores, beside two baselines.
+    """How well a score orders losses against labels, a panel per strategy that scores, beside baselines.
+
+    Of a strategy that does not score but has a companion it is the companion's prediction.
 
     The baselines are measured on the same model; bands are ± one standard deviation over seeds. A baseline that is
     the strategy's own score is not drawn a second time, and the legend names what is drawn.
-    table: `curves` rows of metrics "MEASURE/{test,candidates}/{score,entropy,trivial}"; measure: a key of CHANCE.
+    table: `curves` rows of metrics "MEASURE/{test,candidates}/{score,companion,entropy,…}"; measure: a key of CHANCE.
     """
     ylabel, chance = CHANCE[measure]
     table = table[table["metric"].str.startswith(f"{measure}/")]
-    shown = present(styles, table[table["metric"].str.endswith("/score")])
+    shown = present(styles, table[table["metric"].str.endswith(("/score", "/companion"))])
     lines = {strategy: _lines(table[table["strategy"] == strategy], measure) for strategy in shown}
     drawn = {kind for own in lines.values() for kind in own}
     legend = Legend(
@@ -65,7 +68,7 @@ def _lines(mine: pd.DataFrame, measure: str) -> dict[tuple[str, str], pd.DataFra
     found: dict[tuple[str, str], pd.DataFrame] = {}
     for where, name in _looks(Look("", "#000000", "o")):
         rows = mine[mine["metric"] == f"{measure}/{where}/{name}"].sort_values("labelled")
-        own = found.get(("test", "score"))
+        own = found.get(("test", "score"), found.get(("test", "companion")))
         same = name in BASELINES and own is not None and np.array_equal(own["mean"], rows["mean"])
         if len(rows) and not same:
             found[where, name] = rows
@@ -75,6 +78,7 @@ def _lines(mine: pd.DataFrame, measure: str) -> dict[tuple[str, str], pd.DataFra
 def _looks(look: Look) -> dict[tuple[str, str], dict[str, Any]]:
     """(where, predictor) → its line, in the legend's order; what comes first is drawn last, on top."""
     own = {("test", "score"): look.line(linestyle="-"), ("candidates", "score"): _hollow(look)}
+    own[("test", "companion")] = look.line(linestyle=(0, (5, 1)))
     return own | {("test", name): line for name, line in BASELINES.items()}
 
 

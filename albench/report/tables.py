@@ -221,24 +221,28 @@ def diagnosis_table(rows: pd.DataFrame, styles: dict[str, Look], data: str) -> T
     cell = {(r["strategy"], r["metric"]): mean_std(r["mean"], r["std"], 3) for r in rows.to_dict("records")}
     wanted = [
         ("test, score", "ranking-accuracy/test/score"),
+        ("test, companion", "ranking-accuracy/test/companion"),
         ("test, entropy", "ranking-accuracy/test/entropy"),
+        ("test, margin", "ranking-accuracy/test/margin"),
         ("test, trivial", "ranking-accuracy/test/trivial"),
-        ("test, ρ of score", "spearman/test/score"),
-        ("test, ρ of entropy", "spearman/test/entropy"),
-        ("test, ρ of trivial", "spearman/test/trivial"),
+        ("ρ of score", "spearman/test/score"),
+        ("ρ of companion", "spearman/test/companion"),
+        ("ρ of entropy", "spearman/test/entropy"),
+        ("ρ of margin", "spearman/test/margin"),
         ("candidates, score", "ranking-accuracy/candidates/score"),
         ("candidates, entropy", "ranking-accuracy/candidates/entropy"),
     ]
     wanted = [(heading, metric) for heading, metric in wanted if (rows["metric"] == metric).any()]
-    shown = [s for s in styles if (s, "ranking-accuracy/test/score") in cell]
+    shown = [s for s in styles if any((s, f"ranking-accuracy/test/{own}") in cell for own in ("score", "companion"))]
     return Table(
         title="What the score says about the loss, where it was last measured",
         columns=["strategy", *(heading for heading, _ in wanted)],
         rows=[[styles[s].name, *(cell.get((s, m), "–") for _, m in wanted)] for s in shown],
         notes=[
             "Share of pairs of samples whose true losses are ordered as predicted (one half is chance), and Spearman's "
-            "ρ (0 is chance); mean ± standard deviation over seeds. Entropy and the trivial "
-            "predictor are measured on the same model, so they say what the score adds."
+            "ρ on the test set (0 is chance); mean ± standard deviation over seeds. Entropy, margin and the trivial "
+            "predictor are measured on the same model, so they say what the score adds. companion: what a module "
+            "predicts that was trained beside the model, where the strategy does not select by it."
         ],
         data=data,
         swatches=[(styles[s].colour, styles[s].glyph) for s in shown],

@@ -9,7 +9,7 @@ import pandas as pd
 from albench.report.runs import Run
 from albench.report.tables import leader, metric_name, number, p_value, percent
 
-PREDICTORS = ("score", "entropy", "trivial")
+BASELINES = {"entropy": "entropy", "margin": "the margin", "trivial": "the trivial predictor"}
 NAMED = 5  # strategies that a sentence names at most
 CHEATS = (
     "⚠ sees hidden labels: it selects by annotations that nobody would have before labelling. It shows what such "
@@ -48,7 +48,8 @@ HOW_TO_READ = (
     (
         "Ranking accuracy",
         "The share of pairs of samples that a score orders as their true losses do; one half is chance. It stands "
-        "beside entropy and a trivial predictor (mean intensity, or number of objects) on the same model.",
+        "beside entropy, the margin of the two likeliest outcomes and a trivial predictor (mean intensity, or the "
+        "number of objects) on the same model. Of a strategy that does not score, it is what the companion predicts.",
     ),
 )
 
@@ -202,14 +203,19 @@ def beaten_scores(rows: pd.DataFrame) -> str:
     mean = rows.set_index(["strategy", "metric"])["mean"]
     said = []
     for strategy in rows["strategy"].unique():
-        own, *others = (mean.get((strategy, f"ranking-accuracy/test/{k}"), float("nan")) for k in PREDICTORS)
+        found = {
+            key: mean.get((strategy, f"ranking-accuracy/test/{key}")) for key in ("score", "companion", *BASELINES)
+        }
+        what = "score" if found["score"] is not None else "companion"
+        if (own := found[what]) is None:
+            continue
         better = [
             f"{name} ({number(value, 3)})"
-            for name, value in zip(("entropy", "the trivial predictor"), others, strict=True)
-            if value > own + 1e-9
+            for key, name in BASELINES.items()
+            if (value := found[key]) is not None and value > own + 1e-9
         ]
         if better:
-            said.append(f"{listed(better)} better than the score of {strategy} ({number(own, 3)})")
+            said.append(f"{listed(better)} better than the {what} of {strategy} ({number(own, 3)})")
     return f"Where it was last measured, the test losses were ordered by {'; by '.join(said)}." if said else ""
 
 

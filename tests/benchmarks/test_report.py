@@ -74,7 +74,7 @@ def records(rng, start, stages, scores):
         if scores:
             worth = {"ranking-accuracy": rng.uniform(0.6, 0.7), "spearman": rng.uniform(0.2, 0.4)}
             scatter = rng.exponential(1, (TEST, 2)).round(4).tolist()
-            found = {"predictors": dict.fromkeys(("score", "entropy", "trivial"), worth), "scatter": scatter}
+            found = {"predictors": dict.fromkeys(("score", "entropy", "margin", "trivial"), worth), "scatter": scatter}
             record["diagnosis"] = {"candidates": found | {"scatter": []}, "test": found}
         yield record
 

@@ -120,7 +120,7 @@ def test_scores_are_diagnosed_on_candidates_and_test_set_and_others_are_not(run)
     diagnosed = results[results.metric.str.startswith("ranking-accuracy/")]
     assert set(diagnosed.strategy) == {"entropy", "learning-loss"}
     where = diagnosed[diagnosed.strategy == "learning-loss"].groupby("metric").stage.apply(list)
-    for predictor in ("score", "entropy", "trivial"):
+    for predictor in ("score", "entropy", "margin", "trivial"):
         assert where[f"ranking-accuracy/test/{predictor}"] == [0, 1, 2] * 2
         assert where[f"ranking-accuracy/candidates/{predictor}"] == [0, 1] * 2
     assert diagnosed.value.between(0, 1).all()
@@ -283,6 +283,22 @@ def test_a_resumed_run_trains_nothing_again(run, tiny, counted):
 def test_random_twins_for_an_a_a_test_train_stage_0_once(run, counted):
     run(strategies=["random", "random-b"], seeds=1)
     assert counted["fits"] == 1 + 2 * 2
+
+
+def test_a_companion_is_diagnosed_also_where_nothing_is_selected_by_it(run, tiny):
+    """What joint training makes of the module under random selection is the control's whole point."""
+    both = '[strategies.{}]\nstrategy = "{}"\ncompanion = "loss-prediction"\n'
+    controls = "".join(both.format(f"{name}-with", name) for name in ("random", "entropy"))
+    strategies(tiny, controls + "[strategies.learning-loss]\n")
+    folder, _, _ = run(seeds=1)
+    results = albench.load_results(folder)
+    found = results[results.metric.str.endswith("/companion")].groupby(["strategy", "metric"]).stage.apply(list)
+    assert found["random-with", "ranking-accuracy/test/companion"] == [0, 1, 2]
+    assert found["entropy-with", "spearman/test/companion"] == [0, 1, 2]
+    assert found["entropy-with", "spearman/candidates/companion"] == [0, 1]
+    assert set(found.index.get_level_values(0)) == {"random-with", "entropy-with"}  # learning loss's is its score
+    first = results[results.stage == 0].set_index(["strategy", "metric"]).value
+    assert first["random-with", "spearman/test/companion"] == first["learning-loss", "spearman/test/score"]
 
 
 def test_one_pass_gives_all_that_is_asked_and_random_costs_none(run, tiny, counted):

@@ -80,7 +80,7 @@ def diagnosis(rng, head, strategy):
     level = {"entropy": 0.62, "learning-loss": 0.7, "true-loss": 0.99}[strategy]
     rows = []
     for where in ("test", "candidates"):
-        for name, mean in [("score", level), ("entropy", 0.62), ("trivial", 0.52)]:
+        for name, mean in [("score", level), ("entropy", 0.62), ("margin", 0.6), ("trivial", 0.52)]:
             value = min(1.0, mean + rng.normal(0, 0.015) + 0.01 * head[3])
             rows += [
                 (*head, f"ranking-accuracy/{where}/{name}", value),

@@ -109,6 +109,8 @@ def test_the_legend_of_the_ranking_names_what_is_drawn():
     assert named(table) == {"score, test set", "trivial, test set"}
     other = table.assign(strategy="ll", mean=table["mean"].where(table["metric"] != "spearman/test/score", 0.3))
     assert named(pd.concat([table, other])) == {"score, test set", "entropy, test set", "trivial, test set"}
+    control = other.assign(metric=other["metric"].str.replace("score", "companion"))
+    assert named(control) == {"companion, test set", "entropy, test set", "trivial, test set"}
 
 
 NAMES = ["random", "entropy", "a strategy whose name_is_long+with-parts/of-its-own", "core-set", "true-loss"]

@@ -97,6 +97,8 @@ def test_a_baseline_that_beats_the_score_is_named():
     table = curves(table)
     assert words.beaten_scores(last_stage(table)).endswith("by entropy (0.700) better than the score of ll (0.600).")
     assert words.beaten_scores(last_stage(table[table["strategy"] == "entropy"])) == ""
+    control = table.assign(metric=table["metric"].str.replace("score", "companion"))
+    assert words.beaten_scores(last_stage(control)).endswith("(0.700) better than the companion of ll (0.600).")
 
 
 def test_an_interval_that_its_verdict_does_not_follow_is_explained(run):
