@@ -23,8 +23,8 @@ class Diagnosis:
     """What a pass tells beside what the strategy keeps: for the report alone, never for a selection.
 
     predicted: predictors of the loss, [N] each on the CPU: "score" (the strategy's), "companion" (what a companion
-    says of each sample, where that is a number and not the score itself), and beside them "entropy", "margin" (less of
-    it is more uncertain) and "trivial"; none where there is neither of the first two. true: the loss [N] on the CPU.
+    says of each sample, where that is a number and not the score itself), and beside them "entropy" (as the strategy
+    has it), "margin" (less of it is more uncertain) and "trivial"; none where there is neither of the first two. true: the loss [N] on the CPU.
     embedding: [N, d], on the device.
     """
 
@@ -56,8 +56,9 @@ def observe(
     together = {name: torch.cat([part[name] for part in kept]) for name in (kept[0] if kept else {})}
     if not diagnosed:
         return together, None
-    columns = {name: torch.cat([d[name] for d in diagnosed]).float() for name in diagnosed[0]}
-    embedding, columns = columns.pop("embedding"), {name: column.cpu() for name, column in columns.items()}
+    columns = {name: torch.cat([d[name] for d in diagnosed]) for name in diagnosed[0]}
+    embedding = columns.pop("embedding").float()
+    columns = {name: column.double().cpu() for name, column in columns.items()}  # fp32 would make ties of close scores
     true = columns.pop("true")
     if {"score", "companion"} <= columns.keys() and torch.equal(columns["score"], columns["companion"]):
         del columns["companion"]
@@ -83,7 +84,7 @@ def _observe_batch(
         predicted["companion"] = outputs.companion
     if predicted:
         belief = outputs.prediction
-        predicted |= {"entropy": belief.entropy(), "margin": -belief.margin(), "trivial": task.trivial(full)}
+        predicted |= {"entropy": belief.entropy(raw=True), "margin": -belief.margin(), "trivial": task.trivial(full)}
     return kept, diagnosis | predicted
 
 

@@ -64,7 +64,8 @@ class Prediction:
 
     logp: fp32 [B, D, C], log-probabilities (-inf is allowed). weight: [B, D] or None for equal weights.
     grid: (H, W) where the outcomes are the cells of a heat map. softmax_logp: the softmax of the raw outputs where
-    that is another distribution than the model's belief (heat maps trained by mean squared error), else None.
+    that is another distribution than the model's belief (heat maps trained by mean squared error), else None; in fp64,
+    since it is nearly uniform: in fp32 the entropies of many samples are equal but for rounding.
     """
 
     logp: Tensor

@@ -55,8 +55,8 @@ def decode(maps: Tensor) -> Tensor:
 
 
 def softmax_logp(maps: Tensor) -> Tensor:
-    """log-softmax [B, J, H·W] in fp32 over the cells of each map."""
-    return maps.float().flatten(2).log_softmax(2)
+    """log-softmax [B, J, H·W] over the cells of each map, in the precision of the maps."""
+    return maps.flatten(2).log_softmax(2)
 
 
 def clipped_logp(maps: Tensor) -> Tensor:

@@ -1,5 +1,7 @@
 """The suites of the paper say its protocol, to the letter; their short forms say in what they differ."""
 
+import math
+
 import pytest
 
 from albench import registry
@@ -43,6 +45,12 @@ def test_the_protocol_of_the_paper(label):
     assert task.metric == published.measured  # the one that tests and verdicts are about
     theirs = suite.model_dump(mode="json")
     assert protocol_differences(theirs, label, theirs, published.protocol_task) == []
+
+
+def test_augmented_people_of_mpii_have_no_grey_border_where_the_photograph_goes_on():
+    params = resolve(read("ll4al-mpii")).tasks["mpii"].params
+    angle = math.radians(params["rotation"])
+    assert params["margin"] >= (math.cos(angle) + math.sin(angle)) / (1 - params["scaling"])
 
 
 @pytest.mark.parametrize("label", [label for label in PROTOCOL if f"ll4al-{label}-short" in bundled()])
