@@ -208,7 +208,7 @@ def table(estimates: list[Estimate], jobs: int) -> Table:
         ("trials", lambda e: f"{e.trials:,}"),
         ("trainings (shared ones once)", lambda e: f"{e.trainings:,}"),
         ("training steps", lambda e: f"{e.steps:,}"),
-        ("a training step", lambda e: f"{1000 * e.step:.3g} ms" if e.step < 1 else f"{e.step:.3g} s"),
+        ("a training step, the costliest", lambda e: f"{1000 * e.step:.3g} ms" if e.step < 1 else f"{e.step:.3g} s"),
         ("training", lambda e: clock(e.train)),
         ("evaluation", lambda e: clock(e.evaluate)),
         ("observing and diagnosing", lambda e: clock(e.observe)),
@@ -219,7 +219,10 @@ def table(estimates: list[Estimate], jobs: int) -> Table:
     for name, cell in rows:
         shown.add_row(name, *(cell(part) for part in estimates))
     total = sum(part.seconds for part in estimates)
-    shown.caption = f"Together {clock(total)}; at best {clock(total / jobs)} with {jobs} trials at once."
+    shown.caption = (
+        f"Together {clock(total)}; at best {clock(total / jobs)} with {jobs} trials at once. "
+        "What selections take (k-center, say) is not in it."
+    )
     shown.caption_justify = "left"
     return shown
 

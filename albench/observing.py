@@ -24,8 +24,8 @@ class Diagnosis:
 
     predicted: predictors of the loss, [N] each on the CPU: "score" (the strategy's), "companion" (what a companion
     says of each sample, where that is a number and not the score itself), and beside them "entropy" (as the strategy
-    has it), "margin" (less of it is more uncertain) and "trivial"; none where there is neither of the first two. true: the loss [N] on the CPU.
-    embedding: [N, d], on the device.
+    has it), "margin" (less of it is more uncertain) and "trivial"; none where there is neither of the first two.
+    true: the loss [N] on the CPU. embedding: [N, d], on the device.
     """
 
     predicted: dict[str, Tensor]

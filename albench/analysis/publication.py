@@ -1,8 +1,8 @@
 """What a suite says of a publication: which curves stand beside a task's own, and its settings by name."""
 
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from albench.errors import AlbenchError, did_you_mean
 
@@ -13,6 +13,7 @@ class Published(BaseModel):
     file: a bundled name ("ll4al") or a CSV of the same columns. task, metric: values of its columns of these names
     (default: the suite's label; the only metric there). measured: the metric of this task that is the published one
     (default: the task's own). strategies: label in this suite → strategy in the file; equal names need no line.
+    ranking: strategy in this suite → the ranking accuracy that was published for it, as a share.
     protocol: the bundled suite that writes the publication's protocol down (default: none), and protocol_task, its
     label there (default: as here).
     """
@@ -24,6 +25,7 @@ class Published(BaseModel):
     metric: str | None = None
     measured: str | None = None
     strategies: dict[str, str] = {}
+    ranking: dict[str, Annotated[float, Field(ge=0, le=1)]] = {}
     protocol: str | None = None
     protocol_task: str | None = None
 

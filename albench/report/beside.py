@@ -50,6 +50,21 @@ def plain(label: str) -> str:
     return label.rpartition("/")[2]
 
 
+def ranking(run: Run, task: str, rows: pd.DataFrame) -> list[Block]:
+    """The ranking accuracies that were published, beside the measured ones; rows: `tables.last_stage`."""
+    found = publication(run, task)
+    if not isinstance(found, Publication):
+        return []
+    measured = rows[rows["metric"] == "ranking-accuracy/test/score"].set_index("strategy")
+    said = [
+        f"{label} {number(found.source.ranking[plain(label)], 4)}, here {number(measured['mean'][label], 4)} at "
+        f"{measured['labelled'][label]:,} labels"
+        for label in run.strategies
+        if plain(label) in found.source.ranking and label in measured.index
+    ]
+    return [Text(f"Published ranking accuracy: {'; '.join(said)}.")] if said else []
+
+
 def section(run: Run, task: str, styles: dict[str, Look], folder: Folder, name: str) -> list[Block]:
     """Published curves beside the measured ones, the differences, the order of strategies, and the protocol."""
     found = publication(run, task)

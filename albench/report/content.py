@@ -154,6 +154,8 @@ def _task_section(
     blocks += character.companion_effect(runs, task, styles, folder, name)
     blocks += character.selected(runs, task, styles, folder, name)
     blocks += _diagnoses(measured, _rows("diagnostics", runs, task), styles, task, folder)
+    for run in runs:
+        blocks += beside.ranking(run, task, tables.last_stage(measured))
     blocks += gallery.blocks(runs, task, styles, folder, data_root, name)
     blocks += _descents(_rows("descent", runs, task), styles, task, folder)
     costs = tables.costs_table(_whole_costs(runs, task), styles, folder, f"costs-{name}")

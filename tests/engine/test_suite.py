@@ -73,6 +73,12 @@ def test_settings_change_the_suite(tiny):
         read(str(tiny), ("stages",))
 
 
+def test_a_setting_that_every_task_overrides_is_refused():
+    with pytest.raises(AlbenchError, match=r"no effect: .* recipe.epochs .* --set tasks.cifar10.recipe.updates=50"):
+        read("ll4al-cifar10", ("recipe.updates=50",))
+    assert read("ll4al-cifar10", ("recipe.clip=5.0",)).recipe == {"clip": 5.0}
+
+
 @given(st.text(max_size=30))
 def test_any_setting_parses_or_says_why(text):
     try:

@@ -59,6 +59,13 @@ def test_published_curves_stand_dashed_in_the_curve_and_their_order_is_judged(ma
     assert first["difference"] == pytest.approx(measured - first["published"], abs=1e-5)
 
 
+def test_published_ranking_accuracies_stand_beside_the_measured_ones(make_run, published):
+    file = published(random=[0.1, 0.2], entropy=[0.2, 0.3])
+    _, text = read(naming(make_run(), file, ranking={"learning-loss": 0.9074, "random": 0.5}))
+    (line,) = [line for line in text.splitlines() if line.startswith("Published ranking accuracy")]
+    assert re.fullmatch(r"Published ranking accuracy: learning-loss \.?0?\.9074, here 0?\.\d{4} at 125 labels\.", line)
+
+
 def test_another_metric_has_a_figure_of_its_own(make_run, published):
     file = published(random=[0.1, 0.2], entropy=[0.2, 0.3])
     report, text = read(naming(make_run(), file, measured="objective"))
