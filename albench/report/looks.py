@@ -1,7 +1,8 @@
 """How strategies and figures look: one colour and marker per strategy everywhere, sizes for one and two columns.
 
-A strategy's look follows from its place in the suite. The reference (random) and its variants are grey, the others take
-Okabe and Ito's colour-blind-safe palette without its yellow, which white paper swallows. Files are drawn on white, so
+The strategies of most comparisons look the same in all reports; another one's look follows from its place in the suite.
+The reference (random) and its variants are grey, the others take Okabe and Ito's colour-blind-safe palette without its
+yellow, which white paper swallows. Files are drawn on white, so
 that they read the same on a dark page and in print; the page's own charts use `Look.dark` on a dark page.
 """
 
@@ -10,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import cycle, product
+from itertools import chain, cycle, product
 from typing import Any
 
 import matplotlib
@@ -25,6 +26,11 @@ GREYS = ("#6E6E6E", "#3C3C3C", "#A8A8A8")
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7B4B94")
 GLYPHS = {"o": "●", "s": "■", "^": "▲", "D": "◆", "v": "▼", "P": "✚", "X": "✖", "<": "◀", ">": "▶", "*": "★"}
 MARKERS = tuple(GLYPHS)  # markers of matplotlib, and what a table shows in their place
+FIXED = {  # colour and marker of the first strategy of a kind, whatever stands before it
+    "entropy": (COLOURS[0], "s"),
+    "core-set": (COLOURS[1], "^"),
+    "learning-loss": (COLOURS[2], "D"),
+}
 INK, FAINT = "#222222", "#6B6B6B"
 DARK_CARD = "#1c1f24"  # of page.css
 READABLE = 4.0  # contrast that a mark keeps on a dark page (3 is WCAG's least for graphics)
@@ -88,8 +94,15 @@ class Look:
 
 def looks(runs: list[Run]) -> dict[str, Look]:
     """One look per strategy label, in the order of the suites."""
+    kinds = {str(facts.get("strategy", label)) for run in runs for label, facts in run.strategies.items()}
+    fixed = {kind: look for kind, look in FIXED.items() if kind in kinds}
+    taken = {part for look in fixed.values() for part in look}
     greys = cycle(product(("-", "--", ":"), GREYS))
-    colours = cycle(product(("-", "--", ":", "-."), COLOURS))
+    colours = chain(
+        [("-", colour) for colour in COLOURS if colour not in taken],
+        cycle(product(("--", ":", "-.", "-"), COLOURS)),
+    )
+    markers = chain([marker for marker in MARKERS if marker not in taken], cycle(MARKERS))
     found: dict[str, Look] = {}
     for run in runs:
         reference = run.strategies.get(run.reference, {}).get("strategy", run.reference)
@@ -98,9 +111,12 @@ def looks(runs: list[Run]) -> dict[str, Look]:
                 continue
             family = str(facts.get("strategy", label))
             is_reference = family == reference or family.startswith(f"{reference}-")
-            dashes, colour = next(greys if is_reference else colours)
             name = f"{label} ⚠" if facts.get("cheats") else label
-            found[label] = Look(name, colour, MARKERS[len(found) % len(MARKERS)], dashes)
+            if not is_reference and family in fixed:
+                found[label] = Look(name, *fixed.pop(family))
+            else:
+                dashes, colour = next(greys if is_reference else colours)
+                found[label] = Look(name, colour, next(markers), dashes)
     return found
 
 

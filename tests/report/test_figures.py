@@ -27,6 +27,15 @@ def test_looks_follow_the_suite_and_tell_strategies_apart(make_run):
     assert len({look.colour for look in styles.values()}) == len({look.marker for look in styles.values()}) == 5
 
 
+def test_well_known_strategies_look_the_same_whatever_stands_beside_them(make_run):
+    few = looks.looks(gather([make_run("few", strategies=("random", "core-set", "entropy"))]))
+    many = gather([make_run("many", strategies=("learning-loss", "random", "entropy", "core-set"))])[0]
+    many.strategies = {f"other-{i}": {"strategy": f"other-{i}"} for i in range(6)} | many.strategies
+    found = looks.looks([many])
+    assert {name: found[name] for name in ("entropy", "core-set")} == {n: few[n] for n in ("entropy", "core-set")}
+    assert len({(look.colour, look.dashes) for look in found.values()}) == len(found)
+
+
 def test_the_reference_and_its_variants_are_grey(make_run):
     run = gather([make_run()])[0]
     variant = {"strategy": "random-b", "companion": None, "cheats": False}
