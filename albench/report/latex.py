@@ -42,7 +42,8 @@ ONE_COLUMN = 48  # letters of a 3.3 inch column in \small
 SIZES = (
     (100, r"\small"),
     (118, r"\footnotesize\setlength{\tabcolsep}{4pt}"),
-    (float("inf"), r"\scriptsize\setlength{\tabcolsep}{3pt}"),
+    (150, r"\scriptsize\setlength{\tabcolsep}{3pt}"),
+    (float("inf"), r"\tiny\setlength{\tabcolsep}{2pt}"),
 )
 
 
