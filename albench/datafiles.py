@@ -21,6 +21,7 @@ T = TypeVar("T")
 MOST_PIXELS = 100_000_000  # that an image may declare: some 400 MB decoded, in each of a few threads
 MOST_JSON = 1 << 30  # bytes of a JSON file; COCO's largest is .5 GB, and takes some ten times as much in memory
 FORMATS = ("JPEG", "PNG")  # no others: Pillow would start Ghostscript for a PostScript file named .jpg
+SUFFIXES = (".jpg", ".jpeg", ".png")
 
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # the limit here is an error
 
@@ -84,8 +85,12 @@ def named_file(folder: Path, name: Any, where: str) -> Path:
 
 
 def image_files(folder: Path) -> list[Path]:
-    """Every .jpg, .jpeg and .png in a folder and below it, sorted."""
-    return sorted(file for file in folder.rglob("*") if file.suffix.lower() in (".jpg", ".jpeg", ".png"))
+    """Every .jpg, .jpeg and .png in a folder and below it, sorted; nothing hidden, as macOS's `._im1.jpg` is."""
+    return sorted(
+        file
+        for file in folder.rglob("*")
+        if file.suffix.lower() in SUFFIXES and not any(part.startswith(".") for part in file.relative_to(folder).parts)
+    )
 
 
 def read_json(file: Path, kind: type[list] | type[dict]) -> Any:
@@ -141,6 +146,22 @@ def opened_image(file: Path) -> Iterator[Image.Image]:
     except (OSError, SyntaxError, ValueError, MemoryError, Image.DecompressionBombError) as error:
         reason = str(error).partition("\n")[0]
         raise AlbenchError(f"cannot read image {file}: {reason}; fetch it again or leave it out") from error
+
+
+def as_rgb(image: Image.Image) -> Image.Image:
+    """The image in 8-bit RGB; of 16-bit grey the high byte, as Pillow reads 16-bit colour (it would clip grey).
+
+    Raises:
+        ValueError: its pixels are real numbers, or beyond 16 bits: none can tell what is white.
+    """
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        values = np.asarray(image)
+        if values.min() < 0 or values.max() > 65_535:
+            raise ValueError(f"its values go from {values.min()} to {values.max()}, beyond 16 bits; save it in 8 bits")
+        image = Image.fromarray((values >> 8).astype(np.uint8))
+    elif image.mode == "F":
+        raise ValueError("its pixels are real numbers (mode F); save it in 8 bits")
+    return image.convert("RGB")
 
 
 def require_readable(file: Path) -> None:

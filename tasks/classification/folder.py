@@ -14,11 +14,13 @@ from pydantic import Field
 from torch import Tensor
 
 from albench.cache import PARTS, NewImages, Part, cached, listing
-from albench.datafiles import below, each_problem, image_files, opened_image, require_inside
+from albench.datafiles import as_rgb, below, each_problem, image_files, opened_image, require_inside
 from albench.errors import AlbenchError
 from albench.recipe import Recipe
 from albench.samples import Data, Samples
 from albench.tasks.classification.task import Classification
+
+VERSION = 2  # of what the cache holds
 
 
 class ImageFolder(Classification):
@@ -51,7 +53,7 @@ class ImageFolder(Classification):
             AlbenchError: a split is missing or holds no class with images, or an image cannot be read.
         """
         parts, notes = self._parts(root)
-        key = ("image-folder", 1, self.size, {part: listing(p.file for p in parts[part]) for part in PARTS})
+        key = ("image-folder", VERSION, self.size, {part: listing(p.file for p in parts[part]) for part in PARTS})
         return cached(key, lambda new: self._built(parts, notes, new))
 
     def problems(self, root: Path | None) -> Iterator[str]:
@@ -151,5 +153,5 @@ def _square(file: Path, size: int) -> np.ndarray:
     """
     with opened_image(file) as opened:
         opened.draft("RGB", (size, size))  # a JPEG is decoded at 1/2, 1/4 … where that is still large enough
-        upright = ImageOps.exif_transpose(opened).convert("RGB")
+        upright = as_rgb(ImageOps.exif_transpose(opened))
         return np.array(ImageOps.fit(upright, (size, size), Image.Resampling.BILINEAR))

@@ -14,7 +14,7 @@ from albench.tasks.detection import miniature
 from albench.tasks.detection.annotations import Thing
 from albench.tasks.detection.pictures import Entry, Pictures, decoded, gather, require_apart, require_counting
 
-VERSION = 2  # of what the cache holds
+VERSION = 3  # of what the cache holds
 BY_HAND = (
     "fetch train2017.zip and val2017.zip from http://images.cocodataset.org/zips/ and annotations_trainval2017.zip "
     "from http://images.cocodataset.org/annotations/ by hand and unpack them"

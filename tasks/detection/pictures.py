@@ -18,7 +18,7 @@ from pydantic import Field, model_validator
 from torch import nn
 
 from albench.cache import NewImages
-from albench.datafiles import opened_image
+from albench.datafiles import as_rgb, opened_image
 from albench.download import download
 from albench.errors import AlbenchError, did_you_mean
 from albench.recipe import Recipe
@@ -229,7 +229,7 @@ def decoded(file: Path, side: int, stated: tuple[int, int] | None = None) -> tup
         turned = width != height and stated == (width, height) and opened.getexif().get(ORIENTATION, 1) in LYING
         opened.draft("RGB", (side, side))  # a JPEG is decoded at 1/2, 1/4 … where that is still large enough
         image = ImageOps.exif_transpose(opened) if turned else opened
-        square = image.convert("RGB").resize((side, side), Image.Resampling.BILINEAR)
+        square = as_rgb(image).resize((side, side), Image.Resampling.BILINEAR)
     if turned:
         width, height = height, width
     return np.array(square), (height, width)

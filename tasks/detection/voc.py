@@ -10,7 +10,7 @@ from typing import ClassVar, Self
 from pydantic import field_validator
 
 from albench.cache import cached, listing
-from albench.datafiles import below, each_problem, prepare_command, require_inside
+from albench.datafiles import SUFFIXES, below, each_problem, prepare_command, require_inside
 from albench.download import Source, download, unpack
 from albench.errors import AlbenchError, did_you_mean
 from albench.samples import Data
@@ -26,9 +26,8 @@ from albench.tasks.detection.pictures import (
     require_known,
 )
 
-VERSION = 2  # of what the cache holds
+VERSION = 3  # of what the cache holds
 COLUMN = re.compile(r"\s+(-1|0|1)$")
-SUFFIXES = (".jpg", ".jpeg", ".png")
 SITE = "https://thor.robots.ox.ac.uk/pascal/VOC"
 ARCHIVES = {  # folder, and split where an archive is for that one alone; the md5 that torchvision checks, too
     "VOC2007": Source(f"{SITE}/voc2007/VOCtrainval_06-Nov-2007.tar", "md5:c52e279531787c972589f7e41ab4ae64"),
@@ -91,7 +90,8 @@ class PascalVoc(Pictures):
             _require(entry.annotation, entry, home)
         require_apart(pool, test)
         files = [f for e in pool + test for f in (e.image, e.annotation)]
-        key = ("voc", VERSION, self.side, self.classes, self.pool_split, self.test_split, str(home), listing(files))
+        order = [[str(entry.image) for entry in part] for part in (pool, test)]  # which the splits' files may change
+        key = ("voc", VERSION, self.side, self.classes, str(home), order, listing(files))
         return cached(key, lambda new: gather(pool, test, self.classes, self.side, new))
 
     def problems(self, root: Path | None) -> Iterator[str]:

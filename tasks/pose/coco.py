@@ -72,7 +72,7 @@ class CocoKeypoints(Pose):
         home = self._found(root)
         places = {part: _places(home, split) for part, split in self._splits.items()}
         files = [file for annotation, images in places.values() for file in [annotation, *image_files(images)]]
-        key = ("coco-keypoints", 1, self.size, self.margin, self.enlarge, self.pool_split, self.test_split)
+        key = ("coco-keypoints", crops.VERSION, self.size, self.margin, self.enlarge, self.pool_split, self.test_split)
         return cached((*key, listing(files)), lambda new: self._built(places, new))
 
     def problems(self, root: Path | None) -> Iterator[str]:

@@ -12,9 +12,10 @@ from PIL import Image
 from torch import Tensor
 
 from albench.cache import NewImages, Part
-from albench.datafiles import opened_image
+from albench.datafiles import as_rgb, opened_image
 from albench.samples import Samples
 
+VERSION = 2  # of what the cache holds
 THREADS = min(4, os.cpu_count() or 1)
 COARSE = 16  # a square of so many times the stored side is shrunk to half of that before it is resampled
 
@@ -97,7 +98,7 @@ def _cut(person: Person, margin: float, image: Tensor) -> np.ndarray:
     side = person.side * margin
     corner = person.centre - side / 2
     with opened_image(person.image) as opened:
-        whole = opened.convert("RGB")
+        whole = as_rgb(opened)
     image.copy_(torch.from_numpy(crop(whole, corner, side, stored)).permute(2, 0, 1))
     return np.where(person.visible[:, None], (person.joints - corner) * (stored / side), 0)
 

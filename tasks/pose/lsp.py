@@ -57,7 +57,7 @@ class LeedsSports(Pose):
             AlbenchError: the folder, `joints.mat` or an image is missing or unreadable, or the numbers differ.
         """
         folder, files = self._files(root)
-        key = ("lsp", 1, self.size, self.margin, self.test, listing([folder / "joints.mat", *files]))
+        key = ("lsp", crops.VERSION, self.size, self.margin, self.test, listing([folder / "joints.mat", *files]))
         return cached(key, lambda new: self._built(folder, files, new))
 
     def _files(self, root: Path | None) -> tuple[Path, list[Path]]:

@@ -98,7 +98,7 @@ class Mpii(Pose):
         annotations = {part: _annotation(folder, file) for part, file in FILES.items()}
         mat = _annotation(folder, MAT)
         files = [*annotations.values(), mat, *image_files(folder / "images")]
-        key = ("mpii", 1, self.size, self.margin, self.enlarge, self.shift, listing(files))
+        key = ("mpii", crops.VERSION, self.size, self.margin, self.enlarge, self.shift, listing(files))
         return cached(key, lambda new: self._built(folder / "images", annotations, mat, new))
 
     def problems(self, root: Path | None) -> Iterator[str]:

@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from albench import datafiles
-from albench.datafiles import named_file, numbers, read_json
+from albench.datafiles import as_rgb, image_files, named_file, numbers, opened_image, read_json
 from albench.errors import AlbenchError
 
 
@@ -87,3 +88,41 @@ def test_numbers_may_be_nan_and_may_be_one():
     assert float(numbers({"a": 2}, "a", (), "")) == 2
     with pytest.raises(AlbenchError, match="a is not a number"):
         numbers({}, "a", (), "here")
+
+
+def test_hidden_files_are_no_images(tmp_path):
+    for name in ("b.jpg", "a/c.PNG", "._b.jpg", "a/._c.png", ".thumbnails/b.jpg", "b.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert image_files(tmp_path) == [tmp_path / "a/c.PNG", tmp_path / "b.jpg"]
+    hidden = tmp_path / ".data"  # the folder itself may be
+    (hidden / "images").mkdir(parents=True)
+    (hidden / "images/a.jpg").touch()
+    assert image_files(hidden / "images") == [hidden / "images/a.jpg"]
+
+
+def test_16_bit_grey_is_grey_and_not_white(tmp_path):
+    values = np.array([[0, 255, 256, 32_768, 65_535]], np.uint16)
+    Image.fromarray(values).save(tmp_path / "a.png")
+    with opened_image(tmp_path / "a.png") as image:
+        read = as_rgb(image)
+    assert read.mode == "RGB"
+    for image in (
+        read,
+        as_rgb(Image.fromarray(values.astype(np.int32))),
+        as_rgb(Image.fromarray(values.astype(">u2"))),
+    ):
+        assert np.asarray(image).tolist() == [[[0] * 3, [0] * 3, [1] * 3, [128] * 3, [255] * 3]]
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"])
+def test_other_modes_are_read_as_pillow_reads_them(mode):
+    pixels = np.random.default_rng(0).integers(0, 255, (5, 6, 3), np.uint8)
+    image = Image.fromarray(pixels).convert(mode)
+    assert np.array_equal(np.asarray(as_rgb(image)), np.asarray(image.convert("RGB")))
+
+
+@pytest.mark.parametrize("value", [np.float32(0.5), np.int32(65_536), np.int32(-1)])
+def test_pixels_that_are_no_grey_are_refused(value):
+    with pytest.raises(ValueError, match="save it in 8 bits"):
+        as_rgb(Image.fromarray(np.full((2, 2), value)))

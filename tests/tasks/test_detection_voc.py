@@ -4,6 +4,7 @@ import math
 import shutil
 import tarfile
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -51,6 +52,21 @@ def test_a_second_load_comes_from_the_cache_until_a_file_changes(home):
     assert load(home).fingerprint() == before.fingerprint()
     rewrite(home, "000001", annotation("leaf", (1, 1, 20, 20)))
     assert load(home).fingerprint() != before.fingerprint()
+
+
+def test_a_changed_split_is_read_again(home):
+    """The files are the same ones, in the other set or in another order."""
+    lists = home / "ImageSets" / "Main"
+    before = load(home)
+    train, val = (lists / f"{split}.txt" for split in ("train", "val"))
+    first, last = train.read_text().split(), val.read_text().split()
+    train.write_text("\n".join(last + first[8:]))
+    val.write_text("\n".join(first[:8]))
+    swapped = load(home)
+    assert swapped.test.names == before.pool.names[:8]
+    assert swapped.pool.names == before.test.names + before.pool.names[8:]
+    train.write_text("\n".join(first[:7:-1] + last))
+    assert load(home).pool.names == before.pool.names[:7:-1] + before.test.names
 
 
 def test_several_splits_columns_and_folders(home):
@@ -283,6 +299,8 @@ def test_a_png_of_another_mode_is_read(home):
     (home / "JPEGImages" / "000001.jpg").unlink()
     Image.new("L", (96, 72), 200).save(home / "JPEGImages" / "000001.png")
     assert load(home).pool.images[0].float().mean() == 200
+    Image.fromarray(np.full((72, 96), 100 << 8, np.uint16)).save(home / "JPEGImages" / "000001.png")
+    assert load(home).pool.images[0].float().mean() == 100
 
 
 @pytest.mark.parametrize(

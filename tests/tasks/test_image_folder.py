@@ -111,3 +111,21 @@ def test_a_changed_image_is_read_again(home):
     save(home / "train/a/0.png", np.full((20, 28, 3), 255, np.uint8))
     after = ImageFolder(**TINY).load(home.parent)
     assert not torch.equal(before.pool.images, after.pool.images)
+
+
+def test_16_bit_images_and_their_8_bit_copies_are_the_same(home):
+    grey = np.random.default_rng(0).integers(0, 255, (20, 28), np.uint8)
+    exif = Image.Exif()
+    exif[274] = 6  # turned by a quarter
+    save(home / "train/a/0.png", grey, exif=exif)
+    save(home / "train/b/1.png", grey.astype(np.uint16) * 257, exif=exif)
+    data = ImageFolder(**TINY).load(home.parent)
+    eight, sixteen = (data.pool.images[data.pool.names.index(f"train/{name}.png")] for name in ("a/0", "b/1"))
+    assert torch.equal(eight, sixteen)
+
+
+def test_hidden_files_are_passed_over(home):
+    before = ImageFolder(**TINY).load(home.parent)
+    (home / "train/a/._0.png").write_bytes(b"\0\5\x16\7")
+    assert ImageFolder(**TINY).load(home.parent).pool.names == before.pool.names
+    assert list(ImageFolder(**TINY).problems(home.parent)) == []

@@ -160,6 +160,14 @@ def test_what_is_missing_is_named(tmp_path):
         LeedsSports().load(tmp_path)
 
 
+def test_16_bit_grey_is_grey(tmp_path):
+    folder = written(tmp_path, lspet())
+    (folder / "images" / "im00001.jpg").unlink()
+    Image.fromarray(np.full((70, 90), 50 << 8, np.uint16)).save(folder / "images" / "im00001.png")
+    image = LeedsSports(margin=1).load(folder).pool.images[0]
+    assert image[:, 32, 32].tolist() == [50, 50, 50]
+
+
 @pytest.mark.parametrize("damage", [lambda b: b[: len(b) // 2], lambda b: b"", lambda b: b"no image at all"])
 def test_a_damaged_image_is_named(tmp_path, damage):
     folder = written(tmp_path, lspet())
