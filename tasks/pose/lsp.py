@@ -4,6 +4,7 @@ Johnson and Everingham, "Clustered Pose and Nonlinear Appearance Models for Huma
 "Learning Effective Human Pose Estimation from Inaccurate Annotation" (CVPR 2011).
 """
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, ClassVar, Self
@@ -14,7 +15,7 @@ from pydantic import Field
 from scipy.io import savemat
 
 from albench.cache import PARTS, NewImages, Part, cached, listing
-from albench.datafiles import below, each_problem, require_inside, require_readable
+from albench.datafiles import SUFFIXES, below, each_problem, require_inside, require_readable
 from albench.errors import AlbenchError
 from albench.matlab import read_array
 from albench.recipe import Recipe
@@ -22,14 +23,19 @@ from albench.samples import Data
 from albench.seeds import generator
 from albench.tasks.pose import crops
 from albench.tasks.pose.crops import Person
+from albench.tasks.pose.metric import segment_lengths
 from albench.tasks.pose.painting import generate
+from albench.tasks.pose.skeleton import LSP_TORSO
 from albench.tasks.pose.task import Pose
 
+NUMBERED = re.compile(r"\D*([0-9]+)")  # "im00012"
 ROOM = 1.25  # side of a person's box over the extent of its joints, so that hands, feet and hair are on it
 
 
 class LeedsSports(Pose):
     """One person in an image, 14 joints; LSP or LSPET, told apart by the shape of `joints.mat`.
+
+    Image im00012.jpg belongs to the twelfth annotation; images without numbers are paired in the order of their names.
 
     The crop is a square around the person: centre = the middle of the annotated joints' bounding box, side = 1.25 ×
     its longer side (MPII's center and scale, a scale being side / 200 px). The network sees that square; the stored
@@ -54,16 +60,17 @@ class LeedsSports(Pose):
         """Crops of every person with two annotated joints or more, decoded once and cached.
 
         Raises:
-            AlbenchError: the folder, `joints.mat` or an image is missing or unreadable, or the numbers differ.
+            AlbenchError: the folder, `joints.mat` or an image is missing or unreadable, or an image is not annotated.
         """
         folder, files = self._files(root)
         key = ("lsp", crops.VERSION, self.size, self.margin, self.test, listing([folder / "joints.mat", *files]))
         return cached(key, lambda new: self._built(folder, files, new))
 
     def _files(self, root: Path | None) -> tuple[Path, list[Path]]:
-        """The folder with `joints.mat`, and its images in order."""
+        """The folder with `joints.mat`, and its images by number, or by name."""
         folder = self._found(root)
-        files = sorted(f for f in (folder / "images").iterdir() if f.suffix.lower() in {".jpg", ".jpeg", ".png"})
+        there = (f for f in (folder / "images").iterdir() if f.suffix.lower() in SUFFIXES and f.name[0] != ".")
+        files = sorted(there, key=lambda file: (_number(file), file.name))
         for file in (folder / "joints.mat", *files):
             require_inside(file, folder, folder / "images")
         return folder, files
@@ -82,10 +89,9 @@ class LeedsSports(Pose):
 
     def _built(self, folder: Path, files: list[Path], new: NewImages) -> Data:
         joints, visible, official = read_joints(folder / "joints.mat")
-        if len(files) != len(joints):
-            raise AlbenchError(
-                f"{folder} has {len(files)} images but joints.mat annotates {len(joints)}{_gap(files, len(joints))}"
-            )
+        if wrong := list(_unpaired(files, len(joints))):
+            more = f"; `albench data verify lsp` names {len(wrong) - 1:,} more" if len(wrong) > 1 else ""
+            raise AlbenchError(wrong[0] + more)
         split = len(files) - self._test_count(len(files), official)
         people: dict[Part, list[Person]] = {"pool": [], "test": []}
         notes = []
@@ -98,16 +104,26 @@ class LeedsSports(Pose):
         for part, there in people.items():
             if not there:
                 raise AlbenchError(f"{folder}: no image of the {'test set' if part == 'test' else part} has joints")
+        notes += self._uncounted(people["test"]) + _flat(people["pool"] + people["test"])
         pool, test = (crops.samples(part, people[part], self.stored, self.margin, new) for part in PARTS)
         return Data(pool, test, self.skeleton.names, notes)
 
     def problems(self, root: Path | None) -> Iterator[str]:
-        """Every image that cannot be read, and a `joints.mat` that can't or annotates another number of images."""
+        """Every image that is missing, not annotated or cannot be read, and a `joints.mat` that can't."""
         folder, files = self._files(root)
         joints, _, _ = read_joints(folder / "joints.mat")
-        if len(files) != len(joints):
-            yield f"{folder} has {len(files)} images but joints.mat annotates {len(joints)}{_gap(files, len(joints))}"
+        yield from _unpaired(files, len(joints))
         yield from each_problem(require_readable, files)
+
+    def _uncounted(self, people: list[Person]) -> list[str]:
+        """A note where the metric cannot count someone of the test set, who has no torso."""
+        visible = np.stack([person.visible for person in people])
+        joints = np.where(visible[..., None], np.stack([person.joints for person in people]), 0)
+        lengths = segment_lengths(joints, visible, LSP_TORSO)
+        lost = [person.name for person, length in zip(people, lengths, strict=True) if not length]
+        ends = " and ".join(self.skeleton.names[joint] for joint in LSP_TORSO)
+        what = f"test people have no torso ({ends}) and do not count in {self.metric}"
+        return [f"{len(lost):,} {what}, {lost[0]} the first"] if lost else []
 
     def _test_count(self, images: int, official: bool) -> int:
         count = self.test or (1000 if official and images == 2000 else max(1, images // 4))
@@ -174,10 +190,37 @@ def _person(file: Path, joints: np.ndarray, visible: np.ndarray) -> Person:
     return Person(file.name, file, (low + high) / 2, max(float((high - low).max()) * ROOM, 2.0), joints, visible)
 
 
-def _gap(files: list[Path], count: int) -> str:
-    """The first image that is missing from the official numbering, where there is one: "; im00017.jpg is missing"."""
-    if not files or not files[0].stem.startswith("im"):
-        return ""
-    digits, there = len(files[0].stem) - 2, {file.stem for file in files}
-    lost = next((name for i in range(1, count + 1) if (name := f"im{i:0{digits}d}") not in there), None)
-    return f"; {lost}{files[0].suffix} is missing" if lost else ""
+def _flat(people: list[Person]) -> list[str]:
+    """A note where all joints of someone are on one point."""
+    flat = [person.name for person in people if not np.ptp(person.joints[person.visible], 0).any()]
+    return [f"{len(flat):,} people have all joints on one point, {flat[0]} the first; kept"] if flat else []
+
+
+def _number(file: Path) -> int:
+    """Of an image, 12 of im00012.jpg; -1 where its name holds none."""
+    found = NUMBERED.fullmatch(file.stem)
+    return int(found[1]) if found else -1
+
+
+def _unpaired(files: list[Path], count: int) -> Iterator[str]:
+    """What keeps images from being paired with `count` annotations, a line for each missing or surplus image.
+
+    Where an image has a number, all must have them, from 1 to `count`: else a missing one and a spare one would shift
+    everyone between them to another one's joints.
+    """
+    numbers = [_number(file) for file in files]
+    if all(number < 0 for number in numbers):
+        if len(files) != count:
+            yield f"joints.mat annotates {count:,} images, and images/ beside it has {len(files):,}"
+        return
+    annotated = f"joints.mat annotates {count:,} images, numbered from 1"
+    first = next(file for file, number in zip(files, numbers, strict=True) if number >= 0)
+    stem = first.stem.rstrip("0123456789")
+    digits = len(first.stem) - len(stem) if first.stem[len(stem)] == "0" else 1
+    for number in sorted({*range(1, count + 1)} - {*numbers}):
+        yield f"{first.parent / f'{stem}{number:0{digits}d}{first.suffix}'} is missing: {annotated}"
+    for place, (file, number) in enumerate(zip(files, numbers, strict=True)):
+        if not 1 <= number <= count:
+            yield f"{file} is none of them: {annotated}; take it away"
+        elif number in numbers[max(place - 1, 0) : place]:  # they are sorted
+            yield f"{file}: another image has this number, too; take one of them away"

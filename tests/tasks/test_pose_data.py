@@ -153,7 +153,7 @@ def test_what_is_missing_is_named(tmp_path):
     folder = written(tmp_path / "lspet_dataset", lspet())
     LeedsSports().fetch(tmp_path)
     (folder / "images" / "im00003.jpg").unlink()
-    with pytest.raises(AlbenchError, match=r"7 images but joints.mat annotates 8; im00003.jpg is missing"):
+    with pytest.raises(AlbenchError, match=r"im00003.jpg is missing: joints.mat annotates 8 images, numbered from 1$"):
         LeedsSports().load(tmp_path)
     (folder / "joints.mat").unlink()
     with pytest.raises(AlbenchError, match=r"has no joints\.mat"):
@@ -166,6 +166,54 @@ def test_16_bit_grey_is_grey(tmp_path):
     Image.fromarray(np.full((70, 90), 50 << 8, np.uint16)).save(folder / "images" / "im00001.png")
     image = LeedsSports(margin=1).load(folder).pool.images[0]
     assert image[:, 32, 32].tolist() == [50, 50, 50]
+
+
+def test_an_image_belongs_to_the_annotation_of_its_number(tmp_path):
+    table = lspet(12)
+    padded = LeedsSports(test=2).load(written(tmp_path / "padded", table))
+    plain = LeedsSports(test=2).load(written(tmp_path / "plain", table, digits=1))  # im1, im10, im11, im12, im2 …
+    assert plain.pool.names == [f"im{i}.jpg" for i in range(1, 11)]
+    assert plain.fingerprint() == padded.fingerprint()
+
+
+def test_images_without_numbers_are_paired_by_name(tmp_path):
+    table = lspet(4)
+    numbered = LeedsSports(test=1).load(written(tmp_path / "numbered", table))
+    folder = written(tmp_path / "named", table)
+    for file, name in zip(sorted((folder / "images").iterdir()), ("anna", "bea", "carl", "dora"), strict=True):
+        file.rename(file.with_stem(name))
+    assert LeedsSports(test=1).load(folder).fingerprint() == numbered.fingerprint()
+    (folder / "images" / "bea.jpg").unlink()
+    with pytest.raises(AlbenchError, match="annotates 4 images, and images/ beside it has 3"):
+        LeedsSports(test=1).load(folder)
+
+
+def test_every_missing_and_surplus_image_is_named_also_where_the_counts_agree(tmp_path):
+    folder = written(tmp_path, lspet())
+    images = folder / "images"
+    (images / "._im00008.jpg").write_bytes(b"\0\5\x16\7")  # of macOS: no image
+    assert list(LeedsSports().problems(folder)) == []
+    (images / "im00003.jpg").rename(images / "im00013.jpg")
+    (images / "im00005.jpg").rename(images / "cover.jpg")
+    (images / "im00006.jpg").rename(images / "im0007.jpg")
+    parts = ["im00003.jpg is missing", "im00005.jpg is missing", "im00006.jpg is missing", "cover.jpg is none"]
+    parts += ["im0007.jpg: another image has this number", "im00013.jpg is none"]
+    for part, line in zip(parts, LeedsSports().problems(folder), strict=True):
+        assert part in line
+    with pytest.raises(AlbenchError, match=r"im00003.jpg is missing: .*; `albench data verify lsp` names 5 more$"):
+        LeedsSports().load(folder)
+
+
+def test_people_whom_the_metric_cannot_count_and_those_of_no_extent_are_counted_in_notes(tmp_path):
+    table = lspet()
+    table[9, 2, [2, 6, 7]] = 0  # no left shoulder, so no torso; the first is of the pool, where it does not matter
+    table[:, :2, 4] = 30.0
+    data = LeedsSports(test=2).load(written(tmp_path, table))
+    assert (len(data.pool), len(data.test)) == (6, 2)
+    assert data.notes == [
+        "2 test people have no torso (left shoulder and right hip) and do not count in pck@0.2, im00007.jpg the first",
+        "1 people have all joints on one point, im00005.jpg the first; kept",
+    ]
 
 
 @pytest.mark.parametrize("damage", [lambda b: b[: len(b) // 2], lambda b: b"", lambda b: b"no image at all"])
