@@ -11,6 +11,7 @@ from albench.backends import Options
 from albench.cycle import Limits
 from albench.errors import AlbenchError
 from albench.estimate import Estimate
+from albench.estimate import counts as planned_counts
 from albench.estimate import estimate as estimates
 from albench.execute import execute
 from albench.numerics import Numerics
@@ -83,6 +84,11 @@ def estimate(suite: str | Path, **options: Any) -> list[Estimate]:
         AlbenchError: what would stop the run before anything starts.
     """
     return estimates(planned(suite, **options))
+
+
+def counts(suite: str | Path, **options: Any) -> list[str]:
+    """Trials, trainings and steps of each task, a line each; of `estimate`'s options. No data are looked at."""
+    return planned_counts(planned(suite, **options))
 
 
 def planned(

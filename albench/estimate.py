@@ -12,6 +12,7 @@ from albench.cycle import Plan, initial_set
 from albench.devices import default_jobs, pick_device
 from albench.memory import peak_memory, reset_peak_memory
 from albench.observing import observe
+from albench.recipe import Recipe
 from albench.store import CEILING, Trial
 from albench.strategy import Strategy
 from albench.suite import Suite, resolve, twins
@@ -20,6 +21,7 @@ from albench.worker import Run, trial_run
 
 ENOUGH = 3.0  # seconds that one measurement should take; big networks take a few steps whatever they cost
 STEPS = (3, 60)  # fewest and most training steps of a measurement; the first half of them warms up
+PLAIN = ""  # the kind of a training without a companion
 WARM = 8  # steps on a GPU before anything is measured: kernels are chosen there, graphs compiled
 
 
@@ -78,22 +80,19 @@ def _task(run: Run, label: str) -> Estimate:
     whole = trial_run(run, Trial(label, CEILING, 0), "").setup
     manifest.task_facts(label, suite.tasks[label], whole.task, whole.data, plan)
     reset_peak_memory(whole.device)
-    setups = {_kind(trial.setup): trial.setup for trial in trials.values()}
-    setups |= {_kind(whole): whole} if suite.ceiling else {}
+    setups = {_kind(suite, label, name): trial.setup for name, trial in trials.items()}
+    setups |= {PLAIN: whole} if suite.ceiling else {}
     costs = {kind: _cost(setup, plan) for kind, setup in setups.items()}
-    kinds = {name: _kind(trial.setup) for name, trial in trials.items()}
-    begun = [(costs[kind], plan.labelled(0)) for kind in dict.fromkeys(kinds.values())] * suite.seeds
-    apart = [kind for name, kind in kinds.items() if not _is_shared(suite, name)]
-    later = [(costs[kind], plan.labelled(stage)) for kind in apart for stage in range(1, plan.stages)] * suite.seeds
-    ceilings = [(costs[_kind(whole)], len(whole.data.pool)) for _ in range(suite.ceiling)]
-    trainings = [(cost, whole.recipe.length(labelled)) for cost, labelled in begun + later + ceilings]
+    planned = _trainings(suite, label, plan) + [(PLAIN, len(whole.data.pool))] * suite.ceiling
+    trainings = [(costs[kind], whole.recipe.length(labelled)) for kind, labelled in planned]
     seen = [_observing(t.setup, t.strategy(), plan) for t in trials.values()]
-    last = [costs[kind] for kind in apart] * suite.seeds if plan.stages > 1 else []  # weights stay of a trial's last
-    kept = sum(cost.weights for cost in [cost for cost, _ in begun + ceilings] + last)
+    # of a trial the weights of the first stage, which strategies share, and of the last one stay
+    ends = {plan.labelled(0), plan.labelled(plan.stages - 1), len(whole.data.pool)}
+    kept = sum(costs[kind].weights for kind, labelled in planned if labelled in ends)
     test = len(whole.data.test)
     return Estimate(
         task=label,
-        trials=suite.seeds * len(trials) + suite.ceiling,
+        trials=_trials(suite),
         trainings=len(trainings),
         steps=sum(steps for _, steps in trainings),
         step=max(cost.step for cost in costs.values()),
@@ -106,15 +105,51 @@ def _task(run: Run, label: str) -> Estimate:
     )
 
 
+def counts(run: Run) -> list[str]:
+    """What a suite that is not resolved yet comes to without a look at any data, a line per task.
+
+    Raises:
+        AlbenchError: wrong names, or a plan that does not fit.
+    """
+    suite = resolve(run.suite, pick_device(run.device))
+    run = replace(run, suite=suite)
+    lines = []
+    for label, entry in suite.tasks.items():
+        planned = _trainings(suite, label, run.plan(label))
+        recipe = Recipe.model_validate(entry.recipe)
+        steps = sum(recipe.length(labelled) for _, labelled in planned)
+        ceilings = f", and {suite.ceiling} on the whole pool" if suite.ceiling else ""
+        lines.append(
+            f"{label}: {_trials(suite):,} trials, {len(planned):,} trainings of {steps:,} training steps{ceilings}"
+        )
+    return lines
+
+
+def _trials(suite: Suite) -> int:
+    return suite.seeds * len(suite.strategies) + suite.ceiling
+
+
+def _trainings(suite: Suite, label: str, plan: Plan) -> list[tuple[str, int]]:
+    """(kind, number of labels) of each training but the ceilings'; what strategies share is there once."""
+    kinds = {name: _kind(suite, label, name) for name in suite.strategies}
+    begun = [(kind, plan.labelled(0)) for kind in dict.fromkeys(kinds.values())]
+    apart = [kind for name, kind in kinds.items() if not _is_shared(suite, name)]
+    return (begun + [(kind, plan.labelled(stage)) for kind in apart for stage in range(1, plan.stages)]) * suite.seeds
+
+
 def _is_shared(suite: Suite, name: str) -> bool:
     """Whether a strategy before this one has all of its trainings."""
     before = list(suite.strategies)[: list(suite.strategies).index(name)]
     return not set(before).isdisjoint(twins(suite, name))
 
 
-def _kind(setup: Setup) -> str:
-    """Trainings of one kind are shared where they begin."""
-    return repr((setup.companion, sorted(setup.companion_params.items())))
+def _kind(suite: Suite, label: str, name: str) -> str:
+    """A strategy's companion and its parameters: trainings of one kind are shared where they begin."""
+    companion = suite.strategies[name].companion
+    if companion is None:
+        return PLAIN
+    params = {**suite.tasks[label].companions.get(companion, {}), **suite.strategies[name].companion_params}
+    return repr((companion, sorted(params.items())))
 
 
 def _cost(setup: Setup, plan: Plan) -> _Cost:

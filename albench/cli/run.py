@@ -1,9 +1,12 @@
 """`albench run SUITE`: from a suite to its report."""
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
 import click
+
+from albench.errors import AlbenchError
 
 
 def _names(_context: click.Context, _parameter: click.Parameter, value: str | None) -> list[str] | None:
@@ -116,7 +119,13 @@ def _estimate(suite: str, jobs: int | None, device: str, **options: Any) -> None
 
     known: tuple[str, ...] = ("tasks", "strategies", "seeds", "stages", "data_root", "plugins", "settings")
     known += ("precision", "compile", "deterministic")
-    parts = api.estimate(suite, device=device, **{name: options[name] for name in known})
+    given = {name: options[name] for name in known}
+    try:
+        parts = api.estimate(suite, device=device, **given)
+    except AlbenchError as error:  # the data are missing, say: what can be counted without them is told all the same
+        with contextlib.suppress(AlbenchError):
+            click.echo("\n".join(api.counts(suite, device=device, **given)))
+        raise error
     Console().print(table(parts, jobs or parts[0].jobs))
 
 

@@ -76,6 +76,15 @@ def test_the_command_shows_a_table_and_writes_nothing(suite, tmp_path):
     assert not out.exists()
 
 
+def test_what_needs_no_data_is_told_without_them(tmp_path):
+    """The suite's description has the same number of steps."""
+    given = ["run", "ll4al-mpii-short", "--estimate", "--device", "cpu", "--data-root", str(tmp_path)]
+    result = CliRunner().invoke(main, given)
+    assert result.exit_code == 1
+    assert "mpii: 8 trials, 20 trainings of 44,000 training steps" in result.output
+    assert "Error: " in result.output.splitlines()[-1]
+
+
 @pytest.mark.parametrize(
     ("seconds", "said"), [(0.2, "0 s"), (59, "59 s"), (90, "1.5 min"), (4000, "1.1 h"), (2e5, "2.3 days")]
 )
