@@ -6,7 +6,7 @@ Lin et al., "Microsoft COCO: Common Objects in Context" (ECCV 2014); https://coc
 from collections import Counter
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Annotated, Any, ClassVar, NamedTuple, Self
 
 import numpy as np
@@ -35,6 +35,7 @@ from albench.tasks.pose.metric import Pck
 from albench.tasks.pose.skeleton import COCO, Skeleton
 from albench.tasks.pose.task import Pose
 
+OFFICIAL = {"train2017": 118_287, "val2017": 5_000}  # images
 NAMES = [name.replace(" ", "_") for name in COCO.names]  # as the files have them
 
 
@@ -76,18 +77,14 @@ class CocoKeypoints(Pose):
         return cached((*key, listing(files)), lambda new: self._built(places, new))
 
     def problems(self, root: Path | None) -> Iterator[str]:
-        """Every bad entry of the JSON files, and every image that cannot be read."""
+        """Every bad entry of the JSON files, splits of COCO 2017 that are not the official size, and every image that
+        cannot be read."""
         home = self._found(root)
-        places = [_places(home, split) for split in self._splits.values()]
-        for file, images in places:
-            found: list[AlbenchError] = []
-            content = read(file, found.append)
-            annotations, _ = _annotated(content, file, found.append)
-            shown = [content.images[number] for number in {annotation["image_id"] for annotation in annotations}]
-            yield from map(str, found)
-            yield from each_problem(partial(_image, images=images, file=file), shown)
-            yield from each_problem(partial(_box, file=file), annotations)
-        folders = sorted({images for _, images in places})
+        found: list[AlbenchError] = []
+        shown = [attempt(partial(_check, home, split, found.append), found.append) for split in self._splits.values()]
+        attempt(lambda: _require_disjoint(*(images or set() for images in shown)), found.append)
+        yield from map(str, found)
+        folders = sorted({_places(home, split)[1] for split in self._splits.values()})
         yield from each_problem(require_readable, [file for folder in folders for file in image_files(folder)])
 
     @property
@@ -112,7 +109,7 @@ class CocoKeypoints(Pose):
         for part, (file, images) in places.items():
             people[part], odd = self._people(file, images)
             notes += odd
-        _require_disjoint(people["pool"], people["test"])
+        _require_disjoint(*({person.image for person in people[part]} for part in PARTS))
         pool, test = (crops.samples(part, people[part], self.stored, self.margin, new, "box") for part in PARTS)
         return Data(pool, test, self.skeleton.names, notes)
 
@@ -125,6 +122,7 @@ class CocoKeypoints(Pose):
             for number in {annotation["image_id"] for annotation in annotations}
         }
         size = crops.sizes(set(named.values()))
+        notes += [note for number, image in named.items() for note in _resized(content.images[number], size[image])]
         people = []
         for annotation in annotations:
             image = named[annotation["image_id"]]
@@ -150,6 +148,10 @@ class CocoKeypoints(Pose):
         visible, notes = crops.checked(joints, points[:, 2] > 0, size, least=1)
         if not visible.any():
             return None, notes
+        count = int((points[:, 2] > 0).sum())
+        said = annotation.get("num_keypoints", count)
+        if said != count:
+            notes.append(f"num_keypoints is {str(said)[:40]}, and {count} are annotated")
         name = f"{image.name} #{annotation['id']}"
         return Person(name, image, middle, longer * self.enlarge, joints, visible, longer), notes
 
@@ -177,7 +179,9 @@ class Coco(NamedTuple):
 
 
 def read(file: Path, bad: Bad = refuse) -> Coco:
-    """The entries of a COCO-format JSON file, by id; what lacks an id of its own or names none that is there is `bad`.
+    """The entries of a COCO-format JSON file, by id.
+
+    What lacks an id of its own, names none that is there, or is an image of another one's file, is `bad`.
 
     Raises:
         AlbenchError: it is no such file.
@@ -194,6 +198,11 @@ def read(file: Path, bad: Bad = refuse) -> Coco:
                 bad(AlbenchError(f"{file}, {section}[{position}]: no id of its own"))
             else:
                 entries[number] = entry
+    named: dict[PurePath, int] = {}
+    for number, entry in found.images.items():
+        name = entry.get("file_name")
+        if isinstance(name, str) and named.setdefault(PurePath(name), number) != number:
+            bad(AlbenchError(f"{file}, image {number}: {name[:80]!r} is image {named[PurePath(name)]}, too"))
     for number, entry in list(found.annotations.items()):
         for key, there in (("image_id", found.images), ("category_id", found.categories)):
             if type(entry.get(key)) is not int or entry[key] not in there:
@@ -206,6 +215,15 @@ def _image(entry: dict[str, Any], images: Path, file: Path) -> Path:
     return named_file(images, entry.get("file_name"), f"{file}, image {entry['id']}: file_name")
 
 
+def _resized(entry: dict[str, Any], size: tuple[int, int]) -> list[str]:
+    """A note where an image is said to have another (width, height) than it has."""
+    stated = (entry.get("width", size[0]), entry.get("height", size[1]))
+    if stated == size:
+        return []
+    said, found = (" × ".join(str(side)[:20] for side in sides) for sides in (stated, size))
+    return [f"{entry['file_name']}: its annotation says {said}, the image is {found}; the image counts"]
+
+
 def _box(annotation: dict[str, Any], file: Path) -> np.ndarray:
     """[4]: x, y, width and height."""
     return numbers(annotation, "bbox", (4,), f"{file}, annotation {annotation['id']}")
@@ -213,7 +231,12 @@ def _box(annotation: dict[str, Any], file: Path) -> np.ndarray:
 
 def _points(annotation: dict[str, Any], file: Path) -> np.ndarray:
     """[17, 3]: x, y and v."""
-    return numbers(annotation, "keypoints", (51,), f"{file}, annotation {annotation['id']}").reshape(17, 3)
+    where = f"{file}, annotation {annotation['id']}"
+    points = numbers(annotation, "keypoints", (51,), where).reshape(17, 3)
+    odd = points[~np.isin(points[:, 2], (0, 1, 2)), 2]
+    if len(odd):
+        raise AlbenchError(f"{where}: a v of its keypoints is {odd[0]:g}; it is 0, 1 or 2")
+    return points
 
 
 HOW = (
@@ -260,7 +283,20 @@ def _annotated(content: Coco, file: Path, bad: Bad = refuse) -> tuple[list[dict[
     return kept, [f"{file.name}: {count:,} {what} left out" for what, count in sorted(left_out.items())]
 
 
-def _require_disjoint(pool: list[Person], test: list[Person]) -> None:
-    both = sorted({person.image for person in pool} & {person.image for person in test})
-    if both:
+def _check(home: Path, split: str, bad: Bad) -> set[Path]:
+    """The images of a split's people; what is wrong with them goes to `bad`."""
+    file, images = _places(home, split)
+    content = read(file, bad)
+    if len(content.images) != OFFICIAL.get(split, len(content.images)):
+        bad(AlbenchError(f"{file} has {len(content.images):,} images; the official one has {OFFICIAL[split]:,}"))
+    annotations, _ = _annotated(content, file, bad)
+    numbers = sorted({annotation["image_id"] for annotation in annotations})
+    shown = [attempt(partial(_image, content.images[number], images, file), bad) for number in numbers]
+    for annotation in annotations:
+        attempt(partial(_box, annotation, file), bad)
+    return {image for image in shown if image}
+
+
+def _require_disjoint(pool: set[Path], test: set[Path]) -> None:
+    if both := sorted(pool & test):
         raise AlbenchError(f"{len(both)} images are in pool and test both, {both[0]} among them; change the splits")

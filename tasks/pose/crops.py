@@ -15,7 +15,7 @@ from albench.cache import NewImages, Part
 from albench.datafiles import as_rgb, opened_image
 from albench.samples import Samples
 
-VERSION = 3  # of what the cache holds
+VERSION = 4  # of what the cache holds
 THREADS = min(4, os.cpu_count() or 1)
 COARSE = 16  # a square of so many times the stored side is shrunk to half of that before it is resampled
 

@@ -4,6 +4,7 @@ Andriluka, Pishchulin, Gehler and Schiele, "2D Human Pose Estimation: New Benchm
 (CVPR 2014).
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,8 @@ from pydantic import Field
 
 from albench.cache import PARTS, NewImages, Part, cached, listing
 from albench.datafiles import (
+    Bad,
+    attempt,
     below,
     each_problem,
     image_files,
@@ -102,13 +105,15 @@ class Mpii(Pose):
         return cached(key, lambda new: self._built(folder / "images", annotations, mat, new))
 
     def problems(self, root: Path | None) -> Iterator[str]:
-        """Head boxes that cannot be read, every person that says something impossible, every unreadable image."""
+        """Head boxes that cannot be read, every person that says something impossible or is there twice, splits of
+        another size than the official one, every unreadable image."""
         folder = self._found(root)
-        images = folder / "images"
-        yield from each_problem(heads.read, [_annotation(folder, MAT)])
-        for file in (_annotation(folder, name) for name in FILES.values()):
-            yield from each_problem(partial(_entry, images=images), _numbered(file))
-        yield from each_problem(require_readable, image_files(images))
+        yield from each_problem(lambda name: heads.read(_annotation(folder, name)), [MAT])
+        found: list[AlbenchError] = []
+        entries = {part: attempt(partial(_check, part, folder, found.append), found.append) or [] for part in PARTS}
+        yield from map(str, found)
+        yield from (f"{name} is in train.json and valid.json both" for name in _shared(entries))
+        yield from each_problem(require_readable, image_files(folder / "images"))
 
     def _found(self, root: Path | None) -> Path:
         if root is None:
@@ -123,16 +128,17 @@ class Mpii(Pose):
 
     def _built(self, folder: Path, annotations: dict[Part, Path], mat: Path, new: NewImages) -> Data:
         entries = {part: _entries(file, folder) for part, file in annotations.items()}
-        _require_disjoint(entries["pool"], entries["test"])
+        if both := _shared(entries):
+            raise AlbenchError(f"{len(both)} people are in train.json and valid.json both, {both[0]} among them")
         size = crops.sizes({entry.image for part in PARTS for entry in entries[part]})
         boxes, notes = heads.read(mat), []
         people: dict[Part, list[Person]] = {"pool": [], "test": []}
         for part in PARTS:
-            if len(entries[part]) != PEOPLE[part]:
-                found = f"{len(entries[part]):,} people, where the official split has {PEOPLE[part]:,}"
-                notes.append(f"{FILES[part]} has {found}")
+            notes += _odd_count(part, len(entries[part])) + _repeated(part, entries[part])
             for entry in entries[part]:
                 person, odd = self._person(entry, size[entry.image], boxes)
+                if part == "test" and person and not person.length:
+                    odd.append(f"no head box in {MAT} for whoever is there; does not count in PCKh")
                 notes += [f"{entry.name}: {note}" for note in odd]
                 people[part] += [person] if person else []
             if not people[part]:
@@ -151,9 +157,9 @@ class Mpii(Pose):
         if not visible.any():
             return None, notes
         length = heads.take(boxes, entry.image.name, centre, scale)
-        if not length:
-            notes.append(f"no head box in {MAT} for whoever is there; does not count in PCKh")
         middle = centre - 0.5 + np.array([0, self.shift * scale])
+        if not (np.abs(entry.joints[visible] - middle) <= side / 2).all(1).any():
+            notes.append(f"no annotated joint in the square that center and a scale of {scale:g} give; kept")
         return Person(entry.name, entry.image, middle, side, entry.joints, visible, length), notes
 
     def beside(self, predicted: np.ndarray, joints: np.ndarray, visible: np.ndarray) -> dict[str, float]:
@@ -239,7 +245,28 @@ def _entry(numbered: tuple[str, Any], images: Path) -> Entry:
     return Entry(name, image, centre, float(scale), joints - 0.5, visible)
 
 
-def _require_disjoint(pool: list[Entry], test: list[Entry]) -> None:
-    both = sorted({entry.name for entry in pool} & {entry.name for entry in test})
-    if both:
-        raise AlbenchError(f"{len(both)} people are in train.json and valid.json both, {both[0]} among them")
+def _check(part: Part, folder: Path, bad: Bad) -> list[Entry]:
+    """The people of a file; what is wrong with them goes to `bad`."""
+    given = _numbered(_annotation(folder, FILES[part]))
+    read = [attempt(partial(_entry, one, folder / "images"), bad) for one in given]
+    entries = [entry for entry in read if entry]
+    for line in _odd_count(part, len(given)) + _repeated(part, entries):
+        bad(AlbenchError(line))
+    return entries
+
+
+def _odd_count(part: Part, count: int) -> list[str]:
+    """Whether a file has another number of people than the official split."""
+    name, official = FILES[part], PEOPLE[part]
+    return [] if count == official else [f"{name} has {count:,} people, where the official split has {official:,}"]
+
+
+def _repeated(part: Part, entries: list[Entry]) -> list[str]:
+    """Everyone who is in a file again: the same image, center and scale."""
+    count = Counter((entry.name, entry.scale) for entry in entries)
+    return [f"{FILES[part]}: {name} is there {times} times" for (name, _), times in count.items() if times > 1]
+
+
+def _shared(entries: dict[Part, list[Entry]]) -> list[str]:
+    """Who is in both splits."""
+    return sorted({entry.name for entry in entries["pool"]} & {entry.name for entry in entries["test"]})

@@ -36,6 +36,11 @@ def written(root, pool, test=None, images=None, categories=None, size=(120, 100)
     return root
 
 
+def wrong(root, **fields):
+    """Every problem but that these are fewer images than COCO 2017 has."""
+    return [line for line in CocoKeypoints(**TINY | fields).problems(root) if "the official one" not in line]
+
+
 def test_the_miniature_leaves_out_crowds_and_people_without_keypoints_and_counts_them(tmp_path):
     data = CocoKeypoints.miniature(tmp_path).load(tmp_path)
     assert (len(data.pool), len(data.test)) == (24, 8)
@@ -149,14 +154,60 @@ def test_pool_and_test_share_no_image(tmp_path):
 
 def test_every_problem_is_a_line(tmp_path):
     root = written(tmp_path, [annotation()])
-    assert list(CocoKeypoints(**TINY).problems(root)) == []
+    assert wrong(root) == []
     bad = [annotation(1), annotation(1), annotation(2, image=9), annotation(3, keypoints=[1]), annotation(4, bbox=[1])]
     written(root, bad, [annotation(5, image=2)])
     (root / "coco/val2017/2.jpg").rename(root / "coco/val2017/3.jpg")
     (root / "coco/train2017/1.jpg").write_bytes(b"no image")
     said = ["[1]: no id", "annotation 2: image_id", "annotation 3: keypoints", "annotation 4: bbox", "image 2", "1.jpg"]
-    for line, part in zip(CocoKeypoints(**TINY).problems(root), said, strict=True):
+    for line, part in zip(wrong(root), said, strict=True):
         assert part in line
+
+
+def test_a_cut_file_does_not_hide_what_is_wrong_with_the_other_one(tmp_path):
+    root = written(tmp_path, [annotation()], [annotation(5, image=2, bbox=[1])])
+    (root / "coco/annotations/person_keypoints_train2017.json").write_text('{"images": [')
+    (root / "coco/train2017/1.jpg").write_bytes(b"no image")
+    for line, part in zip(wrong(root), ["train2017.json", "annotation 5: bbox", "1.jpg"], strict=True):
+        assert part in line
+
+
+def test_splits_of_coco_2017_have_an_official_size(tmp_path):
+    root = written(tmp_path, [annotation()])
+    first, second = CocoKeypoints(**TINY).problems(root)
+    assert first.endswith("person_keypoints_train2017.json has 1 images; the official one has 118,287")
+    assert second.endswith("person_keypoints_val2017.json has 1 images; the official one has 5,000")
+    for file in [*root.rglob("*2017*")]:
+        file.rename(file.with_name(file.name.replace("2017", "")))
+    assert list(CocoKeypoints(pool_split="train", test_split="val", **TINY).problems(root)) == []
+
+
+def test_a_file_is_one_image(tmp_path):
+    images = [{"id": 1, "file_name": "1.jpg"}, {"id": 7, "file_name": "./1.jpg"}]
+    root = written(tmp_path, [annotation(), annotation(2, image=7)], images=images)
+    with pytest.raises(AlbenchError, match=r"train2017.json, image 7: './1.jpg' is image 1, too"):
+        CocoKeypoints(**TINY).load(root)
+    assert len(wrong(root)) == 1
+    (line,) = wrong(root, test_split="train2017")[2:]
+    assert "1 images are in pool and test both" in line
+
+
+def test_a_v_is_0_1_or_2(tmp_path):
+    points = annotation()["keypoints"]
+    points[5] = 7
+    root = written(tmp_path, [annotation(), annotation(3, keypoints=points)])
+    with pytest.raises(AlbenchError, match="annotation 3: a v of its keypoints is 7; it is 0, 1 or 2"):
+        CocoKeypoints(**TINY).load(root)
+    assert len(wrong(root)) == 1
+
+
+def test_what_is_stated_wrongly_is_noted(tmp_path):
+    images = [{"id": 1, "file_name": "1.jpg", "width": 999, "height": 100}]
+    root = written(tmp_path, [annotation(num_keypoints=17), annotation(3, num_keypoints=3)], images=images)
+    assert CocoKeypoints(**TINY).load(root).notes == [
+        "1.jpg: its annotation says 999 × 100, the image is 120 × 100; the image counts",
+        "1.jpg, annotation 3: num_keypoints is 3, and 17 are annotated",
+    ]
 
 
 @pytest.mark.parametrize("path", ["..", "../coco/train2017", "{root}/coco"])

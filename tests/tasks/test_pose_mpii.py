@@ -53,6 +53,11 @@ def simple(root, **changes):
     return written(root, train, valid, {name: [official()] for name in ("a.jpg", "b.jpg", "c.jpg")})
 
 
+def wrong(root):
+    """Every problem but that these are fewer people than MPII has."""
+    return [line for line in Mpii(**TINY).problems(root) if "official split" not in line]
+
+
 def dirt(data):
     return [note for note in data.notes if "official split" not in note]
 
@@ -284,14 +289,58 @@ def test_an_entry_that_is_none_is_named(tmp_path, changes, said):
 
 def test_every_problem_is_a_line(tmp_path):
     root = simple(tmp_path)
-    assert list(Mpii(**TINY).problems(root)) == []
+    assert wrong(root) == []
     bad = [person("a.jpg") | {"scale": "large"}, person("a.jpg"), 7, person("none.jpg")]
     (root / "mpii/annot/train.json").write_text(json.dumps(bad))
     (root / "mpii/images/b.jpg").write_bytes(b"no image")
     (root / "mpii" / MAT).write_bytes(b"MATLAB")
-    lines = list(Mpii(**TINY).problems(root))
-    for line, said in zip(lines, [MAT, "person 0: scale", "person 2 is no", "person 3: image", "b.jpg"], strict=True):
+    for line, said in zip(
+        wrong(root), [MAT, "person 0: scale", "person 2 is no", "person 3: image", "b.jpg"], strict=True
+    ):
         assert said in line
+
+
+def test_a_file_that_cannot_be_read_does_not_hide_what_is_wrong_with_the_others(tmp_path):
+    root = simple(tmp_path)
+    assert list(Mpii(**TINY).problems(root)) == [
+        "train.json has 1 people, where the official split has 22,246",
+        "valid.json has 2 people, where the official split has 2,958",
+    ]
+    (root / "mpii/annot/train.json").write_text("[{")
+    (root / "mpii/annot/valid.json").write_text(json.dumps([person("b.jpg"), 7]))
+    (root / "mpii/images/c.jpg").write_bytes(b"no image")
+    (root / "mpii" / MAT).unlink()
+    (tmp_path / "elsewhere").write_bytes(b"")
+    (root / "mpii" / MAT).symlink_to(tmp_path / "elsewhere")
+    for line, said in zip(wrong(root), ["is a link", "train.json", "person 1 is no", "c.jpg"], strict=True):
+        assert said in line
+
+
+def test_people_who_are_there_twice_are_named_each(tmp_path):
+    train = [person("a.jpg"), person("b.jpg"), person("a.jpg"), person("a.jpg", scale=0.4), person("a.jpg", (9.0, 9.0))]
+    root = written(tmp_path, train, [person("b.jpg"), person("a.jpg"), person("c.jpg")], {"a.jpg": [official()]})
+    assert wrong(root) == [
+        "train.json: a.jpg at (60, 50) is there 2 times",
+        "a.jpg at (60, 50) is in train.json and valid.json both",
+        "b.jpg at (60, 50) is in train.json and valid.json both",
+    ]
+    (root / "mpii/annot/valid.json").write_text(json.dumps([person("c.jpg")]))
+    assert "train.json: a.jpg at (60, 50) is there 2 times" in dirt(Mpii(**TINY).load(root))
+
+
+def test_whoever_is_trained_on_needs_no_head_box(tmp_path):
+    root = written(tmp_path, [person("a.jpg")], [person("b.jpg")], {"a.jpg": [], "b.jpg": [official()]})
+    assert dirt(Mpii(**TINY).load(root)) == []
+
+
+def test_a_square_without_an_annotated_joint_is_noted(tmp_path):
+    far = person("a.jpg", center=(110.0, 90.0), scale=0.05)  # 12.5 pixels around there, and joints to (70, 60)
+    root = written(tmp_path, [person("a.jpg"), far], [person("b.jpg")], {"b.jpg": [official()]})
+    data = Mpii(**TINY).load(root)
+    assert len(data.pool) == 2
+    assert dirt(data) == [
+        "a.jpg at (110, 90): no annotated joint in the square that center and a scale of 0.05 give; kept"
+    ]
 
 
 def test_the_same_person_is_not_in_pool_and_test(tmp_path):
