@@ -80,7 +80,7 @@ def test_what_needs_no_data_is_told_without_them(tmp_path):
     """The suite's description has the same number of steps."""
     given = ["run", "ll4al-mpii-short", "--estimate", "--device", "cpu", "--data-root", str(tmp_path)]
     result = CliRunner().invoke(main, given)
-    assert result.exit_code == 1
+    assert result.exit_code != 0
     assert "mpii: 8 trials, 20 trainings of 44,000 training steps" in result.output
     assert "Error: " in result.output.splitlines()[-1]
 
