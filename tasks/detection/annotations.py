@@ -66,15 +66,20 @@ def _thing(node: ElementTree.Element) -> Thing:
 
 
 def clean(things: list[Thing], height: int, width: int, image: str) -> tuple[list[Thing], list[str]]:
-    """Objects cut to their image of height × width, and a note on each that was cut or left out.
+    """Objects cut to their image of height × width, and a note on each that was cut, left out or there twice.
 
     Corners are pixels that belong to the box, so one with xmax == xmin is a pixel wide, and kept. One without width or
     height is left out, and so are one outside the image and a single pixel: that is a slip of the hand, though the
     official evaluation would count it.
     """
     kept, notes = [], []
-    for name, (xmin, ymin, xmax, ymax), difficult in things:
+    seen = set()
+    for name, given, difficult in things:
+        xmin, ymin, xmax, ymax = given
         told = f"{image}: {name} box ({xmin:g}, {ymin:g}, {xmax:g}, {ymax:g})"
+        if (name, given) in seen:
+            notes.append(f"{told} is there twice; kept")
+        seen.add((name, given))
         box = max(xmin, 1.0), max(ymin, 1.0), min(xmax, float(width)), min(ymax, float(height))
         if xmax - xmin <= -1 or ymax - ymin <= -1 or (xmax == xmin and ymax == ymin):
             notes.append(f"{told} is degenerate; left out")

@@ -14,7 +14,8 @@ from albench.tasks.detection import miniature
 from albench.tasks.detection.annotations import Thing
 from albench.tasks.detection.pictures import Entry, Pictures, decoded, gather, require_apart, require_counting
 
-VERSION = 3  # of what the cache holds
+VERSION = 4  # of what the cache holds
+OFFICIAL = {"annotations/instances_train2017.json": 118_287, "annotations/instances_val2017.json": 5_000}  # images
 BY_HAND = (
     "fetch train2017.zip and val2017.zip from http://images.cocodataset.org/zips/ and annotations_trainval2017.zip "
     "from http://images.cocodataset.org/annotations/ by hand and unpack them"
@@ -36,10 +37,11 @@ class CocoEntry(Entry):
 class Coco(Pictures):
     """Detection on COCO 2017, or on any data set in its format.
 
-    `folder` lies under the data root, and the four others in it: the JSON files of pool and test set, and the folders
-    of their images. Classes are the categories in the order of their ids, which need not be consecutive. Crowds
-    (iscrowd) are difficult objects: neither hit nor miss, and not learnt from unless `train_difficult`. A bbox
-    (x, y, w, h), from 0, becomes 1-based inclusive corners (x + 1, y + 1, x + w, y + h).
+    `folder` lies under the data root, which may be that folder itself, and the four others in it: the JSON files of
+    pool and test set, and the folders of their images, which may also lie in images/. Classes are the categories in
+    the order of their ids, which need not be consecutive. Crowds (iscrowd) are difficult objects: neither hit nor
+    miss, and not learnt from unless `train_difficult`. A bbox (x, y, w, h), from 0, becomes 1-based inclusive corners
+    (x + 1, y + 1, x + w, y + h).
 
     The metric is VOC's ("map" at IoU .5), with COCO's own beside it. SSD300's default boxes are those for VOC; SSD's
     authors took smaller ones for COCO.
@@ -64,18 +66,26 @@ class Coco(Pictures):
     def load(self, root: Path | None) -> Data:
         """Read all annotations and images, or the cache of them; see Data.notes for the dirt that was survived."""
         files, folders = self._files(root)
-        (pool, test), classes = self._read(files, folders, refuse)
+        (pool, test), classes = _read([read_json(file, dict) for file in files], files, folders, refuse)
         images = [entry.image for entry in pool + test]
         key = ("coco", VERSION, self.side, [str(f) for f in files + folders], listing([*files, *images]))
         return cached(key, lambda new: gather(pool, test, classes, self.side, new))
 
     def problems(self, root: Path | None) -> Iterator[str]:
-        """Every bad image, category and annotation of the JSON files, and every image that cannot be read."""
+        """Every bad image, category and annotation of the JSON files, those of COCO 2017 that have another size than
+        the official one, and every image that cannot be read."""
+        files, folders = self._files(root)
         found: list[AlbenchError] = []
-        parts, _ = self._read(*self._files(root), found.append)
+        contents = [attempt(partial(read_json, file, dict), found.append) for file in files]
+        parts, _ = _read(contents, files, folders, found.append)
         yield from map(str, found)
+        for name, file, content in zip((self.pool, self.test), files, contents, strict=True):
+            images = (content or {}).get("images")
+            if isinstance(images, list) and len(images) != OFFICIAL.get(name, len(images)):
+                yield f"{file} has {len(images):,} images; the official one has {OFFICIAL[name]:,}"
         yield from each_problem(lambda entry: decoded(entry.image, self.side), parts[0] + parts[1])
-        yield from each_problem(require_counting, [[thing for entry in parts[1] for thing in entry.things]])
+        if parts[1]:
+            yield from each_problem(require_counting, [[thing for entry in parts[1] for thing in entry.things]])
 
     def fetch(self, root: Path) -> None:
         """Nothing where the data are there, and the weights.
@@ -90,25 +100,44 @@ class Coco(Pictures):
         """The two JSON files and the two folders of images."""
         if root is None:
             raise AlbenchError(f"{self.folder} lies in your data folder: give --data-root")
-        home = below(Path(root), self.folder, "folder")
+        homes = [below(Path(root), self.folder, "folder"), Path(root)]
+        for home in homes:
+            files, folders = self._places(home)
+            if all(file.is_file() for file in files) and all(folder.is_dir() for folder in folders):
+                for file in files:
+                    require_inside(file, home, file.parent)
+                return files, folders
+        files, folders = self._places(homes[0])
+        missing = [file for file in files if not file.is_file()] + [f for f in folders if not f.is_dir()]
+        raise AlbenchError(f"no {missing[0]}; {BY_HAND} in {homes[0]}, or set `folder` and the files in it")
+
+    def _places(self, home: Path) -> tuple[list[Path], list[Path]]:
+        """The JSON files and the folders of images, whether they are there or not."""
         files = [below(home, self.pool, "pool"), below(home, self.test, "test")]
         folders = [below(home, self.pool_images, "pool_images"), below(home, self.test_images, "test_images")]
-        missing = [f for f in files if not f.is_file()] + [f for f in folders if not f.is_dir()]
-        if missing:
-            raise AlbenchError(f"no {missing[0]}; {BY_HAND} in {home}, or set `folder` and the files in it")
-        for file in files:
-            require_inside(file, home, file.parent)
-        return files, folders
+        inner = [home / "images" / folder.relative_to(home) for folder in folders]
+        both = zip(folders, inner, strict=True)
+        return files, [other if other.is_dir() and not folder.is_dir() else folder for folder, other in both]
 
-    def _read(self, files: list[Path], folders: list[Path], bad: Bad) -> tuple[list[list[CocoEntry]], tuple[str, ...]]:
-        """The images of pool and test set, and the classes."""
-        contents = [read_json(file, dict) for file in files]
-        names: dict[int, str] = {}
-        for file, content in zip(files, contents, strict=True):
-            names |= _categories(content, file, names, bad)
-        parts = [_entries(*one, names, bad) for one in zip(contents, files, folders, strict=True)]
-        attempt(lambda: require_apart(*parts), bad)
-        return parts, tuple(names[key] for key in sorted(names))
+
+def _read(
+    contents: list[dict | None], files: list[Path], folders: list[Path], bad: Bad
+) -> tuple[list[list[CocoEntry]], tuple[str, ...]]:
+    """The images of pool and test set, and the classes; nothing of a file that could not be read (None)."""
+    names: dict[int, str] = {}
+    named: list[dict[int, str] | None] = []
+    for file, content in zip(files, contents, strict=True):
+        found = attempt(partial(_categories, content, file, names, bad), bad) if content is not None else None
+        named.append(found)
+        names |= found or {}
+    parts: list[list[CocoEntry]] = []
+    for content, own, file, folder in zip(contents, named, files, folders, strict=True):
+        if content is None or own is None:
+            parts.append([])
+        else:
+            parts.append(attempt(partial(_entries, content, file, folder, names, bad), bad) or [])
+    attempt(lambda: require_apart(*parts), bad)
+    return parts, tuple(names[key] for key in sorted(names))
 
 
 def _rows(content: dict, kind: str, file: Path) -> list[dict]:
@@ -156,6 +185,8 @@ def _categories(content: dict, file: Path, known: dict[int, str], bad: Bad) -> d
 def _entries(content: dict, file: Path, folder: Path, names: dict[int, str], bad: Bad) -> list[CocoEntry]:
     """The images with their objects, in the order of the file."""
     found: dict[int, CocoEntry] = {}
+    owners: dict[Path, int] = {}  # whose file it is
+    seen: set[int] = set()  # ids of annotations
 
     def add(row: dict) -> None:
         number, height, width = row.get("id"), row.get("height"), row.get("width")
@@ -165,12 +196,18 @@ def _entries(content: dict, file: Path, folder: Path, names: dict[int, str], bad
         if not _side(height) or not _side(width):
             raise AlbenchError(f"{where}: height {str(height)[:40]} and width {str(width)[:40]} are no image's")
         image = named_file(folder, row.get("file_name"), where)
+        if (owner := owners.setdefault(image, number)) != number:
+            raise AlbenchError(f"{where}: its file {row['file_name'][:80]!r} is image {owner}, too")
         found[number] = CocoEntry(str(row["file_name"]), image, where, (height, width))
 
     def annotate(row: dict) -> None:
-        image = row.get("image_id")
+        number, image = row.get("id"), row.get("image_id")
         if not (_whole(image) and image in lost):  # what is wrong with that image has been said
-            entry, thing = _thing(row, f"{file}: annotation {str(row.get('id'))[:40]}", found, names)
+            where = f"{file}: annotation {str(number)[:40]}"
+            if not _whole(number) or number in seen:
+                raise AlbenchError(f"{where}: its id is no whole number, or there twice")
+            seen.add(number)
+            entry, thing = _thing(row, where, found, names)
             entry.things.append(thing)
 
     images = _rows(content, "images", file)

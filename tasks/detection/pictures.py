@@ -163,8 +163,15 @@ class Entry(ABC):
         """Its objects as they are written, and the (height, width) that the annotation states, if any."""
 
 
-def gather(pool: Sequence[Entry], test: Sequence[Entry], classes: tuple[str, ...], side: int, new: NewImages) -> Data:
-    """Decode and clean everything; images at side × side, straight into what `new` gives.
+def gather(
+    pool: Sequence[Entry],
+    test: Sequence[Entry],
+    classes: tuple[str, ...],
+    side: int,
+    new: NewImages,
+    notes: Sequence[str] = (),
+) -> Data:
+    """Decode and clean everything; images at side × side, straight into what `new` gives. More `notes` follow.
 
     Without `classes` they are those of the annotations, sorted (in the official order if they are VOC's twenty).
 
@@ -184,11 +191,13 @@ def gather(pool: Sequence[Entry], test: Sequence[Entry], classes: tuple[str, ...
     if not seen:
         raise AlbenchError(f"no object in any annotation, {entries[0].origin} the first")
     cut = len(pool)
-    notes = [note for one in loaded for note in one.notes]
+    parts = {"pool": loaded[:cut], "test set": loaded[cut:]}
+    notes = [*notes, *_odd_classes(known, parts if not classes else {})]
+    notes += [note for one in loaded for note in one.notes]
     names = [entry.name for entry in entries]
     return Data(
-        Samples(kept, _targets(loaded[:cut], known), names[:cut]),
-        Samples(held, _targets(loaded[cut:], known), names[cut:]),
+        Samples(kept, _targets(parts["pool"], known), names[:cut]),
+        Samples(held, _targets(parts["test set"], known), names[cut:]),
         tuple(known),
         notes,
     )
@@ -253,6 +262,18 @@ def _load(entry: Entry, image: torch.Tensor) -> Loaded:
         notes.append(f"{entry.name}: its annotation says {said}, the image is {width} × {height}; the image counts")
     image.copy_(torch.from_numpy(square).permute(2, 0, 1))
     return Loaded((height, width), things, notes)
+
+
+def _odd_classes(classes: Sequence[str], parts: dict[str, list[Loaded]]) -> list[str]:
+    """Notes on classes that differ in case only, and on those that are absent from a part."""
+    alike: dict[str, list[str]] = {}
+    for name in classes:
+        alike.setdefault(name.casefold(), []).append(name)
+    notes = [f"classes {' and '.join(names)} differ in case only" for names in alike.values() if len(names) > 1]
+    for part, loaded in parts.items():
+        there = {thing.name for one in loaded for thing in one.things}
+        notes += [f"class {name}: no object in the {part}" for name in classes if name not in there]
+    return notes
 
 
 def _targets(loaded: list[Loaded], classes: Sequence[str]) -> dict[str, torch.Tensor]:

@@ -2,9 +2,10 @@
 
 import contextlib
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import ClassVar, Self
 
 from pydantic import field_validator
@@ -26,7 +27,7 @@ from albench.tasks.detection.pictures import (
     require_known,
 )
 
-VERSION = 3  # of what the cache holds
+VERSION = 4  # of what the cache holds
 COLUMN = re.compile(r"\s+(-1|0|1)$")
 SITE = "https://thor.robots.ox.ac.uk/pascal/VOC"
 ARCHIVES = {  # folder, and split where an archive is for that one alone; the md5 that torchvision checks, too
@@ -55,10 +56,10 @@ class VocEntry(Entry):
 class PascalVoc(Pictures):
     """Detection on a folder in VOC layout.
 
-    `folder` lies under the data root ("." is the root itself). A split is a file ImageSets/Main/<split>.txt; several
-    are joined by "+", and each may name a folder of its own: folder = "VOCdevkit", pool_split =
-    "VOC2007/trainval+VOC2012/trainval". Without `classes` they are those of the annotations, sorted (in the official
-    order if they are VOC's twenty). Network, weights and what is kept of an image: `Pictures`.
+    `folder` lies under the data root, which may be that folder itself, or its VOCdevkit. A split is a file
+    ImageSets/Main/<split>.txt; several are joined by "+", and each may name a folder of its own: folder = "VOCdevkit",
+    pool_split = "VOC2007/trainval+VOC2012/trainval". Without `classes` they are those of the annotations, sorted (in
+    the official order if they are VOC's twenty). Network, weights and what is kept of an image: `Pictures`.
     """
 
     source: ClassVar[str] = "a folder in PASCAL VOC layout (VOC 2007 and 2012 are fetched)"
@@ -84,15 +85,16 @@ class PascalVoc(Pictures):
     def load(self, root: Path | None) -> Data:
         """Read all images and annotations, or the cache of them; see Data.notes for the dirt that was survived."""
         home, root = self._home(root), Path(root or "")
-        pool, test = self._entries(root, self.pool_split), self._entries(root, self.test_split)
+        (pool, odd), (test, odd_too) = (self._entries(root, splits) for splits in (self.pool_split, self.test_split))
+        notes = [*odd, *odd_too]
         for entry in pool + test:
             _require(entry.image, entry, home)
             _require(entry.annotation, entry, home)
         require_apart(pool, test)
         files = [f for e in pool + test for f in (e.image, e.annotation)]
         order = [[str(entry.image) for entry in part] for part in (pool, test)]  # which the splits' files may change
-        key = ("voc", VERSION, self.side, self.classes, str(home), order, listing(files))
-        return cached(key, lambda new: gather(pool, test, self.classes, self.side, new))
+        key = ("voc", VERSION, self.side, self.classes, str(home), order, notes, listing(files))
+        return cached(key, lambda new: gather(pool, test, self.classes, self.side, new, notes))
 
     def problems(self, root: Path | None) -> Iterator[str]:
         """Every missing split, annotation and image, every one that cannot be read, and splits of VOC that are not
@@ -107,9 +109,9 @@ class PascalVoc(Pictures):
                 except AlbenchError as error:
                     yield str(error)
                     continue
-                official = OFFICIAL.get(name, len(found))
-                if len(found) != official:
-                    yield f"split {name} names {len(found):,} images; the official one has {official:,}"
+                count = len({entry.image for entry in found})
+                if count != (official := OFFICIAL.get(name, count)):
+                    yield f"split {name} names {count:,} images; the official one has {official:,}"
                 parts[-1] += found
         entries = parts[0] + parts[1]
         yield from each_problem(lambda entry: self._check_annotation(entry, home), entries)
@@ -131,7 +133,7 @@ class PascalVoc(Pictures):
     def _home(self, root: Path | None) -> Path:
         if root is None:
             raise AlbenchError(f"{self.folder} lies in your data folder: give --data-root")
-        home = below(Path(root), self.folder, "folder")
+        home = self._place(Path(root))
         if not home.is_dir():
             raise AlbenchError(f"no folder {home}; {self._remedy(root)}")
         for splits in (self.pool_split, self.test_split):
@@ -139,6 +141,19 @@ class PascalVoc(Pictures):
                 if not folder.is_dir():
                     raise AlbenchError(f"no folder {folder}, which split {split!r} needs; {self._remedy(root)}")
         return home
+
+    def _place(self, root: Path) -> Path:
+        """The folder: below the data root, or the data root where it is that folder, or its VOCdevkit.
+
+        Where there is neither, a data root of that name still is meant: nothing is fetched into VOCdevkit/VOCdevkit.
+        """
+        first, parts = below(root, self.folder, "folder"), PurePath(self.folder).parts
+        others = {part: root.joinpath(*parts[place:]) for place, part in enumerate(parts, 1)}
+        for home in (first, *others.values()):
+            splits = [*_splits(home, self.pool_split), *_splits(home, self.test_split)]
+            if all(_file(folder, split).parent.is_dir() for _, folder, split in splits):
+                return home
+        return others.get(root.resolve().name, first)
 
     def _remedy(self, root: Path) -> str:
         """What to do about a folder or split that is not there: the command that fetches it, or else by hand."""
@@ -150,18 +165,23 @@ class PascalVoc(Pictures):
         changed = {name: value for name, value in given.items() if value != fields[name].default}
         return f"run {prepare_command('voc', root, **changed)}"
 
-    def _entries(self, root: Path, splits: str) -> list[VocEntry]:
-        """The images of one or more splits, in order, each once."""
+    def _entries(self, root: Path, splits: str) -> tuple[list[VocEntry], list[str]]:
+        """The images of one or more splits, in order, each once, and a note on a split that names some twice."""
         found: dict[Path, VocEntry] = {}
-        for _, folder, split in _splits(below(root, self.folder, "folder"), splits):
+        notes = []
+        for name, folder, split in _splits(self._place(root), splits):
             if _archive(folder, split) and not _file(folder, split).is_file():
                 raise AlbenchError(f"no split {split!r} in {folder}; {self._remedy(root)}")
-            found |= {entry.image: entry for entry in _listed(folder, split)}
-        return list(found.values())
+            entries = _listed(folder, split)
+            found |= {entry.image: entry for entry in entries}
+            twice = [image for image, count in Counter(entry.name for entry in entries).items() if count > 1]
+            if twice:
+                notes.append(f"split {name} names {len(twice):,} images twice, {twice[0]} the first; each counts once")
+        return list(found.values()), notes
 
     def _archives(self, root: Path) -> list[tuple[Path, str, Source | None]]:
         """Folder, split and archive of each part of the splits."""
-        home = below(root, self.folder, "folder")
+        home = self._place(root)
         both = [*_splits(home, self.pool_split), *_splits(home, self.test_split)]
         return [(folder, split, _archive(folder, split)) for _, folder, split in both]
 

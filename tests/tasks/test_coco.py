@@ -22,6 +22,11 @@ def task(**fields):
     return Coco(**{"size": 48, "width": 8} | fields)
 
 
+def wrong(home, **fields):
+    """Every problem but that these are fewer images than COCO 2017 has."""
+    return [line for line in task(**fields).problems(home.parent) if "the official one" not in line]
+
+
 def change(home, section, row, split="train2017", **values):
     """Change an entry of a section; `None` takes a key away."""
     file = home / "annotations" / f"instances_{split}.json"
@@ -82,6 +87,13 @@ DAMAGE = {
     "bbox": (("annotations", 4), {"bbox": [1, 2, 3]}, r"annotation 5: its bbox is \[1, 2, 3\]"),
     "infinite": (("annotations", 4), {"bbox": [1, 2, 3, float("inf")]}, r"annotation 5: its bbox"),
     "NaN": (("annotations", 4), {"bbox": [1, float("nan"), 3, 4]}, r"annotation 5: its bbox"),
+    "file of another": (
+        ("images", 3),
+        {"file_name": "./000001.jpg"},
+        r"image 28: its file './000001.jpg' is image 7",
+    ),
+    "annotation twice": (("annotations", 4), {"id": 1}, r"annotation 1: its id is no whole number, or there twice"),
+    "annotation without an id": (("annotations", 4), {"id": None}, r"annotation None: its id is no whole number"),
     "category": (("annotations", 4), {"category_id": 4}, r"annotation 5 has category 4"),
     "image": (("annotations", 4), {"image_id": {}}, r"annotation 5 is of image \{\}"),
     "other name": (("categories", 1), {"name": "twig"}, r"category 17 is there twice, as 'twig' and 'leaf'"),
@@ -108,22 +120,69 @@ def test_another_file_is_one_line(home, content):
 
 
 def test_every_problem_is_a_line(home):
-    assert list(task().problems(home.parent)) == []
+    assert wrong(home) == []
     change(home, "annotations", 0, category_id=5)
     change(home, "annotations", 9, bbox="x")
     change(home, "images", 8, file_name="lost.jpg")  # its annotations are no problems of their own
     (home / "val2017" / "000030.jpg").write_bytes(b"x")
-    lines = list(task().problems(home.parent))
+    lines = wrong(home)
     assert len(lines) == 4
     for part in ("annotation 1 has category 5", "annotation 10: its bbox", "lost.jpg", "000030.jpg: it is no JPEG"):
         assert sum(part in line for line in lines) == 1
 
 
+@pytest.mark.parametrize("content", ['{"images": [', '{"images": [], "annotations": []}'])
+def test_a_file_that_cannot_be_read_does_not_hide_what_is_wrong_with_the_other_one(home, content):
+    change(home, "annotations", 0, "val2017", category_id=5)
+    (home / "val2017" / "000030.jpg").write_bytes(b"x")
+    (home / "annotations" / "instances_train2017.json").write_text(content)
+    for part, line in zip(["train2017.json", "annotation 1 has category 5", "000030.jpg"], wrong(home), strict=True):
+        assert part in line
+    change(home, "annotations", 0, "val2017", category_id=3)
+    (home / "annotations" / "instances_val2017.json").write_text(content)
+    assert ["2017.json" in line for line in wrong(home)] == [True, True]
+
+
+def test_coco_2017_has_an_official_size(home):
+    first, second = task().problems(home.parent)
+    assert first.endswith("instances_train2017.json has 24 images; the official one has 118,287")
+    assert second.endswith("instances_val2017.json has 8 images; the official one has 5,000")
+    for split in ("train", "val"):
+        (home / f"annotations/instances_{split}2017.json").rename(home / f"{split}.json")
+    assert list(task(pool="train.json", test="val.json").problems(home.parent)) == []
+
+
+def test_an_object_that_is_there_twice_and_classes_that_differ_in_case_are_noted(home):
+    file = home / "annotations" / "instances_train2017.json"
+    content = json.loads(file.read_text())
+    content["annotations"].append(content["annotations"][0] | {"id": 999})
+    content["categories"].append({"id": 91, "name": "Leaf"})
+    file.write_text(json.dumps(content))
+    data = task().load(home.parent)
+    assert (data.pool.targets["labels"][0] >= 0).sum() == 2
+    first, second = data.notes
+    assert first == "classes leaf and Leaf differ in case only"
+    assert second.startswith("000001.jpg: ")
+    assert second.endswith(" is there twice; kept")
+
+
+def test_the_data_root_may_be_the_folder_and_images_may_lie_in_images(home):
+    data = task().load(home.parent)
+    assert task().load(home).fingerprint() == data.fingerprint()
+    (home / "images").mkdir()
+    for split in ("train2017", "val2017"):
+        (home / split).rename(home / "images" / split)
+    assert task().load(home).fingerprint() == data.fingerprint()
+    assert task().load(home.parent).fingerprint() == data.fingerprint()
+    with pytest.raises(AlbenchError, match=f"^no {home}/elsewhere;"):
+        task(pool_images="elsewhere").load(home.parent)
+
+
 def test_pool_and_test_must_be_apart_and_missing_data_say_what_to_fetch(home):
-    same = task(test="annotations/instances_train2017.json", test_images="train2017")
+    same = {"test": "annotations/instances_train2017.json", "test_images": "train2017"}
     with pytest.raises(AlbenchError, match="pool and test both"):
-        same.load(home.parent)
-    assert len(list(same.problems(home.parent))) == 1
+        task(**same).load(home.parent)
+    assert len(wrong(home, **same)) == 1
     task().fetch(home.parent)
     with pytest.raises(AlbenchError, match=r"no .*elsewhere/annotations.*train2017\.zip.*by hand"):
         task(folder="elsewhere").fetch(home.parent)

@@ -152,11 +152,11 @@ def test_other_errors(home, tmp_path):
     with pytest.raises(AlbenchError, match="data-root"):
         PascalVoc().load(None)
     with pytest.raises(AlbenchError, match="no folder .*VOC2012"):
-        PascalVoc().load(home)
+        PascalVoc().load(home / "Annotations")
     with pytest.raises(AlbenchError, match=r"class 'brick' is not among .* Did you mean 'bricks'"):
         load(home, classes=("bricks", "leaf", "water"))
     with pytest.raises(AlbenchError, match="put the data by hand"):
-        PascalVoc(folder="elsewhere").fetch(tmp_path)
+        PascalVoc(folder="elsewhere").fetch(tmp_path / "nothing")
     PascalVoc(folder=".").fetch(home)  # all there: nothing to do
 
 
@@ -216,6 +216,47 @@ def test_a_run_without_its_data_prints_the_command_that_fetches_them(tmp_path, s
     with pytest.raises(AlbenchError, match=r"no split 'test'") as caught:
         PascalVoc(**params | {"pool_split": "VOC2007/trainval"}).load(root)
     assert "`albench data prepare voc" in str(caught.value)
+
+
+@pytest.mark.parametrize("folder", ["VOCdevkit/VOC2007", "VOCdevkit"])
+def test_the_data_root_may_be_the_folder_or_its_devkit(tmp_path, site, folder):
+    place = "" if folder.endswith("VOC2007") else "VOC2007/"
+    task = PascalVoc(folder=folder, pool_split=f"{place}trainval", test_split=f"{place}test", size=48, width=8)
+    devkit = tmp_path / "VOCdevkit"
+    with pytest.raises(AlbenchError, match="no folder") as caught:  # nothing is there yet, and the root is named so
+        task.load(devkit)
+    assert "VOCdevkit/VOCdevkit" not in str(caught.value)
+    task.fetch(devkit)
+    assert [file.name for file in tmp_path.iterdir() if file.name != "site"] == ["VOCdevkit"]
+    assert sorted(file.name for file in devkit.iterdir()) == ["VOC2007"]
+    data = task.load(tmp_path)
+    roots = [devkit, devkit / "VOC2007"] if not place else [devkit]
+    assert [task.load(root).fingerprint() for root in roots] == [data.fingerprint()] * len(roots)
+    devkit.rename(tmp_path / "renamed")
+    assert task.load(tmp_path / "renamed").fingerprint() == data.fingerprint()
+
+
+def test_what_is_odd_about_splits_objects_and_classes_is_noted(home):
+    for name, things in {
+        "000001": [annotation("leaf", (1, 1, 20, 20))] * 2,
+        "000002": [annotation("Leaf", (1, 1, 20, 20))],
+        "000025": [annotation("snow", (1, 1, 20, 20))],  # of the test set
+    }.items():
+        rewrite(home, name, *things)
+    train = home / "ImageSets" / "Main" / "train.txt"
+    train.write_text(train.read_text() + "000002\n000001\n")
+    data = load(home)
+    assert len(data.pool) == 24
+    assert data.notes == [
+        f"split {home.name}/train names 2 images twice, 000001.jpg the first; each counts once",
+        "classes Leaf and leaf differ in case only",
+        "class snow: no object in the pool",
+        "class Leaf: no object in the test set",
+        "000001.jpg: leaf box (1, 1, 20, 20) is there twice; kept",
+    ]
+    assert [note for note in load(home, classes=data.classes).notes if "no object" in note] == []
+    train.write_text("\n".join(dict.fromkeys(train.read_text().split())))
+    assert len(load(home).notes) == 4  # those of the split file are the cache's, too
 
 
 def test_a_photograph_is_turned_as_its_annotation_saw_it(home):
