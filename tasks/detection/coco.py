@@ -204,9 +204,10 @@ def _entries(content: dict, file: Path, folder: Path, names: dict[int, str], bad
         number, image = row.get("id"), row.get("image_id")
         if not (_whole(image) and image in lost):  # what is wrong with that image has been said
             where = f"{file}: annotation {str(number)[:40]}"
-            if not _whole(number) or number in seen:
-                raise AlbenchError(f"{where}: its id is no whole number, or there twice")
-            seen.add(number)
+            if number is not None:  # some tools leave it out, and nothing here refers to it
+                if not _whole(number) or number in seen:
+                    raise AlbenchError(f"{where}: its id is no whole number, or there twice")
+                seen.add(number)
             entry, thing = _thing(row, where, found, names)
             entry.things.append(thing)
 

@@ -28,14 +28,15 @@ from albench.tasks.pose.painting import generate
 from albench.tasks.pose.skeleton import LSP_TORSO
 from albench.tasks.pose.task import Pose
 
-NUMBERED = re.compile(r"\D*([0-9]+)")  # "im00012"
+NUMBERED = re.compile(r"im([0-9]+)")  # the official names: "im00012"
 ROOM = 1.25  # side of a person's box over the extent of its joints, so that hands, feet and hair are on it
 
 
 class LeedsSports(Pose):
     """One person in an image, 14 joints; LSP or LSPET, told apart by the shape of `joints.mat`.
 
-    Image im00012.jpg belongs to the twelfth annotation; images without numbers are paired in the order of their names.
+    Image im00012.jpg belongs to the twelfth annotation; images of other names are paired in the order of these, frame2
+    before frame10.
 
     The crop is a square around the person: centre = the middle of the annotated joints' bounding box, side = 1.25 ×
     its longer side (MPII's center and scale, a scale being side / 200 px). The network sees that square; the stored
@@ -67,10 +68,10 @@ class LeedsSports(Pose):
         return cached(key, lambda new: self._built(folder, files, new))
 
     def _files(self, root: Path | None) -> tuple[Path, list[Path]]:
-        """The folder with `joints.mat`, and its images by number, or by name."""
+        """The folder with `joints.mat`, and its images in the order of its annotations."""
         folder = self._found(root)
         there = (f for f in (folder / "images").iterdir() if f.suffix.lower() in SUFFIXES and f.name[0] != ".")
-        files = sorted(there, key=lambda file: (_number(file), file.name))
+        files = sorted(there, key=lambda file: (_number(file), *_natural(file.stem)))
         for file in (folder / "joints.mat", *files):
             require_inside(file, folder, folder / "images")
         return folder, files
@@ -200,6 +201,11 @@ def _number(file: Path) -> int:
     """Of an image, 12 of im00012.jpg; -1 where its name holds none."""
     found = NUMBERED.fullmatch(file.stem)
     return int(found[1]) if found else -1
+
+
+def _natural(name: str) -> list[tuple[str, int]]:
+    """A key that sorts frame2 before frame10."""
+    return [(text, int(digits or 0)) for text, digits in re.findall(r"(\D*)(\d*)", name)]
 
 
 def _unpaired(files: list[Path], count: int) -> Iterator[str]:

@@ -93,7 +93,6 @@ DAMAGE = {
         r"image 28: its file './000001.jpg' is image 7",
     ),
     "annotation twice": (("annotations", 4), {"id": 1}, r"annotation 1: its id is no whole number, or there twice"),
-    "annotation without an id": (("annotations", 4), {"id": None}, r"annotation None: its id is no whole number"),
     "category": (("annotations", 4), {"category_id": 4}, r"annotation 5 has category 4"),
     "image": (("annotations", 4), {"image_id": {}}, r"annotation 5 is of image \{\}"),
     "other name": (("categories", 1), {"name": "twig"}, r"category 17 is there twice, as 'twig' and 'leaf'"),
