@@ -31,35 +31,77 @@ class Source(NamedTuple):
     checksum: str
 
 
-def matches(file: Path, checksum: str) -> bool:
-    """Whether a file has this sum, written as in Source."""
+Wanted = tuple[Source, Path]  # and where it is to lie
+
+
+def sum_of(file: Path, checksum: str) -> str:
+    """A file's sum, written as this one in Source: of the same kind, and as much of it."""
     algorithm, _, expected = checksum.partition(":")
     with file.open("rb") as opened:
-        return hashlib.file_digest(opened, algorithm).hexdigest().startswith(expected)
+        return f"{algorithm}:{hashlib.file_digest(opened, algorithm).hexdigest()[: len(expected)]}"
 
 
-def download(source: Source, file: Path) -> None:
-    """Fetch a file unless it is there with the right sum. What a cut connection or a kill left is `file`.part: the
-    next call goes on from it, where the server can. Two processes do not fetch the same file at once.
+def matches(file: Path, checksum: str) -> bool:
+    """Whether a file has this sum, written as in Source."""
+    return sum_of(file, checksum) == checksum
+
+
+def download(source: Source, file: Path, *others: Wanted) -> bool:
+    """Fetch a file unless it is there with the right sum; whether it was fetched. What a cut connection or a kill left
+    is `file`.part: the next call goes on from it, where the server can. Two processes do not fetch a file at once.
+
+    others: what the caller wants beside it, so that one message names all that is to be fetched by hand.
 
     Raises:
         AlbenchError: no connection, no such file, or a wrong sum: what to fetch by hand and where to put it.
         OSError: the folder cannot be written.
     """
-    if file.is_file() and matches(file, source.checksum):  # without the lock: the folder may be read-only
-        return
+    if _there((source, file)):  # without the lock: the folder may be read-only
+        return False
     file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(f"{file.name}.part")
     with FileLock(file.with_name(f".{file.name}.lock")):
-        if file.is_file() and matches(file, source.checksum):
+        if _there((source, file)):
+            return False
+        try:
+            _fetch(source, file)
+        except AlbenchError as error:
+            raise AlbenchError(f"{_spoilt(source, file)}{error}; {by_hand((source, file), *others)}") from error
+    return True
+
+
+def by_hand(*wanted: Wanted) -> str:
+    """What is to be done about files that are not there: fetch each from its address and put it into its place."""
+    lacking = [(source, file) for source, file in dict.fromkeys(wanted) if not _there((source, file))]
+    each = [f"fetch {source.url} ({source.checksum}) by hand and put it at {file}" for source, file in lacking]
+    return "; ".join([*each, "then run the command again"])
+
+
+def _there(wanted: Wanted) -> bool:
+    source, file = wanted
+    return file.is_file() and matches(file, source.checksum)
+
+
+def _spoilt(source: Source, file: Path) -> str:
+    """What is wrong with a file that somebody put there, for the beginning of a message."""
+    if not file.is_file():
+        return ""
+    return f"{file} is there and has {sum_of(file, source.checksum)}, not {source.checksum}: cut short, or another; "
+
+
+def _fetch(source: Source, file: Path) -> None:
+    """Receive a file, from where an earlier try was cut; the part has the right sum when it is put into place.
+
+    Raises:
+        AlbenchError: no connection, no such file, or a wrong sum.
+    """
+    part = file.with_name(f"{file.name}.part")
+    if part.exists():
+        _receive_all(source.url, part)
+        if _moved(part, file, source):
             return
-        if part.exists():
-            _receive_all(source.url, part, file)
-            if _moved(part, file, source):
-                return
-        _receive_all(source.url, part, file)  # whole: the remains were of something else
-        if not _moved(part, file, source):
-            raise AlbenchError(f"what came has not the published sum {source.checksum}; {_by_hand(source.url, file)}")
+    _receive_all(source.url, part)  # whole: the remains were of something else
+    if not _moved(part, file, source):
+        raise AlbenchError(f"what came from {source.url} has not the published sum")
 
 
 def _moved(part: Path, file: Path, source: Source) -> bool:
@@ -71,11 +113,7 @@ def _moved(part: Path, file: Path, source: Source) -> bool:
     return False
 
 
-def _by_hand(url: str, file: Path) -> str:
-    return f"fetch {url} by hand, put it at {file} and run the command again"
-
-
-def _receive_all(url: str, part: Path, file: Path) -> None:
+def _receive_all(url: str, part: Path) -> None:
     """Receive what is missing of `part`, connection after connection, until it is whole or none brings anything."""
     fruitless, reason = 0, "the connection was closed early"
     while fruitless < TRIES:
@@ -87,14 +125,18 @@ def _receive_all(url: str, part: Path, file: Path) -> None:
             if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and before:
                 return  # nothing is missing, unless it is another file: the sum will tell
             if error.code < 500:
-                raise AlbenchError(f"cannot fetch {url} ({error}); {_by_hand(url, file)}") from error
-            reason = str(error)
+                raise AlbenchError(f"cannot fetch {url} ({_one_line(error)})") from error
+            reason = _one_line(error)
         except CUT as error:
-            reason = str(getattr(error, "reason", "") or error) or type(error).__name__
+            reason = _one_line(getattr(error, "reason", "") or error) or type(error).__name__
         fruitless = 0 if _size(part) > before else fruitless + 1
         if fruitless < TRIES:
             time.sleep(PAUSE * fruitless)
-    raise AlbenchError(f"cannot fetch {url} ({reason}); {_by_hand(url, file)}")
+    raise AlbenchError(f"cannot fetch {url} ({reason})")
+
+
+def _one_line(error: object) -> str:
+    return " ".join(str(error).split())
 
 
 def _size(part: Path) -> int:
@@ -121,6 +163,20 @@ def _receive(url: str, part: Path) -> bool:
 def _progress() -> Progress:
     columns = "{task.description}", BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()
     return Progress(*columns, console=Console(stderr=True))
+
+
+def fetch_archive(source: Source, folder: Path, *others: Wanted) -> None:
+    """Fetch a tar archive into a folder and unpack it there; see `download`. It is deleted if this call fetched it: one
+    that was put there by hand is the user's.
+
+    Raises:
+        AlbenchError: as `download` and `unpack` do.
+    """
+    archive = folder / Path(source.url).name
+    fetched = download(source, archive, *others)
+    unpack(archive, folder)
+    if fetched:
+        archive.unlink()
 
 
 def unpack(archive: Path, folder: Path) -> None:

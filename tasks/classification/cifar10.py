@@ -7,7 +7,7 @@ from typing import ClassVar, Self
 
 import numpy as np
 
-from albench.download import Source, download, unpack
+from albench.download import Source, fetch_archive
 from albench.errors import AlbenchError
 from albench.tasks.classification.official import Images, OfficialImages, Sums, official
 
@@ -51,10 +51,7 @@ class Cifar10(OfficialImages):
         return (np.concatenate(images), np.concatenate(labels)), parts[-1]
 
     def _download(self, root: Path) -> None:
-        archive = root / "cifar-10-python.tar.gz"
-        download(ARCHIVE, archive)
-        unpack(archive, root)
-        archive.unlink()
+        fetch_archive(ARCHIVE, root)
 
     @classmethod
     def miniature(cls, folder: Path) -> Self:

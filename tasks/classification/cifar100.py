@@ -5,6 +5,7 @@ from typing import ClassVar, Self
 
 import numpy as np
 
+from albench.download import Source, fetch_archive
 from albench.errors import AlbenchError
 from albench.tasks.classification.cifar10 import PIXELS, read_batch
 from albench.tasks.classification.official import Images, OfficialImages, Sums
@@ -24,6 +25,7 @@ PYTHON: Sums = {  # torchvision's
     "train": "16019d7e3df5f24257cddd939b257f8d",
     "test": "f0ef6b0ae62326f3e7ffdfab6717acfc",
 }
+ARCHIVE = Source("https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz", "md5:eb9058c3a382ffc7106e4002c42a8d85")
 BINARY: Sums = {"train.bin": None, "test.bin": None}  # no md5 of these files is published
 
 
@@ -42,15 +44,13 @@ class Cifar100(OfficialImages):
         if self.verify and None in sums.values():
             raise AlbenchError(
                 f"{folder}: no md5 of the binary files is published; fetch the Python version, or read them as they "
-                "are with params.verify = false"
+                "are: --set verify=false, or params.verify = false in a suite"
             )
         train, test = [read_batch(folder / name, md5, "fine_labels", label_bytes=2) for name, md5 in sums.items()]
         return train, test
 
     def _download(self, root: Path) -> None:
-        from torchvision.datasets import CIFAR100
-
-        CIFAR100(str(root), download=True)
+        fetch_archive(ARCHIVE, root)
 
     @classmethod
     def miniature(cls, folder: Path) -> Self:

@@ -10,8 +10,9 @@ from typing import ClassVar, Self
 
 import numpy as np
 
+from albench.download import Source
 from albench.errors import AlbenchError
-from albench.tasks.classification.official import Images, OfficialImages, Sums, official
+from albench.tasks.classification.official import Images, OfficialImages, Sums, fetch_files, official
 
 FILES: Sums = {  # torchvision's
     "train-images-idx3-ubyte.gz": "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
@@ -19,6 +20,8 @@ FILES: Sums = {  # torchvision's
     "t10k-images-idx3-ubyte.gz": "bef4ecab320f06d8554ea6380940ec79",
     "t10k-labels-idx1-ubyte.gz": "bb300cfdad3c16e7a12a480ee83cd310",
 }
+SITE = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com"  # torchvision's, too
+SOURCES = [Source(f"{SITE}/{name}", f"md5:{md5}") for name, md5 in FILES.items()]
 MOST = 1 << 26  # bytes that a file may hold unpacked: the largest official one holds 47 million
 
 
@@ -44,9 +47,7 @@ class FashionMnist(OfficialImages):
         return (train[:, None], train_labels.astype(np.int64)), (test[:, None], test_labels.astype(np.int64))
 
     def _download(self, root: Path) -> None:
-        from torchvision.datasets import FashionMNIST
-
-        FashionMNIST(str(root), download=True)
+        fetch_files(SOURCES, root / "FashionMNIST" / "raw")
 
     @classmethod
     def miniature(cls, folder: Path) -> Self:

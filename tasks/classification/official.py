@@ -1,8 +1,8 @@
-"""Sets of small images in the official files that torchvision fetches, each checked by md5 before it is read."""
+"""Sets of small images in their official files, each checked by md5 before it is read."""
 
 import hashlib
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 
 from albench.cache import cached, listing
 from albench.datafiles import each_problem
+from albench.download import Source, download
 from albench.errors import AlbenchError
 from albench.recipe import Recipe
 from albench.samples import Data, Samples
@@ -60,7 +61,11 @@ class OfficialImages(Classification):
 
     @abstractmethod
     def _download(self, root: Path) -> None:
-        """torchvision's download of the official files into `root`."""
+        """Fetch the official files into `root`.
+
+        Raises:
+            AlbenchError: what to fetch by hand, and where to put it.
+        """
 
     def load(self, root: Path | None) -> Data:
         """An official layout below the data root (or the folder itself)."""
@@ -80,18 +85,14 @@ class OfficialImages(Classification):
         return Data(_part(data.pool, self.pool), _part(data.test, self.test), data.classes)
 
     def fetch(self, root: Path) -> None:
-        """torchvision's download, unless a layout is there and whole."""
+        """The official files, unless a layout is there and whole.
+
+        Raises:
+            AlbenchError: what to fetch by hand, and where to put it; or files of another layout are in the way.
+        """
         if any(_whole(folder, sums, self.verify) for folder, sums in self._places(root)):
             return
-        try:
-            self._download(root)
-        except AlbenchError:  # of the project's own downloader: it says what to do
-            raise
-        except Exception as error:
-            reason = " ".join(str(error).split())
-            raise AlbenchError(
-                f"the download from {self.source} failed ({reason}); fetch {self.by_hand.format(root=root)}"
-            ) from error
+        self._download(root)
         folder, sums = self._find(root)
         if not _whole(folder, sums, self.verify):
             raise AlbenchError(f"{folder}: not the official files, and read before those just fetched; move it away")
@@ -139,6 +140,17 @@ class OfficialImages(Classification):
     def _places(self, root: Path) -> list[tuple[Path, Sums]]:
         """Where the files may lie, in the order they are looked for, and their official sums."""
         return [(folder, sums) for name, sums in self.layouts.items() for folder in (root / name, root)]
+
+
+def fetch_files(sources: Sequence[Source], folder: Path) -> None:
+    """Fetch files into a folder.
+
+    Raises:
+        AlbenchError: what to fetch by hand, and where to put it.
+    """
+    wanted = [(source, folder / Path(source.url).name) for source in sources]
+    for source, file in wanted:
+        download(source, file, *wanted)
 
 
 def _whole(folder: Path, sums: Sums, verify: bool) -> bool:

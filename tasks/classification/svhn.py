@@ -5,14 +5,17 @@ from typing import ClassVar, Self
 
 import numpy as np
 
+from albench.download import Source
 from albench.errors import AlbenchError
 from albench.matlab import read_array
-from albench.tasks.classification.official import Images, OfficialImages, Sums, official
+from albench.tasks.classification.official import Images, OfficialImages, Sums, fetch_files, official
 
 FILES: Sums = {  # torchvision's
     "train_32x32.mat": "e26dedcc434d2e4c54c9b2d4a06d8373",
     "test_32x32.mat": "eb5a983be6a315427106f1b164d9cef3",
 }
+SITE = "http://ufldl.stanford.edu/housenumbers"
+SOURCES = [Source(f"{SITE}/{name}", f"md5:{md5}") for name, md5 in FILES.items()]
 
 
 class Svhn(OfficialImages):
@@ -35,10 +38,7 @@ class Svhn(OfficialImages):
         return train, test
 
     def _download(self, root: Path) -> None:
-        from torchvision.datasets import SVHN
-
-        for split in ("train", "test"):
-            SVHN(str(root / "svhn"), split, download=True)
+        fetch_files(SOURCES, root / "svhn")
 
     @classmethod
     def miniature(cls, folder: Path) -> Self:

@@ -19,7 +19,7 @@ from torch import nn
 
 from albench.cache import NewImages
 from albench.datafiles import as_rgb, opened_image
-from albench.download import download
+from albench.download import Wanted, download
 from albench.errors import AlbenchError, did_you_mean
 from albench.recipe import Recipe
 from albench.samples import Data, Samples
@@ -119,8 +119,12 @@ class Pictures(Detection):
 
     def fetch(self, root: Path) -> None:
         """The ImageNet weights, into torch's own cache (TORCH_HOME), where the network takes them."""
-        if self.weights == "imagenet" and not self.weights_file:
+        if self._weights_wanted():
             _fetch_weights()
+
+    def _weights_wanted(self) -> list[Wanted]:
+        """The ImageNet weights, where the network takes them and no file is given."""
+        return [(IMAGENET, imagenet_file())] if self.weights == "imagenet" and not self.weights_file else []
 
 
 def _fetch_weights() -> None:

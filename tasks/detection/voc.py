@@ -12,7 +12,7 @@ from pydantic import field_validator
 
 from albench.cache import cached, listing
 from albench.datafiles import SUFFIXES, below, each_problem, prepare_command, require_inside
-from albench.download import Source, download, unpack
+from albench.download import Source, Wanted, fetch_archive
 from albench.errors import AlbenchError, did_you_mean
 from albench.samples import Data
 from albench.tasks.detection import miniature
@@ -191,20 +191,19 @@ class PascalVoc(Pictures):
         Raises:
             AlbenchError: anything else is to be put there by hand.
         """
-        for folder, split, archive in self._archives(root):
-            if _whole(folder, split):
-                continue
+        lacking = [part for part in self._archives(root) if not _whole(*part[:2])]
+        wanted: list[Wanted] = []
+        for folder, _, archive in lacking:
             if archive is None:
                 raise AlbenchError(
                     f"put the data by hand where {folder}/JPEGImages, Annotations and ImageSets/Main are expected"
                 )
-            devkit = folder.parent
-            file = devkit.parent / Path(archive.url).name
-            download(archive, file)
-            unpack(file, devkit.parent)
-            if not _whole(folder, split):
-                raise AlbenchError(f"{folder}: split {split!r} is not whole, although {file} was unpacked")
-            file.unlink()
+            wanted.append((archive, folder.parent.parent / Path(archive.url).name))
+        for (folder, split, _), (source, file) in zip(lacking, wanted, strict=True):
+            if not _whole(folder, split):  # it may have come with the one before
+                fetch_archive(source, file.parent, *wanted, *self._weights_wanted())
+                if not _whole(folder, split):
+                    raise AlbenchError(f"{folder}: split {split!r} is not whole, although {file.name} was unpacked")
         super().fetch(root)
 
 

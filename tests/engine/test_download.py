@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from albench import download as module
-from albench.download import Source, download, matches, unpack
+from albench.download import Source, download, fetch_archive, matches, unpack
 from albench.errors import AlbenchError
 
 CONTENT = os.urandom(300_000)
@@ -98,10 +98,41 @@ def test_a_file_with_another_sum_is_fetched_again_and_a_wrong_download_is_not_ke
     download(Source(server.url, SUM), file)
     assert file.read_bytes() == CONTENT
     server.content = CONTENT[:-1] + bytes([CONTENT[-1] ^ 1])
-    with pytest.raises(AlbenchError, match=r"not the published sum md5:.*by hand, put it at .*other.tar") as caught:
+    with pytest.raises(AlbenchError, match=r"not the published sum.*md5:.*by hand and put it at .*other.tar") as caught:
         download(Source(server.url, SUM), tmp_path / "other.tar")
     assert "\n" not in str(caught.value)
     assert {p.name for p in tmp_path.iterdir() if not p.name.endswith(".lock")} == {"set.tar"}
+
+
+def test_what_was_put_there_with_another_sum_is_told_where_it_cannot_be_fetched(server, tmp_path):
+    file = tmp_path / "set.tar"
+    file.write_bytes(CONTENT[:1000])
+    found = f"md5:{hashlib.md5(CONTENT[:1000]).hexdigest()}"
+    with pytest.raises(AlbenchError, match=f"set.tar is there and has {found}, not {SUM}.*cannot fetch.*by hand"):
+        download(Source(server.url.replace("set", "gone"), SUM), file)
+    assert file.read_bytes() == CONTENT[:1000]
+
+
+def test_a_message_names_what_else_is_wanted_and_not_there(server, tmp_path):
+    gone = [(Source(server.url.replace("set", name), SUM), tmp_path / name) for name in ("gone", "lost", "here")]
+    (tmp_path / "here").write_bytes(CONTENT)
+    with pytest.raises(AlbenchError) as caught:
+        download(*gone[0], *gone)
+    assert str(caught.value).count(f"gone.tar ({SUM}) by hand and put it at {tmp_path}/gone;") == 1
+    assert str(caught.value).count(f"lost.tar ({SUM}) by hand and put it at {tmp_path}/lost;") == 1
+    assert "here" not in str(caught.value)
+
+
+def test_an_archive_is_deleted_only_if_it_was_fetched(server, tmp_path):
+    server.content = archive(tmp_path / "made", a=b"a").read_bytes()
+    source = Source(server.url, f"md5:{hashlib.md5(server.content).hexdigest()}")
+    for name in ("fetched", "by hand"):
+        (tmp_path / name).mkdir()
+        if name == "by hand":
+            (tmp_path / name / "set.tar").write_bytes(server.content)
+        fetch_archive(source, tmp_path / name)
+        assert (tmp_path / name / "a").read_bytes() == b"a"
+        assert (tmp_path / name / "set.tar").exists() == (name == "by hand")
 
 
 def test_what_is_there_is_found_in_a_folder_that_cannot_be_written(server, tmp_path, monkeypatch):
@@ -119,7 +150,7 @@ def test_the_beginning_of_a_sum_is_enough(tmp_path):
 
 
 def test_no_such_file_and_no_network_are_one_line_that_says_what_to_fetch_by_hand(server, tmp_path):
-    with pytest.raises(AlbenchError, match=r"404.*fetch http.*/gone.tar by hand, put it at .*set.tar") as caught:
+    with pytest.raises(AlbenchError, match=r"404.*fetch http.*/gone.tar .* by hand and put it at .*set.tar") as caught:
         download(Source(server.url.replace("set", "gone"), SUM), tmp_path / "set.tar")
     assert "\n" not in str(caught.value)
     assert len(server.asked) == 1  # asking again would not help

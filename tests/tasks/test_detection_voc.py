@@ -3,6 +3,7 @@
 import math
 import shutil
 import tarfile
+from urllib.error import URLError
 
 import numpy as np
 import pytest
@@ -11,9 +12,11 @@ from PIL import Image
 from pydantic import ValidationError
 
 from albench.errors import AlbenchError
+from albench.suite import read
 from albench.tasks.detection.annotations import VOC_CLASSES
 from albench.tasks.detection.miniature import annotation
-from albench.tasks.detection.voc import PascalVoc
+from albench.tasks.detection.network import IMAGENET
+from albench.tasks.detection.voc import ARCHIVES, PascalVoc
 
 
 @pytest.fixture
@@ -170,14 +173,17 @@ def site(tmp_path, monkeypatch):
             lists = source / "VOCdevkit" / year / "ImageSets" / "Main"
             (lists / f"{new}.txt").write_text((lists / f"{part}.txt").read_text())
 
-    def download(archive, file):
+    def download(archive, file, *_):
+        if file.exists():
+            return False
         file.parent.mkdir(parents=True, exist_ok=True)
         fetched.append(file.name)
         with tarfile.open(file, "w") as opened:
             place = "VOCdevkit/VOC2012" if "2012" in file.name else "VOCdevkit/VOC2007"
             opened.add(source / place, place)
+        return True
 
-    monkeypatch.setattr("albench.tasks.detection.voc.download", download)
+    monkeypatch.setattr("albench.download.download", download)
     return fetched
 
 
@@ -195,6 +201,36 @@ def test_what_an_interrupted_unpacking_lacks_anywhere_is_fetched_again(tmp_path,
     assert len(site) == 2
     assert len(task.load(root).test) == 8
     assert {p.name for p in root.iterdir()} == {"VOCdevkit"}
+
+
+def test_an_archive_that_was_put_there_by_hand_stays(tmp_path, site):
+    task = PascalVoc(folder="VOCdevkit/VOC2012", pool_split="trainval", test_split="test", size=48, width=8)
+    task.fetch(tmp_path / "a")
+    archive = tmp_path / "b" / site[0]
+    archive.parent.mkdir()
+    with tarfile.open(archive, "w") as opened:
+        opened.add(tmp_path / "a" / "VOCdevkit", "VOCdevkit")
+    task.fetch(tmp_path / "b")
+    assert len(site) == 1
+    assert {path.name for path in archive.parent.iterdir()} == {"VOCdevkit", site[0]}
+
+
+def test_without_a_network_all_that_is_missing_is_named_at_once(tmp_path, monkeypatch):
+    """The three archives and the weights: where from, which sum, where to."""
+    monkeypatch.setattr("albench.download.urlopen", offline)
+    monkeypatch.setattr("albench.download.PAUSE", 0)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    suite = read("ll4al-voc")
+    with pytest.raises(AlbenchError) as caught:
+        PascalVoc(**suite.tasks["voc"].params).fetch(tmp_path)
+    message = str(caught.value)
+    assert "\n" not in message
+    for source in (*ARCHIVES.values(), IMAGENET):
+        assert message.count(f"fetch {source.url} ({source.checksum}) by hand and put it at {tmp_path}") == 1
+
+
+def offline(*_, **__):
+    raise URLError("no network")
 
 
 def test_a_run_without_its_data_prints_the_command_that_fetches_them(tmp_path, site):

@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import pickle
 from pathlib import Path
+from urllib.error import URLError
 
 import numpy as np
 import pytest
@@ -30,14 +31,16 @@ def calls(monkeypatch):
     made = []
 
     def download(_, archive):
-        archive.write_bytes(b"")
+        new = not archive.exists()
+        archive.touch()
+        return new
 
     def unpack(archive, root):
         made.append(root)
         write(f"{root}/cifar-10-batches-py")
 
-    monkeypatch.setattr("albench.tasks.classification.cifar10.download", download)
-    monkeypatch.setattr("albench.tasks.classification.cifar10.unpack", unpack)
+    monkeypatch.setattr("albench.download.download", download)
+    monkeypatch.setattr("albench.download.unpack", unpack)
     return made
 
 
@@ -68,6 +71,17 @@ def test_an_interrupted_download_is_mended(tmp_path, calls):
     Cifar10().fetch(tmp_path)
     assert len(calls) == 2
     assert (folder / "test_batch").read_text() == "test_batch"
+
+
+def test_an_archive_that_was_put_there_by_hand_stays(tmp_path, calls):
+    archive = tmp_path / "cifar-10-python.tar.gz"
+    Cifar10().fetch(tmp_path)
+    assert not archive.exists()  # fetched by this call
+    archive.touch()
+    (tmp_path / "cifar-10-batches-py" / "test_batch").unlink()
+    Cifar10().fetch(tmp_path)
+    assert len(calls) == 2
+    assert archive.exists()
 
 
 def test_every_file_that_is_missing_or_spoilt_is_a_line(tmp_path, calls):
@@ -101,20 +115,28 @@ def test_a_spoilt_layout_that_would_be_read_first_is_told(tmp_path, calls):
         Cifar10().fetch(tmp_path)
 
 
+def offline(*_, **__):
+    raise URLError("no network\nhere")
+
+
+FETCHED = {  # each file and its sum, as torchvision has them
+    Cifar10: {datasets.CIFAR10.url: datasets.CIFAR10.tgz_md5},
+    Cifar100: {datasets.CIFAR100.url: datasets.CIFAR100.tgz_md5},
+    Svhn: {url: md5 for url, _, md5 in (datasets.SVHN.split_list[s] for s in ("train", "test"))},
+    FashionMnist: {datasets.FashionMNIST.mirrors[0] + name: md5 for name, md5 in datasets.FashionMNIST.resources},
+}
 SETS = [Cifar10, Cifar100, Svhn, FashionMnist]
 
 
 @pytest.mark.parametrize("task", SETS)
 def test_without_files_or_network_one_line_says_what_to_fetch_and_where_to_put_it(tmp_path, monkeypatch, task):
-    def offline(*_, **__):
-        raise OSError("no network\nhere")
-
     monkeypatch.setattr("albench.download.urlopen", offline)
-    for name in ("CIFAR100", "SVHN", "FashionMNIST"):
-        monkeypatch.setattr(datasets, name, offline)
+    monkeypatch.setattr("albench.download.PAUSE", 0)
     with pytest.raises(AlbenchError) as caught:
         task().fetch(tmp_path)
-    assert "failed (no network here)" in str(caught.value)
+    assert "(no network here)" in str(caught.value)
+    for file, md5 in FETCHED[task].items():
+        assert f"{file} (md5:{md5})" in str(caught.value)
     with pytest.raises(AlbenchError) as absent:
         task().load(tmp_path)
     for text in (str(caught.value), str(absent.value)):
