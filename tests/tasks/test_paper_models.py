@@ -116,7 +116,7 @@ def test_weights_that_cannot_be_had_are_said_in_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr("albench.download.PAUSE", 0)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     task = PascalVoc(network="ssd300-vgg16", weights="imagenet")
-    with pytest.raises(AlbenchError, match=r"no route to host.*https://.*\.pth by hand, put it at .*checkpoints"):
+    with pytest.raises(AlbenchError, match=r"no route to host.*https://.*\.pth .*by hand and put it at .*checkpoints"):
         task.build(VOC)
     for content, message in [(b"", "EOFError|cannot read"), (b"not weights", "cannot read VGG-16 weights")]:
         (tmp_path / "vgg.pt").write_bytes(content)
