@@ -1,36 +1,45 @@
 """Decoded data on disk: images are read from JPEGs once, then mapped into memory by every process that needs them.
 
 An entry is a folder: `pool.npy` and `test.npy`, the images as uint8 [N, C, H, W], and `rest.safetensors`, the targets,
-names, classes, notes and the fingerprint, which is not taken anew at every start. Images are decoded straight into the
-files, so a set may be larger than memory.
+names, classes, notes and the fingerprint, which is not taken anew at every start: only where the files were written to
+since. Images are decoded straight into the files, so a set may be larger than memory.
 """
 
+import contextlib
 import errno
+import fcntl
 import hashlib
 import json
 import math
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from contextvars import ContextVar
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import psutil
 import torch
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from albench.errors import AlbenchError
 from albench.samples import Data, Samples
+from albench.terminal import busy, filling, say
 
 Part = Literal["pool", "test"]
 PARTS: tuple[Part, ...] = ("pool", "test")
 Shape = tuple[int, int, int, int]
 NewImages = Callable[[Part, Shape], Tensor]
+REST = "rest.safetensors"
+DIGITS = 32  # of an entry's name
+PATIENCE = 1.0  # seconds to wait for another builder before that is said
 TORN = (OSError, SafetensorError, KeyError, ValueError, EOFError)  # what reading a damaged entry raises
 
 
@@ -55,23 +64,83 @@ def cached(key: object, build: Callable[[NewImages], Data]) -> Data:
     written there never have to fit in memory. Images that it makes elsewhere are copied.
 
     An entry is built beside its place and renamed when whole, so a kill leaves none that is torn; a second builder
-    waits for the first. Where the folder cannot be written, or is full, the data are built in memory.
+    waits for the first. Where the folder cannot be written, or is full, the data are built in memory, and a line on
+    stderr says so.
 
     Raises:
         AlbenchError: what `build` raises; or the data fit neither on disk nor in memory.
+        OSError: what `build` raises.
     """
     entry = cache_folder() / hashlib.blake2b(repr(key).encode(), digest_size=16).hexdigest()
+    task = str(key[0] if isinstance(key, tuple) else key)
     if (data := _read(entry)) is not None:  # without the lock: a shared cache may be read-only
         return data
     try:
-        entry.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{entry}.lock"):
+        with _locked(entry, task):
             if (data := _read(entry)) is None:
-                _write(entry, build)
+                _write(entry, task, build)
                 data = _read(entry)
-    except (OSError, SafetensorError):  # unwritable or full: a cache is no reason to fail
-        data = None
-    return build(_in_memory) if data is None else data
+            if data is None:
+                raise _UnusableError("what was written there cannot be read")
+    except _UnusableError as error:  # a cache is no reason to fail
+        _warn(
+            cache_folder(),
+            f"images cannot be kept there ({error}): every process decodes them again, in memory; set ALBENCH_CACHE to "
+            "a folder with room that can be written",
+        )
+        return build(_in_memory)
+    return data
+
+
+@contextlib.contextmanager
+def suspicious() -> Iterator[None]:
+    """While the block runs, entries are read to their end and compared with their fingerprint before they are used."""
+    token = _SUSPICIOUS.set(True)
+    try:
+        yield
+    finally:
+        _SUSPICIOUS.reset(token)
+
+
+_SUSPICIOUS = ContextVar("suspicious", default=False)
+_WARNED: set[Path] = set()
+
+
+def _warn(place: Path, line: str) -> None:
+    """Say something of a place, once in this process."""
+    if place not in _WARNED:
+        _WARNED.add(place)
+        say(f"{place}: {line}")
+
+
+class _UnusableError(Exception):
+    """The cache cannot be written, and why."""
+
+
+@contextlib.contextmanager
+def _own_errors() -> Iterator[None]:
+    """What is raised in the block is the cache's fault, not that of whoever builds the data."""
+    try:
+        yield
+    except (OSError, SafetensorError, NotImplementedError) as error:
+        raise _UnusableError(getattr(error, "strerror", None) or " ".join(str(error).split())) from error
+
+
+@contextlib.contextmanager
+def _locked(entry: Path, task: str) -> Iterator[None]:
+    """Be the entry's only builder."""
+    with _own_errors():
+        entry.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(f"{entry}.lock")
+        try:
+            lock.acquire(timeout=PATIENCE)
+        except Timeout:
+            say(f"{task}: waiting for another process that decodes these images into {entry}")
+            lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _in_memory(part: Part, shape: Shape) -> Tensor:
@@ -83,31 +152,76 @@ def _in_memory(part: Part, shape: Shape) -> Tensor:
     return torch.empty(shape, dtype=torch.uint8)
 
 
-def _write(entry: Path, build: Callable[[NewImages], Data]) -> None:
-    """Build the entry; what builders of it left that were killed goes first (the lock is ours, so none is alive)."""
-    for remains in entry.parent.glob(f"{entry.name}*.tmp"):
-        shutil.rmtree(remains, ignore_errors=True)
-    temporary = Path(tempfile.mkdtemp(dir=entry.parent, prefix=entry.name, suffix=".tmp"))
+def _write(entry: Path, task: str, build: Callable[[NewImages], Data]) -> None:
+    """Build the entry, whose lock is ours."""
+    with _own_errors():
+        sweep(entry)
+        temporary = Path(tempfile.mkdtemp(dir=entry.parent, prefix=entry.name, suffix=".tmp"))
     try:
-        data = build(lambda part, shape: _on_disk(temporary / f"{part}.npy", shape))
-        tensors: dict[str, Tensor] = {}
-        for part in PARTS:
-            samples: Samples = getattr(data, part)
-            if not (temporary / f"{part}.npy").exists():
-                _on_disk(temporary / f"{part}.npy", tuple(samples.images.shape)).copy_(samples.images)
-            tensors |= {f"{part}/{name}": target.contiguous() for name, target in samples.targets.items()}
-        facts: dict[str, Any] = {
-            "classes": data.classes,
-            "notes": data.notes,
-            "pool": data.pool.names,
-            "test": data.test.names,
-        }
-        facts |= {"fingerprint": data.fingerprint(), "written": _written(temporary)}
-        save_file(tensors, temporary / "rest.safetensors", metadata={"data": json.dumps(facts)})
-        shutil.rmtree(entry, ignore_errors=True)  # one that could not be read
-        os.replace(temporary, entry)
+        with filling(f"{task}: decoding images") as watch:
+
+            def new(part: Part, shape: Shape) -> Tensor:
+                with _own_errors():
+                    images = _on_disk(temporary / f"{part}.npy", shape)
+                watch(images)
+                return torch.from_numpy(images)
+
+            data = build(new)
+        with _own_errors(), busy(f"{task}: writing {entry}"):
+            _finish(temporary, task, data)
+            shutil.rmtree(entry, ignore_errors=True)  # one that could not be read
+            os.replace(temporary, entry)
+            _to_disk(entry.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _finish(folder: Path, task: str, data: Data) -> None:
+    """Write what an entry holds beside the images that are there already, and wait until all is on disk: a rename may
+    get there before what is renamed, and power may fail in between."""
+    tensors: dict[str, Tensor] = {}
+    for part in PARTS:
+        samples: Samples = getattr(data, part)
+        if not (folder / f"{part}.npy").exists():
+            images = _on_disk(folder / f"{part}.npy", tuple(samples.images.shape))
+            torch.from_numpy(images).copy_(samples.images)
+        _to_disk(folder / f"{part}.npy")
+        tensors |= {f"{part}/{name}": target.contiguous() for name, target in samples.targets.items()}
+    facts: dict[str, Any] = {
+        "task": task,
+        "classes": data.classes,
+        "notes": data.notes,
+        "pool": data.pool.names,
+        "test": data.test.names,
+    }
+    facts |= {"fingerprint": data.fingerprint(), "written": _written(folder)}
+    save_file(tensors, folder / REST, metadata={"data": json.dumps(facts)})
+    _to_disk(folder / REST)
+    _to_disk(folder)
+
+
+def _to_disk(path: Path) -> None:
+    """Wait until a file, or a folder's list of files, is on disk."""
+    opened = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
+
+
+def sweep(entry: Path | None = None) -> None:
+    """Remove what builders that were killed left: whose lock is free, or that of this entry, which is the caller's.
+
+    Raises:
+        OSError: the cache's folder cannot be written.
+    """
+    for remains in cache_folder().glob("*.tmp"):
+        built = remains.with_name(remains.name[:DIGITS])
+        if built == entry:
+            shutil.rmtree(remains, ignore_errors=True)
+            continue
+        with contextlib.suppress(Timeout), FileLock(f"{built}.lock").acquire(timeout=0):
+            shutil.rmtree(remains, ignore_errors=True)
 
 
 def _written(entry: Path) -> list[int]:
@@ -115,33 +229,111 @@ def _written(entry: Path) -> list[int]:
     return [(entry / f"{part}.npy").stat().st_mtime_ns for part in PARTS]
 
 
-def _on_disk(file: Path, shape: tuple[int, ...]) -> Tensor:
+def _on_disk(file: Path, shape: tuple[int, ...]) -> np.ndarray:
     """A new uint8 array in a file. Its blocks are reserved first: writing through a map to a full disk would kill."""
-    if shutil.disk_usage(file.parent).free < math.prod(shape):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(file))
+    needed, free = math.prod(shape), shutil.disk_usage(file.parent).free
+    if free < needed:
+        raise OSError(errno.ENOSPC, f"{needed / 1e9:.3g} GB are needed, {free / 1e9:.3g} GB are free", str(file))
     array = np.lib.format.open_memmap(file, "w+", np.uint8, shape)
     if hasattr(os, "posix_fallocate"):
         with file.open("r+b") as opened:
             os.posix_fallocate(opened.fileno(), 0, file.stat().st_size)
-    return torch.from_numpy(array)
+    return array
 
 
 def _read(entry: Path) -> Data | None:
-    """The entry's data, images mapped and not read; None where there is none, or none that is whole."""
+    """The entry's data, images mapped and not read; None where there is none, or none that is whole.
+
+    Where the files were written to since they were built (or copied, or in `suspicious`) they are compared.
+    """
     try:
-        with safe_open(entry / "rest.safetensors", framework="pt") as file:
-            facts = json.loads((file.metadata() or {})["data"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+        facts, tensors = _facts(entry), load_file(entry / REST)
         parts = [_samples(entry, part, tensors, facts[part]) for part in PARTS]
-        known = facts.get("fingerprint") if facts.get("written") == _written(entry) else None
-        return Data(parts[0], parts[1], tuple(facts["classes"]), facts["notes"], known)
+        data = Data(parts[0], parts[1], tuple(facts["classes"]), facts["notes"], facts["fingerprint"])
+        if (moved := facts["written"] != _written(entry)) or _SUSPICIOUS.get():
+            with busy(f"{facts['task']}: reading {entry}"):
+                if replace(data, known=None).fingerprint() != data.known:
+                    _warn(entry, "damaged: it does not hold what was decoded; that is done again")
+                    return None
     except TORN:
         return None
+    with contextlib.suppress(OSError):  # a shared cache may be read-only
+        if moved:  # it need not be read again
+            for part, time in zip(PARTS, facts["written"], strict=True):
+                os.utime(entry / f"{part}.npy", ns=(time, time))
+        os.utime(entry)  # when it was last used
+    return data
+
+
+def _facts(entry: Path) -> dict[str, Any]:
+    """What is known of an entry beside its tensors; raises one of TORN."""
+    with safe_open(entry / REST, framework="pt") as file:
+        return {"task": "?"} | json.loads((file.metadata() or {})["data"])
 
 
 def _samples(entry: Path, part: Part, tensors: dict[str, Tensor], names: list[str]) -> Samples:
     images = np.load(entry / f"{part}.npy", mmap_mode="c")  # private: a stray write stays in its process
+    _hold(images, entry / f"{part}.npy")
     targets = {k.removeprefix(f"{part}/"): v for k, v in tensors.items() if k.startswith(f"{part}/")}
     if images.dtype != np.uint8 or images.ndim != 4 or len(images) != len(names):
         raise ValueError(f"{entry} is not a cache entry")
     return Samples(torch.from_numpy(images), targets, names)
+
+
+def _hold(images: np.ndarray, file: Path) -> None:
+    """Hold a shared lock on the file as long as the images are in use, so that `remove` leaves it."""
+    opened = os.open(file, os.O_RDONLY)
+    weakref.finalize(images, os.close, opened)
+    with contextlib.suppress(OSError):  # no such locks there: images that are mapped stay with who mapped them
+        fcntl.flock(opened, fcntl.LOCK_SH | fcntl.LOCK_NB)
+
+
+class Entry(NamedTuple):
+    """What lies in the cache."""
+
+    folder: Path
+    task: str  # "?" where that cannot be read
+    size: int  # bytes
+    used: float  # last, in seconds of the epoch
+
+
+def entries() -> list[Entry]:
+    """Everything in the cache, what was used last first."""
+    found = []
+    for folder in cache_folder().glob("?" * DIGITS):
+        try:
+            task = _facts(folder)["task"]
+        except TORN:
+            task = "?"
+        with contextlib.suppress(OSError):  # removed meanwhile
+            size = sum(file.stat().st_size for file in folder.iterdir())
+            found.append(Entry(folder, task, size, folder.stat().st_mtime))
+    return sorted(found, key=lambda entry: -entry.used)
+
+
+def remove(entry: Path) -> bool:
+    """Remove an entry unless a process reads or builds it; whether it is gone.
+
+    Raises:
+        OSError: it cannot be removed.
+    """
+    try:
+        with FileLock(f"{entry}.lock").acquire(timeout=0):
+            if any(_held(entry / f"{part}.npy") for part in PARTS):
+                return False
+            shutil.rmtree(entry)
+            return True
+    except Timeout:
+        return False
+
+
+def _held(file: Path) -> bool:
+    """Whether a process has these images in use."""
+    try:
+        with file.open("rb") as opened:
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # not there, or a file system without such locks
+        return False
+    return False
