@@ -73,11 +73,12 @@ def cached(key: object, build: Callable[[NewImages], Data]) -> Data:
     """
     entry = cache_folder() / hashlib.blake2b(repr(key).encode(), digest_size=16).hexdigest()
     task = str(key[0] if isinstance(key, tuple) else key)
-    if (data := _read(entry)) is not None:  # without the lock: a shared cache may be read-only
+    suspicion = _SUSPICIOUS.get()
+    if (data := _read(entry, suspicion)) is not None:  # without the lock: a shared cache may be read-only
         return data
     try:
         with _locked(entry, task):
-            if (data := _read(entry)) is None:
+            if (data := _read(entry, suspicion)) is None:
                 _write(entry, task, build)
                 data = _read(entry)
             if data is None:
@@ -241,16 +242,16 @@ def _on_disk(file: Path, shape: tuple[int, ...]) -> np.ndarray:
     return array
 
 
-def _read(entry: Path) -> Data | None:
+def _read(entry: Path, compared: bool = False) -> Data | None:
     """The entry's data, images mapped and not read; None where there is none, or none that is whole.
 
-    Where the files were written to since they were built (or copied, or in `suspicious`) they are compared.
+    The fingerprint is `compared` also where the files were written to, or copied, since they were built.
     """
     try:
         facts, tensors = _facts(entry), load_file(entry / REST)
         parts = [_samples(entry, part, tensors, facts[part]) for part in PARTS]
         data = Data(parts[0], parts[1], tuple(facts["classes"]), facts["notes"], facts["fingerprint"])
-        if (moved := facts["written"] != _written(entry)) or _SUSPICIOUS.get():
+        if (moved := facts["written"] != _written(entry)) or compared:
             with busy(f"{facts['task']}: reading {entry}"):
                 if replace(data, known=None).fingerprint() != data.known:
                     _warn(entry, "damaged: it does not hold what was decoded; that is done again")

@@ -1,5 +1,6 @@
 """`albench data`: which data the tasks need, whether they are sound, and how to get them."""
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ import click
 from albench.cli.list import registered
 from albench.errors import AlbenchError, did_you_mean
 from albench.registry import load_plugin, tasks
+
+DAY = 86_400  # seconds
 
 
 def parse_settings(settings: tuple[str, ...]) -> dict[str, Any]:
@@ -57,18 +60,43 @@ def named(name: str, settings: tuple[str, ...]) -> list[tuple[str, Any]]:
 
 
 def verify(name: str, task: Any, root: Path | None) -> None:
-    """Read a task's data, file by file; print each problem, or else what the data hold.
+    """Read a task's data, file by file; print each problem, and what the data hold where they can be loaded.
 
     Raises:
         AlbenchError: they are missing or unreadable, or there were problems: how many.
     """
-    count = 0
-    for line in task.problems(root):
-        count += 1
-        click.echo(line)
+    from albench.cache import suspicious
+
+    count = _print_problems(name, task, root)
+    problems = f"{name}: {count} problem{'s' if count > 1 else ''}, a line for each above"
+    try:
+        with suspicious():  # what is said of the cached images is true of them
+            data = task.load(root)
+    except AlbenchError as error:
+        if not count:
+            raise
+        raise AlbenchError(f"{problems}; what is survived with a note was not looked for: mend them first") from error
+    _print_contents(name, data)
     if count:
-        raise AlbenchError(f"{name}: {count} problem{'s' if count > 1 else ''}, a line for each above")
-    data = task.load(root)
+        raise AlbenchError(problems)
+
+
+def _print_problems(name: str, task: Any, root: Path | None) -> int:
+    """Print a line for each; how many there are."""
+    from albench.terminal import busy
+
+    count = 0
+    with busy(f"{name}: reading every file") as sign:
+        for line in task.problems(root):
+            count += 1
+            sign.stop()
+            click.echo(line)
+            sign.start()
+    return count
+
+
+def _print_contents(name: str, data: Any) -> None:
+    """Print what the data hold: counts, classes, annotations, fingerprint and the dirt that was survived."""
     pool, test = data.pool, data.test
     _, channels, height, width = pool.images.shape
     click.echo(f"{name}: {len(pool):,} in the pool, {len(test):,} in the test set, {channels} × {height} × {width}")
@@ -146,7 +174,8 @@ def list_data(plugins: tuple[str, ...]) -> None:
 def verify_data(name: str, data_root: Path | None, settings: tuple[str, ...], plugins: tuple[str, ...]) -> None:
     """Read every file of a task's data (or a suite's), not the cache of them, and say what is wrong, line by line.
 
-    Where nothing is: counts, classes, what dirt was met, and the fingerprint. Exits with 1 when something is wrong.
+    Then, where they can be loaded: counts, classes, what dirt was met, and the fingerprint. Exits with 1 when something
+    is wrong.
     """
     _each(verify, name, data_root, settings, plugins)
 
@@ -164,6 +193,37 @@ def prepare_data(name: str, data_root: Path | None, settings: tuple[str, ...], p
     _each(prepare, name, data_root, settings, plugins)
 
 
+@command.command("cache")
+@click.option("--clear", is_flag=True, help="Remove what no process has in use.")
+def list_cache(clear: bool) -> None:
+    """What lies in the cache of decoded images (ALBENCH_CACHE, or ~/.cache/albench): size, task, last use.
+
+    A set that changed, or is read with other parameters, is another entry; --clear removes those of old. What is
+    wanted again is decoded again.
+    """
+    from albench.cache import cache_folder, entries, remove, sweep
+
+    found = entries()
+    size = sum(entry.size for entry in found) / 1e9
+    click.echo(f"{cache_folder()}: {len(found)} entr{'y' if len(found) == 1 else 'ies'}, {size:.2f} GB")
+    try:
+        for entry in found:
+            fate = "" if not clear else ": removed" if remove(entry.folder) else ": in use, kept"
+            click.echo(f"  {entry.size / 1e9:7.2f} GB  {entry.task}, last used {_age(entry.used)} ago{fate}")
+        if clear:
+            sweep()
+    except OSError as error:
+        raise AlbenchError(f"{cache_folder()} cannot be cleared: {error.strerror}; ask who owns it") from error
+
+
+def _age(since: float) -> str:
+    """The time since a moment (seconds of the epoch), in words."""
+    from albench.progress import clock
+
+    age = max(0.0, time.time() - since)
+    return clock(age) if age < 2 * DAY else f"{age / DAY:.0f} days"
+
+
 def _each(
     work: Callable[[str, Any, Path | None], None],
     name: str,
@@ -179,6 +239,8 @@ def _each(
     for label, task in named(name, settings):
         try:
             work(label, task, root)
+        except BrokenPipeError:  # whoever read has seen enough: click ends without a word
+            raise
         except (AlbenchError, OSError) as error:
             click.echo(f"Error: {error}", err=True)
             failed = True

@@ -1,5 +1,9 @@
 """`albench data` on tasks that tests bring along, so that no data set is needed."""
 
+import errno
+import os
+import time
+
 import pytest
 from click.testing import CliRunner
 
@@ -104,7 +108,66 @@ def test_problems_are_listed_then_the_exit_code_says_so(tmp_path):
     assert result.exit_code == 1
     lines = result.stdout.splitlines()
     assert [name in line for name, line in zip(("000009", "000004", "000007"), lines, strict=True)] == [True] * 3
-    assert result.stderr == "Error: voc: 3 problems, a line for each above\n"
+    assert result.stderr == (
+        "Error: voc: 3 problems, a line for each above; "
+        "what is survived with a note was not looked for: mend them first\n"
+    )
+
+
+def test_notes_are_told_beside_problems_that_do_not_stop_the_reading(dots, tmp_path):
+    name, plugin = dots
+    with (tmp_path / "plugin.py").open("a") as file:
+        file.write("\n    def problems(self, root):\n        yield 'dot7.png is not the official one'\n")
+    (tmp_path / "dots.txt").touch()
+    result = call("verify", name, "--plugin", plugin, "--data-root", tmp_path)
+    assert result.exit_code == 1
+    assert result.stdout.startswith("dot7.png is not the official one\n")
+    assert "dot3.png: truncated, left out" in result.stdout
+    assert result.stderr == f"Error: {name}: 1 problem, a line for each above\n"
+
+
+def test_verify_approves_no_cached_image_unread(tmp_path, monkeypatch):
+    from albench.tasks.detection.voc import PascalVoc
+
+    monkeypatch.setenv("ALBENCH_CACHE", str(tmp_path / "cache"))
+    PascalVoc.miniature(tmp_path)
+    verify = ("verify", "voc", "--data-root", tmp_path, "--set", "folder=.", "--set", "size=48")
+    sound = call(*verify)
+    (file,) = (tmp_path / "cache").glob("*/pool.npy")
+    times = file.stat().st_mtime_ns
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 255
+    file.write_bytes(content)
+    os.utime(file, ns=(times, times))  # a failing disk leaves no trace
+    again = call(*verify)
+    assert again.exit_code == 0
+    assert again.stdout == sound.stdout
+    assert "damaged" in again.stderr
+
+
+def test_whoever_closes_the_pipe_is_told_nothing(dots, tmp_path, monkeypatch):
+    name, plugin = dots
+    (tmp_path / "dots.txt").touch()
+
+    def closed(*_, **__):
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    monkeypatch.setattr("albench.cli.data._print_contents", closed)
+    result = call("verify", name, "--plugin", plugin, "--data-root", tmp_path)
+    assert (result.exit_code, result.output) == (1, "")
+
+
+def test_the_cache_is_listed_and_cleared(tmp_path, monkeypatch):
+    monkeypatch.setenv("ALBENCH_CACHE", str(tmp_path / "cache"))
+    assert call("cache").stdout == f"{tmp_path}/cache: 0 entries, 0.00 GB\n"
+    call("verify", "digit-scenes", "--set", "pool=30", "--set", "test=10")
+    (entry,) = (path for path in (tmp_path / "cache").iterdir() if path.is_dir())
+    old = time.time() - 3 * 86_400
+    os.utime(entry, (old, old))
+    assert call("cache").stdout.splitlines()[1].endswith("0.00 GB  digit-scenes, last used 3 days ago")
+    (tmp_path / "cache" / f"{entry.name}left.tmp").mkdir()
+    assert call("cache", "--clear").stdout.endswith("ago: removed\n")
+    assert not [path for path in (tmp_path / "cache").iterdir() if path.is_dir()]
 
 
 def test_prepare_asks_where(dots):
