@@ -338,7 +338,8 @@ class TrialRun:
     def _predicts(self, stage: Stage) -> bool:
         """Whether there is a score, or a companion that says a number of each sample: two samples tell."""
         strategy, test = self.strategy(), self.setup.data.test
-        if not strategy.observes() and self.setup.companion is None:
+        companion = self.setup.companion
+        if not strategy.observes() and (companion is None or not companion.predicts()):
             return False
         stage.fitted()
         with self._time_limit():

@@ -189,7 +189,7 @@ def _steps(setup: Setup, rows: torch.Tensor, count: int) -> tuple[float, trainin
 
 def _observing(setup: Setup, strategy: Strategy, plan: Plan) -> float:
     """Seconds of one trial: candidates (and labelled), and the test set where there is something to diagnose."""
-    if not strategy.observes() and setup.companion is None:
+    if not strategy.observes() and (setup.companion is None or not setup.companion.predicts()):
         return 0.0
     fitted, scored = training.build(setup, 0), False
 

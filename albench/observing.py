@@ -80,7 +80,8 @@ def _observe_batch(
         return kept, None
     diagnosis = {"true": task.losses(outputs.raw, full), "embedding": outputs.embedding}
     predicted = {name: value for name, value in kept.items() if name == "score"}
-    if fitted.companion is not None and outputs.companion.shape == (count,):
+    companion = fitted.companion
+    if companion is not None and companion.predicts() and outputs.companion.shape == (count,):
         predicted["companion"] = outputs.companion
     if predicted:
         belief = outputs.prediction

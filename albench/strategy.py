@@ -112,8 +112,13 @@ class Companion(nn.Module):
     """
 
     def forward(self, outputs: Outputs) -> Tensor:
-        """What `outputs.companion` gives to strategies, [B, …]."""
+        """What `outputs.companion` gives to strategies, [B, …]; a companion that only trains along needs none."""
         raise NotImplementedError
+
+    @classmethod
+    def predicts(cls) -> bool:
+        """Whether it says something of a sample at all."""
+        return cls.forward is not Companion.forward
 
     def loss(self, outputs: Outputs, losses: Tensor, progress: Tensor) -> Tensor | None:
         """A scalar added to the objective. `losses` [B] are constants; `progress` in [0, 1) is the training's.
