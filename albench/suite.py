@@ -46,6 +46,7 @@ class TaskEntry(Part):
     initial: Count | None = None
     budget: Count | None = None
     subset: Annotated[int, Field(ge=0)] | None = None
+    source: str = ""  # what the data are and where they come from; default: what the task says
     price: Price | None = None
     published: Published | None = None
     uncertain: dict[str, str] = {}  # "key.path" of a setting → what its source leaves open, and the other values
@@ -314,6 +315,7 @@ def _resolved_task(suite: Suite, label: str, entry: TaskEntry) -> TaskEntry:
         initial=entry.initial or suite.initial or budget,
         budget=budget,
         subset=suite.subset if entry.subset is None else entry.subset,
+        source=entry.source,
         price=entry.price,
         published=_published(entry.published, label, task.metric),
         uncertain=entry.uncertain,
@@ -395,7 +397,7 @@ def differences(before: dict[str, Any], after: dict[str, Any], path: str = "") -
     grows = ("seeds", "stages", "ceiling", "description", "tuning", "selection_minutes", "efficiency")
     for key in sorted({*before, *after}):
         here = f"{path}{key}"
-        if here in grows or key in ("price", "published", "uncertain"):
+        if here in grows or key in ("source", "price", "published", "uncertain"):
             continue
         if path in ("tasks.", "strategies.") and path.count(".") == 1 and (key not in before or key not in after):
             continue

@@ -29,7 +29,7 @@ ORDER = [
     *("pairs", "mean", "low", "high", "p_holm", "measured", "verdict"),
 ]
 # what shapes a result but belongs to the machine, or to how the result is told
-NOT_PROTOCOL = ("task", "price", "published", "uncertain", "companions")
+NOT_PROTOCOL = ("task", "source", "price", "published", "uncertain", "companions")
 
 
 def bundled() -> dict[str, Path]:

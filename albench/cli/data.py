@@ -39,9 +39,9 @@ def build_task(name: str, settings: dict[str, Any]) -> Any:
     return validated(tasks.get(name), settings, f"task {name!r}")
 
 
-def named(name: str, settings: tuple[str, ...]) -> list[tuple[str, Any]]:
+def named(name: str, settings: tuple[str, ...]) -> list[tuple[str, Any, str]]:
     """What a name stands for: a task with parameters set, or each task of a suite (bundled, or a TOML file) with the
-    suite's parameters, by label.
+    suite's parameters: its label, the task, and where its data come from.
 
     Raises:
         AlbenchError: neither; or an unknown parameter, or a value that it does not take.
@@ -54,9 +54,11 @@ def named(name: str, settings: tuple[str, ...]) -> list[tuple[str, Any]]:
             raise AlbenchError(
                 f"no task or suite is called {name!r}.{hint} There are: {', '.join([*tasks.names(), *bundled()])}"
             )
-        return [(name, build_task(name, parse_settings(settings)))]
+        task = build_task(name, parse_settings(settings))
+        return [(name, task, task.source)]
     suite = read(name, settings)
-    return [(label, build_task(entry.task or label, entry.params)) for label, entry in suite.tasks.items()]
+    found = [(label, entry, build_task(entry.task or label, entry.params)) for label, entry in suite.tasks.items()]
+    return [(label, task, entry.source or task.source) for label, entry, task in found]
 
 
 def verify(name: str, task: Any, root: Path | None) -> None:
@@ -110,18 +112,18 @@ def _print_contents(name: str, data: Any) -> None:
         click.echo(("  notes        " if position == 0 else " " * 15) + note)
 
 
-def prepare(name: str, task: Any, root: Path | None) -> None:
+def prepare(name: str, task: Any, root: Path | None, source: str) -> None:
     """Fetch a task's data where there is something to fetch, and check them.
 
     Raises:
         AlbenchError: what must be fetched by hand, and where to put it; or what is wrong with what is there.
     """
     if not fetches(type(task)):
-        click.echo(f"{name}: nothing to download ({task.source})")
+        click.echo(f"{name}: nothing to download ({source})")
     elif root is None:
-        raise click.UsageError(f"task {name!r} has data to fetch ({task.source}): say where to with --data-root DIR")
+        raise click.UsageError(f"task {name!r} has data to fetch ({source}): say where to with --data-root DIR")
     else:
-        click.echo(f"{name}: fetching into {root} ({task.source})")
+        click.echo(f"{name}: fetching into {root} ({source})")
         root.mkdir(parents=True, exist_ok=True)
         task.fetch(root)
     verify(name, task, root)
@@ -177,7 +179,7 @@ def verify_data(name: str, data_root: Path | None, settings: tuple[str, ...], pl
     Then, where they can be loaded: counts, classes, what dirt was met, and the fingerprint. Exits with 1 when something
     is wrong.
     """
-    _each(verify, name, data_root, settings, plugins)
+    _each(lambda label, task, root, _: verify(label, task, root), name, data_root, settings, plugins)
 
 
 @command.command("prepare")
@@ -225,7 +227,7 @@ def _age(since: float) -> str:
 
 
 def _each(
-    work: Callable[[str, Any, Path | None], None],
+    work: Callable[[str, Any, Path | None, str], None],
     name: str,
     root: Path | None,
     settings: tuple[str, ...],
@@ -236,9 +238,9 @@ def _each(
     for file in plugins:
         load_plugin(file)
     failed = False
-    for label, task in named(name, settings):
+    for label, task, source in named(name, settings):
         try:
-            work(label, task, root)
+            work(label, task, root, source)
         except BrokenPipeError:  # whoever read has seen enough: click ends without a word
             raise
         except (AlbenchError, OSError) as error:

@@ -84,7 +84,8 @@ def settings(runs: list[Run], task: str) -> list[str]:
     for other in runs[1:]:
         sides = []
         for run in (runs[0], other):
-            entry = {key: value for key, value in run.tasks[task]["entry"].items() if key not in ("price", "published")}
+            told = ("source", "price", "published")  # change no curve
+            entry = {key: value for key, value in run.tasks[task]["entry"].items() if key not in told}
             switches = {key: run.suite.get(key) for key in ("stages", "warm_start", "subset", "numerics")}
             sides.append(entry | {key: value for key, value in switches.items() if key not in entry})
         lines = _changes(sides[0], sides[1], "")

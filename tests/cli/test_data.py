@@ -75,6 +75,7 @@ strategies = ["random"]
 [tasks.few]
 task = "{name}"
 params = {{ count = 3 }}
+source = "dots of a friend's"
 [tasks.many]
 task = "{name}"
 params = {{ count = 9 }}
@@ -91,6 +92,8 @@ def test_a_suite_s_name_stands_for_its_tasks_with_their_parameters(dots, tmp_pat
     assert result.exit_code == 0
     assert "few: 3 in the pool" in result.output
     assert "many: 9 in the pool" in result.output
+    assert "into" in result.output.splitlines()[0]
+    assert result.output.splitlines()[0].endswith("(dots of a friend's)")
     unknown = call("verify", "ll4al-vocc", "--data-root", tmp_path)
     assert unknown.exit_code == 2
     assert "no task or suite is called 'll4al-vocc'. Did you mean 'll4al-voc'?" in unknown.stderr

@@ -111,6 +111,13 @@ def test_a_companion_may_stand_beside_any_strategy(tmp_path):
     assert resolve(read(written(tmp_path, text))).strategies["x"].companion == "loss-prediction"
 
 
+def test_where_the_data_come_from_is_kept_and_changes_no_result(tmp_path):
+    resolved = resolve(read(written(tmp_path, TINY), ("tasks.digits.source=a friend",)))
+    assert resolved.tasks["digits"].source == "a friend"
+    plain = resolve(read(written(tmp_path, TINY)))
+    assert differences(plain.model_dump(mode="json"), resolved.model_dump(mode="json")) == []
+
+
 def test_published_curves_are_resolved_and_change_no_result(tmp_path):
     text = TINY + '\n[tasks.digits.published]\nfile = "ll4al"\ntask = "cifar10"\nprotocol = "quick"\n'
     resolved = resolve(read(written(tmp_path, text)))
