@@ -211,17 +211,13 @@ def _to_disk(path: Path) -> None:
 
 
 def sweep(entry: Path | None = None) -> None:
-    """Remove what builders that were killed left: whose lock is free, or that of this entry, which is the caller's.
-
-    Raises:
-        OSError: the cache's folder cannot be written.
-    """
+    """Remove what builders that were killed left: whose lock is free, or that of this entry, which is the caller's."""
     for remains in cache_folder().glob("*.tmp"):
         built = remains.with_name(remains.name[:DIGITS])
         if built == entry:
             shutil.rmtree(remains, ignore_errors=True)
             continue
-        with contextlib.suppress(Timeout), FileLock(f"{built}.lock").acquire(timeout=0):
+        with contextlib.suppress(OSError), FileLock(f"{built}.lock").acquire(timeout=0):  # held, or somebody else's
             shutil.rmtree(remains, ignore_errors=True)
 
 

@@ -4,6 +4,7 @@ import hashlib
 import http.client
 import os
 import shutil
+import ssl
 import tarfile
 import time
 from pathlib import Path
@@ -21,7 +22,13 @@ CHUNK = 1 << 20  # bytes
 TRIES = 4  # in a row that bring nothing new
 PAUSE = 1.0  # seconds before the second try; twice, three times as long before the next
 SILENCE = 30.0  # seconds without a byte after which a connection counts as lost
-CUT = (URLError, http.client.HTTPException, ConnectionError, TimeoutError)  # what a lost connection raises
+CUT = (
+    URLError,
+    http.client.HTTPException,
+    ConnectionError,
+    TimeoutError,
+    ssl.SSLError,
+)  # what a lost connection raises
 
 
 class Source(NamedTuple):

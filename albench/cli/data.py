@@ -208,14 +208,16 @@ def list_cache(clear: bool) -> None:
     found = entries()
     size = sum(entry.size for entry in found) / 1e9
     click.echo(f"{cache_folder()}: {len(found)} entr{'y' if len(found) == 1 else 'ies'}, {size:.2f} GB")
-    try:
-        for entry in found:
-            fate = "" if not clear else ": removed" if remove(entry.folder) else ": in use, kept"
-            click.echo(f"  {entry.size / 1e9:7.2f} GB  {entry.task}, last used {_age(entry.used)} ago{fate}")
+    for entry in found:
+        fate = ""
         if clear:
-            sweep()
-    except OSError as error:
-        raise AlbenchError(f"{cache_folder()} cannot be cleared: {error.strerror}; ask who owns it") from error
+            try:
+                fate = ": removed" if remove(entry.folder) else ": in use, kept"
+            except OSError as error:  # somebody else's, in a folder that is shared
+                fate = f": cannot be removed ({error.strerror})"
+        click.echo(f"  {entry.size / 1e9:7.2f} GB  {entry.task}, last used {_age(entry.used)} ago{fate}")
+    if clear:
+        sweep()
 
 
 def _age(since: float) -> str:

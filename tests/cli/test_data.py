@@ -160,6 +160,10 @@ def test_whoever_closes_the_pipe_is_told_nothing(dots, tmp_path, monkeypatch):
     assert (result.exit_code, result.output) == (1, "")
 
 
+def another_s(entry):
+    raise PermissionError(errno.EACCES, "Permission denied", str(entry))
+
+
 def test_the_cache_is_listed_and_cleared(tmp_path, monkeypatch):
     monkeypatch.setenv("ALBENCH_CACHE", str(tmp_path / "cache"))
     assert call("cache").stdout == f"{tmp_path}/cache: 0 entries, 0.00 GB\n"
@@ -169,6 +173,9 @@ def test_the_cache_is_listed_and_cleared(tmp_path, monkeypatch):
     os.utime(entry, (old, old))
     assert call("cache").stdout.splitlines()[1].endswith("0.00 GB  digit-scenes, last used 3 days ago")
     (tmp_path / "cache" / f"{entry.name}left.tmp").mkdir()
+    with monkeypatch.context() as shared:
+        shared.setattr("albench.cache.remove", another_s)
+        assert call("cache", "--clear").stdout.endswith("ago: cannot be removed (Permission denied)\n")
     assert call("cache", "--clear").stdout.endswith("ago: removed\n")
     assert not [path for path in (tmp_path / "cache").iterdir() if path.is_dir()]
 

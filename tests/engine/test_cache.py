@@ -188,6 +188,21 @@ def test_what_other_builders_left_goes_and_what_one_alive_has_stays(folder, tmp_
     assert alive.exitcode == 0
 
 
+def test_what_another_user_s_builder_left_does_not_matter(folder, monkeypatch, capsys):
+    """Its lock may not be taken. (Permissions do not bind root, so the lock itself refuses.)"""
+    (folder / f"{'0' * 32}left.tmp").mkdir(parents=True)
+
+    def lock(path, take=cache.FileLock):
+        if "0" * 32 in str(path):
+            raise PermissionError(13, "Permission denied", str(path))
+        return take(path)
+
+    monkeypatch.setattr(cache, "FileLock", lock)
+    cached("key", make)
+    assert cached("key", refuse).pool.images.unique().tolist() == [7]
+    assert capsys.readouterr().err == ""
+
+
 def test_who_waits_for_another_builder_says_so(folder, tmp_path, monkeypatch, capfd):
     monkeypatch.setenv("BUILT", str(tmp_path / "built"))
     monkeypatch.setattr(cache, "PATIENCE", 0.1)

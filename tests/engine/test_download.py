@@ -3,6 +3,7 @@
 import hashlib
 import io
 import os
+import ssl
 import tarfile
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -72,6 +73,22 @@ def test_a_cut_connection_is_taken_up_where_it_was_cut(server, tmp_path):
     assert not (tmp_path / "new" / "set.tar.part").exists()
     download(Source(server.url, SUM), file)  # it is there: nothing is asked
     assert len(server.asked) == 3
+
+
+@pytest.mark.parametrize(
+    "lost", [ConnectionResetError("reset"), ssl.SSLError("EOF occurred"), TimeoutError("timed out")]
+)
+def test_a_connection_that_is_lost_in_whatever_way_is_made_again(server, tmp_path, monkeypatch, lost):
+    errors = [lost]
+
+    def receive(url, part, receive=module._receive):
+        if errors:
+            raise errors.pop()
+        return receive(url, part)
+
+    monkeypatch.setattr(module, "_receive", receive)
+    download(Source(server.url, SUM), tmp_path / "set.tar")
+    assert (tmp_path / "set.tar").read_bytes() == CONTENT
 
 
 @pytest.mark.parametrize("ranges", [True, False])
