@@ -7,7 +7,6 @@ since. Images are decoded straight into the files, so a set may be larger than m
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import json
 import math
@@ -32,6 +31,11 @@ from torch import Tensor
 from albench.errors import AlbenchError
 from albench.samples import Data, Samples
 from albench.terminal import busy, filling, say
+
+try:
+    import fcntl
+except ImportError:  # Windows, where a file that is mapped cannot be removed anyhow
+    fcntl = None  # type: ignore[assignment]
 
 Part = Literal["pool", "test"]
 PARTS: tuple[Part, ...] = ("pool", "test")
@@ -279,6 +283,8 @@ def _samples(entry: Path, part: Part, tensors: dict[str, Tensor], names: list[st
 
 def _hold(images: np.ndarray, file: Path) -> None:
     """Hold a shared lock on the file as long as the images are in use, so that `remove` leaves it."""
+    if fcntl is None:
+        return
     opened = os.open(file, os.O_RDONLY)
     weakref.finalize(images, os.close, opened)
     with contextlib.suppress(OSError):  # no such locks there: images that are mapped stay with who mapped them
@@ -326,6 +332,8 @@ def remove(entry: Path) -> bool:
 
 def _held(file: Path) -> bool:
     """Whether a process has these images in use."""
+    if fcntl is None:
+        return False
     try:
         with file.open("rb") as opened:
             fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
