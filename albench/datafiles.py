@@ -22,6 +22,7 @@ MOST_PIXELS = 100_000_000  # that an image may declare: some 400 MB decoded, in 
 MOST_JSON = 1 << 30  # bytes of a JSON file; COCO's largest is .5 GB, and takes some ten times as much in memory
 FORMATS = ("JPEG", "PNG")  # no others: Pillow would start Ghostscript for a PostScript file named .jpg
 SUFFIXES = (".jpg", ".jpeg", ".png")
+OTHERS = (".webp", ".gif", ".bmp", ".tif", ".tiff", ".heic", ".heif", ".avif", ".jp2", ".jfif", ".ppm", ".pgm")
 
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # the limit here is an error
 
@@ -82,6 +83,11 @@ def named_file(folder: Path, name: Any, where: str) -> Path:
         raise AlbenchError(f"{where} names {name[:80]!r}, and {folder} has no such file")
     require_inside(file, folder)
     return file
+
+
+def unread_images(folder: Path) -> list[Path]:
+    """Files in a folder and below it that are images of other kinds than `image_files` finds, sorted."""
+    return sorted(f for f in folder.rglob("*") if f.suffix.lower() in OTHERS and not f.name.startswith("."))
 
 
 def image_files(folder: Path) -> list[Path]:

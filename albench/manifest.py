@@ -203,4 +203,6 @@ def _git() -> Record | None:
 
 def command_line() -> list[str]:
     """What was typed, for the manifest."""
-    return ["albench", *sys.argv[1:]] if "albench" in Path(sys.argv[0]).name else ["python", *sys.argv]
+    program = Path(sys.argv[0])
+    ours = "albench" in program.name or program.parts[-2:] == ("albench", "__main__.py")  # python -m albench
+    return ["albench", *sys.argv[1:]] if ours else ["python", *sys.argv]

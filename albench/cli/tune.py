@@ -38,7 +38,9 @@ def command(
     fixed, plugins = list(options.pop("settings")), list(options.pop("plugins"))
 
     def planned(chosen: tuple[str, ...]) -> Any:
-        return api.planned(suite, settings=[*fixed, *chosen], plugins=plugins, **options)
+        # a recipe here is the task's, which has the last word
+        settings = [f"tasks.{task}.{one}" if one.startswith("recipe.") else one for one in (*fixed, *chosen)]
+        return api.planned(suite, settings=settings, plugins=plugins, **options)
 
     def keep(so_far: Any) -> None:
         if out is not None:

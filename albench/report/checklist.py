@@ -103,10 +103,9 @@ def _growth(run: Run) -> Item:
 
 
 def _complete(run: Run, missing: list[Unfinished]) -> Item:
-    failed = f"{count(len(run.failures), 'trial')} failed" if run.failures else ""
-    open_ = f"{count(len(missing), 'trial')} not finished" if missing else ""
-    if failed or open_:
-        return Item("attention", "Trials", f"{listed([x for x in (failed, open_) if x])} of {run.trials:,}: see below.")
+    failed = f", {len(run.failures):,} failed" if run.failures else ""
+    if missing or failed:
+        return Item("attention", "Trials", f"{len(missing):,} of {run.trials:,} not finished{failed}: see below.")
     return Item("ok", "Trials", f"All {run.trials:,} finished, none failed.")
 
 

@@ -140,8 +140,15 @@ def descent(table: pd.DataFrame, styles: dict[str, Look], width: float = TWO_COL
 def _logarithmic(axes: Axes, low: float, high: float) -> None:
     axes.set_yscale("log")
     axes.set_ylim(low, high)
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _power(value)))
     axes.yaxis.set_minor_locator(NullLocator())
+
+
+def _power(value: float) -> str:
+    """A power of ten: as a number where that is short, else 10⁻⁵."""
+    exponent = round(np.log10(value))
+    digits = str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return f"{value:g}" if -3 <= exponent <= 3 else f"10{digits}"
 
 
 def _columns(count: int, width: float) -> int:

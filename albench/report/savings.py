@@ -28,7 +28,10 @@ def label_efficiency(runs: list[Run], task: str, styles: Styles, folder: Folder,
             continue
         targets = targets_within(results, metric, run.reference, run.suite.get("efficiency", SHARES))
         if not targets:
-            text = f"The mean curve of {run.reference} does not rise, so no labels are saved in reaching its values."
+            text = (
+                f"The mean curve of {run.reference} does not rise, so labels saved in reaching its values cannot be "
+                "measured; the training may be too short."
+            )
             blocks.append(Text(text))
             continue
         targets[LAST] = target_at(results, metric, run.reference)

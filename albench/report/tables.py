@@ -88,12 +88,15 @@ def summaries(runs: list[Run], task: str) -> pd.DataFrame:
             tests = tests.rename(columns={"mean": "difference", "dropped": "unmatched"})
             tests = tests.drop(columns="reference", errors="ignore").set_index("strategy")
             rows = rows.join(tests.reindex(columns=[*TESTS])).reset_index()
+            untested = rows["pairs"].eq(0) & rows["verdict"].notna()
+            rows["verdict"] = rows["verdict"].astype(object).mask(untested, NO_RESULT)
             rows["reference"], rows["run"] = run.reference, run.name
             rows["cheats"] = [bool(run.strategies.get(s, {}).get("cheats")) for s in rows["strategy"]]
             parts.append(rows)
     return pd.concat(parts, ignore_index=True)
 
 
+NO_RESULT = "no result"
 TESTS = (
     *("pairs", "unmatched", "difference", "low", "high", "sd", "t", "p", "p_holm"),
     *("verdict", "verdict_low", "verdict_high", "effect_size"),

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from albench.report.runs import Run
-from albench.report.tables import leader, metric_name, number, p_value, percent
+from albench.report.tables import NO_RESULT, leader, metric_name, number, p_value, percent
 
 BASELINES = {"entropy": "entropy", "margin": "the margin", "trivial": "the trivial predictor"}
 NAMED = 5  # strategies that a sentence names at most
@@ -155,7 +155,8 @@ def verdicts(rows: pd.DataFrame, alpha: float) -> str:
     if judged.empty:
         return ""
     parts = []
-    for word in ("better", "worse", "equivalent", "undecided"):
+    judged = rows[rows["verdict"].isin((*judged["verdict"], NO_RESULT))]
+    for word in ("better", "worse", "equivalent", "undecided", NO_RESULT):
         names = list(judged.loc[judged["verdict"] == word, "strategy"])
         if names:
             parts.append(f"{word}: {listed(names)}")

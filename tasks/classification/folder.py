@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,7 +15,7 @@ from pydantic import Field
 from torch import Tensor
 
 from albench.cache import PARTS, NewImages, Part, cached, listing
-from albench.datafiles import as_rgb, below, each_problem, image_files, opened_image, require_inside
+from albench.datafiles import as_rgb, below, each_problem, image_files, opened_image, require_inside, unread_images
 from albench.errors import AlbenchError
 from albench.recipe import Recipe
 from albench.samples import Data, Samples
@@ -53,7 +54,13 @@ class ImageFolder(Classification):
             AlbenchError: a split is missing or holds no class with images, or an image cannot be read.
         """
         parts, notes = self._parts(root)
-        key = ("image-folder", VERSION, self.size, {part: listing(p.file for p in parts[part]) for part in PARTS})
+        key = (
+            "image-folder",
+            VERSION,
+            self.size,
+            {part: listing(p.file for p in parts[part]) for part in PARTS},
+            notes,
+        )
         return cached(key, lambda new: self._built(parts, notes, new))
 
     def problems(self, root: Path | None) -> Iterator[str]:
@@ -71,8 +78,9 @@ class ImageFolder(Classification):
         homes = [below(root, self.folder, "folder"), root]
         home = next((home for home in homes if below(home, self.pool_split, "pool_split").is_dir()), homes[0])
         parts = {part: _pictures(below(home, split, f"{part}_split"), part) for part, split in splits.items()}
+        notes = [note for split in splits.values() if (note := _unread(home / split))]
         there = {part: {picture.label for picture in pictures} for part, pictures in parts.items()}
-        notes = [f"class {label}: no image in {splits['test']}" for label in sorted(there["pool"] - there["test"])]
+        notes += [f"class {label}: no image in {splits['test']}" for label in sorted(there["pool"] - there["test"])]
         notes += [f"class {label}: no image in {splits['pool']}" for label in sorted(there["test"] - there["pool"])]
         return parts, notes
 
@@ -133,12 +141,23 @@ def _pictures(split: Path, part: Part) -> list[Picture]:
     found = []
     for home in sorted(place for place in split.iterdir() if place.is_dir() and not place.name.startswith(".")):
         require_inside(home, split)
-        for file in image_files(home):
+        files = image_files(home)
+        if not files and (others := unread_images(home)):
+            raise AlbenchError(f"{home} has images, but no .jpg, .jpeg or .png: save {others[0].name} as one of these")
+        for file in files:
             require_inside(file, split)
             found.append(Picture(file, home.name, file.relative_to(split.parent).as_posix()))
     if not found:
         raise AlbenchError(f"{split} has no .jpg, .jpeg or .png in a folder per class")
     return found
+
+
+def _unread(split: Path) -> str:
+    """A note on images that are none of the kinds that are read."""
+    others = unread_images(split)
+    kinds = ", ".join(f"{suffix} {count:,}" for suffix, count in Counter(f.suffix.lower() for f in others).items())
+    first = others[0].relative_to(split.parent).as_posix() if others else ""
+    return f"{split.name}: left out, being no .jpg, .jpeg or .png: {kinds}; {first} the first" if others else ""
 
 
 def _digest(image: Tensor) -> bytes:

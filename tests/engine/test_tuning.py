@@ -72,6 +72,15 @@ def test_what_was_trained_before_an_error_is_on_disk_and_shown(tiny, tmp_path):
     assert pd.read_csv(out)["seed"].tolist() == [100]
 
 
+def test_a_recipe_to_try_is_the_tasks_own_where_that_has_the_last_word(tiny, tmp_path):
+    own = tmp_path / "own.toml"
+    own.write_text(tiny.read_text() + "recipe = { updates = 4, batch = 8 }\n")
+    arguments = ["tune", str(own), "--task", "digits", "--set", "budget=20", "--set", "recipe.updates=2"]
+    result = CliRunner().invoke(main, [*arguments, "--try", "recipe.batch=[4,8]", "--seeds", "1", "--device", "cpu"])
+    assert result.exit_code == 0, result.output
+    assert 'tuning = "recipe.batch=' in result.output
+
+
 def test_the_command_prints_the_line_for_the_suite(tiny, tmp_path):
     out = tmp_path / "tuning.csv"
     arguments = ["tune", str(tiny), "--task", "digits", "--set", "budget=20", "--try", "recipe.updates=[2,3]"]

@@ -111,6 +111,7 @@ def test_partial_runs_and_failures_are_said(make_run, monkeypatch):
     monkeypatch.setattr("albench.report.runs.failures", lambda folder: failed)
     page = report(run)
     assert "10 of them complete, so this is a partial report" in page.words
+    assert "5 of 15 not finished, 1 failed: see below." in page.words
     assert "digits 2 of 5 entropy (1); core-set and learning-loss (0, 2)" in page.words
     assert "seed 1 not counted" in page.words
     assert "loss is <NaN> at step 3" in page.words

@@ -48,6 +48,16 @@ def test_the_middle_is_kept_upright_in_three_channels(tmp_path):
     assert (second[:, 9:15, 2:14] - 100).abs().max() < 4
 
 
+def test_images_of_other_kinds_are_counted_and_a_class_of_nothing_else_is_refused(home):
+    for name in ("train/a/0.gif", "train/b/1.webp", "train/b/2.webp"):
+        save(home / name, np.full((20, 20, 3), 7, np.uint8))
+    data = ImageFolder(**TINY).load(home.parent)
+    assert data.notes[0] == "train: left out, being no .jpg, .jpeg or .png: .gif 1, .webp 2; train/a/0.gif the first"
+    save(home / "train/z/0.webp", np.full((20, 20, 3), 7, np.uint8))
+    with pytest.raises(AlbenchError, match=r"train/z has images, but no .jpg, .jpeg or .png: save 0.webp as one"):
+        ImageFolder(**TINY).load(home.parent)
+
+
 def test_what_is_odd_is_noted(home):
     save(home / "test/e/0.png", np.full((20, 20, 3), 7, np.uint8))
     (home / "train/a/notes.txt").write_text("no image")
