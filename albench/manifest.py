@@ -69,7 +69,10 @@ def refuse_changes(before: Record, suite: Suite, folder: Path, plugins: tuple[Pa
     now = _plugin_sums(plugins)
     for path, digest in before.get("plugins", {}).items():
         if path in now and now[path] != digest:
-            changed.append(f"plug-in {path}: its content has changed")
+            changed.append(
+                f"plug-in {path}: its content has changed (or keep it, and add the mended strategy under another name "
+                "from a file of its own: the rest of the run stays)"
+            )
     if changed:
         raise AlbenchError(
             f"{folder} holds a run with other settings; use another --out, or undo: " + "; ".join(changed)

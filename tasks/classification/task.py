@@ -152,9 +152,9 @@ class Classification(Task):
         axes.imshow(image if image.shape[2] == 3 else image[..., 0], cmap="gray", vmin=0, vmax=255)
         truth = classes[int(samples.targets["label"][row])]
         said = classes[answer["label"]] if answer else truth
-        title, colour = (_short(truth, 17), "black")
+        title, colour = (_short(truth, 15), "black")
         if said != truth:
-            room = 14 - min(7, len(said), len(truth))  # for the longer of the two
+            room = 12 - min(6, len(said), len(truth))  # for the longer of the two
             title, colour = f"{_short(said, room)} → {_short(truth, room)}", "#c0392b"
         axes.set_title(title, fontsize=7 if len(title) < 12 else 5, pad=2, y=1, color=colour)  # y: not searched for
         axes.set_axis_off()
