@@ -85,17 +85,12 @@ def named_file(folder: Path, name: Any, where: str) -> Path:
     return file
 
 
-def unread_images(folder: Path) -> list[Path]:
-    """Files in a folder and below it that are images of other kinds than `image_files` finds, sorted."""
-    return sorted(f for f in folder.rglob("*") if f.suffix.lower() in OTHERS and not f.name.startswith("."))
-
-
-def image_files(folder: Path) -> list[Path]:
+def image_files(folder: Path, suffixes: tuple[str, ...] = SUFFIXES) -> list[Path]:
     """Every .jpg, .jpeg and .png in a folder and below it, sorted; nothing hidden, as macOS's `._im1.jpg` is."""
     return sorted(
         file
         for file in folder.rglob("*")
-        if file.suffix.lower() in SUFFIXES and not any(part.startswith(".") for part in file.relative_to(folder).parts)
+        if file.suffix.lower() in suffixes and not any(part.startswith(".") for part in file.relative_to(folder).parts)
     )
 
 

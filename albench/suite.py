@@ -14,7 +14,7 @@ from albench.analysis.publication import Published, settings
 from albench.errors import AlbenchError, did_you_mean
 from albench.numerics import Numerics
 from albench.store import CEILING
-from albench.suite_file import INSTEAD, bundled, change, content_of, parse_setting
+from albench.suite_file import bundled, change, content_of
 
 Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+@]*(-[A-Za-z0-9._+@]+)*$", max_length=60)]
 Count = Annotated[int, Field(gt=0)]
@@ -132,45 +132,8 @@ def read(name: str, settings: tuple[str, ...] = ()) -> Suite:
     content, path = content_of(name)
     for setting in settings:
         change(content, setting)
-        _check_label(content, setting)
-        _check_recipe(content, setting)
     where = f"{path}" if not settings else f"{path} with --set"
     return validated(Suite, content, where)
-
-
-def _check_label(content: dict[str, Any], setting: str) -> None:
-    """`tasks.digit.budget` must not make a task of its own that nobody then runs."""
-    keys, _ = parse_setting(setting)
-    kinds = {"tasks": (registry.tasks, "task"), "strategies": (registry.strategies, "strategy")}
-    if len(keys) < 2 or keys[0] not in kinds:
-        return
-    kind, field = kinds[keys[0]]
-    labels, entry = content[keys[0]], content[keys[0]][keys[1]]
-    others = [label for label in labels if label != keys[1]]
-    try:
-        kind.resolve((entry.get(field) if isinstance(entry, dict) else None) or keys[1])
-    except AlbenchError:
-        hint = did_you_mean(keys[1], others)
-        message = f"--set {setting!r}: the suite has no {field} {keys[1]!r}.{hint} It has: {', '.join(others)}"
-        raise AlbenchError(message) from None
-
-
-def _check_recipe(content: dict[str, Any], setting: str) -> None:
-    """`recipe.updates=5000` must not be without effect because every task has a number of its own."""
-    keys, _ = parse_setting(setting)
-    tasks = content.get("tasks")
-    if len(keys) != 2 or keys[0] != "recipe" or not isinstance(tasks, dict):
-        return
-    own = {}
-    for label, entry in tasks.items():
-        recipe = entry.get("recipe") if isinstance(entry, dict) else None
-        own[label] = [key for key in (keys[1], INSTEAD.get(keys[1])) if isinstance(recipe, dict) and key in recipe]
-    if own and all(own.values()):
-        label, (key, *_) = next(iter(own.items()))
-        raise AlbenchError(
-            f"--set {setting!r} has no effect: each task has a recipe.{key} of its own; "
-            f"write --set tasks.{label}.{setting}"
-        )
 
 
 def validated(model: type[BaseModel], content: Any, where: str) -> Any:

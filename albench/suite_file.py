@@ -5,6 +5,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeGuard
 
+from albench import registry
 from albench.errors import AlbenchError, did_you_mean
 
 TABLES = ("tasks", "strategies")  # written as tables, or short as lists of names
@@ -85,7 +86,11 @@ def parse_setting(setting: str) -> tuple[list[str], Any]:
 
 
 def change(content: dict[str, Any], setting: str) -> None:
-    """Put a `key.path=value` setting into what a suite file says."""
+    """Put a `key.path=value` setting into what a suite file says.
+
+    Raises:
+        AlbenchError: it cannot be put there, names no task or strategy, or has no effect.
+    """
     keys, value = parse_setting(setting)
     for key in TABLES:
         if keys[0] == key and _names(content.get(key)):
@@ -97,3 +102,40 @@ def change(content: dict[str, Any], setting: str) -> None:
             raise AlbenchError(f"--set {setting!r}: {key!r} is a value, not a table")
     table[keys[-1]] = value
     table.pop(INSTEAD.get(keys[-1], ""), None)
+    _check_label(content, setting)
+    _check_recipe(content, setting)
+
+
+def _check_label(content: dict[str, Any], setting: str) -> None:
+    """`tasks.digit.budget` must not make a task of its own that nobody then runs."""
+    keys, _ = parse_setting(setting)
+    kinds = {"tasks": (registry.tasks, "task"), "strategies": (registry.strategies, "strategy")}
+    if len(keys) < 2 or keys[0] not in kinds:
+        return
+    kind, field = kinds[keys[0]]
+    labels, entry = content[keys[0]], content[keys[0]][keys[1]]
+    others = [label for label in labels if label != keys[1]]
+    try:
+        kind.resolve((entry.get(field) if isinstance(entry, dict) else None) or keys[1])
+    except AlbenchError:
+        hint = did_you_mean(keys[1], others)
+        message = f"--set {setting!r}: the suite has no {field} {keys[1]!r}.{hint} It has: {', '.join(others)}"
+        raise AlbenchError(message) from None
+
+
+def _check_recipe(content: dict[str, Any], setting: str) -> None:
+    """`recipe.updates=5000` must not be without effect because every task has a number of its own."""
+    keys, _ = parse_setting(setting)
+    tasks = content.get("tasks")
+    if len(keys) != 2 or keys[0] != "recipe" or not isinstance(tasks, dict):
+        return
+    own = {}
+    for label, entry in tasks.items():
+        recipe = entry.get("recipe") if isinstance(entry, dict) else None
+        own[label] = [key for key in (keys[1], INSTEAD.get(keys[1])) if isinstance(recipe, dict) and key in recipe]
+    if own and all(own.values()):
+        label, (key, *_) = next(iter(own.items()))
+        raise AlbenchError(
+            f"--set {setting!r} has no effect: each task has a recipe.{key} of its own; "
+            f"write --set tasks.{label}.{setting}"
+        )

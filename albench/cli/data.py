@@ -23,7 +23,7 @@ def parse_settings(settings: tuple[str, ...]) -> dict[str, Any]:
     Raises:
         AlbenchError: a setting without "=".
     """
-    from albench.suite import parse_setting
+    from albench.suite_file import parse_setting
 
     return {".".join(keys): value for keys, value in map(parse_setting, settings)}
 

@@ -232,12 +232,12 @@ def _diagnoses(
     """
     blocks: list[Block] = []
     table = measured[measured["metric"].str.startswith(tables.DIAGNOSES)]
-    if table["metric"].isin(["ranking-accuracy/test/score", "ranking-accuracy/test/companion"]).any():
+    if table["metric"].isin([f"ranking-accuracy/test/{which}" for which in tables.OWN]).any():
         saved = folder.csv(table, f"ranking-{slug(task)}")
         ends = tables.last_stage(table)
         last = tables.diagnosis_table(ends, styles, saved)
         for measure, stem, title, what in RANKINGS:
-            own = [f"{measure}/test/{which}" for which in ("score", "companion")]
+            own = [f"{measure}/test/{which}" for which in tables.OWN]
             if not table["metric"].isin(own).any():
                 continue
             said = "; ".join(

@@ -2,8 +2,8 @@
 
 The strategies of most comparisons look the same in all reports; another one's look follows from its place in the suite.
 The reference (random) and its variants are grey, the others take Okabe and Ito's colour-blind-safe palette without its
-yellow, which white paper swallows. Files are drawn on white, so
-that they read the same on a dark page and in print; the page's own charts use `Look.dark` on a dark page.
+yellow, which white paper swallows. Files are drawn on white, so that they read the same on a dark page and in print;
+the page's own charts use `Look.dark` on a dark page.
 """
 
 import colorsys

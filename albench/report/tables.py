@@ -219,6 +219,9 @@ def last_stage(table: pd.DataFrame) -> pd.DataFrame:
     return table[table["labelled"] == table.groupby(["strategy", "metric"])["labelled"].transform("max")]
 
 
+OWN = ("score", "companion")  # what a strategy's own predictor of the loss is, beside baselines
+
+
 def diagnosis_table(rows: pd.DataFrame, styles: dict[str, Look], data: str) -> Table:
     """Ranking accuracy and Spearman's ρ at the last stage, the score beside its baselines. rows: `last_stage`."""
     cell = {(r["strategy"], r["metric"]): mean_std(r["mean"], r["std"], 3) for r in rows.to_dict("records")}
@@ -233,7 +236,7 @@ def diagnosis_table(rows: pd.DataFrame, styles: dict[str, Look], data: str) -> T
         ("candidates, score", "ranking-accuracy/candidates/score"),
     ]
     wanted = [(heading, metric) for heading, metric in wanted if (rows["metric"] == metric).any()]
-    shown = [s for s in styles if any((s, f"ranking-accuracy/test/{own}") in cell for own in ("score", "companion"))]
+    shown = [s for s in styles if any((s, f"ranking-accuracy/test/{own}") in cell for own in OWN)]
     return Table(
         title="What the score says about the loss, where it was last measured",
         columns=["strategy", *(heading for heading, _ in wanted)],

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from albench.report.runs import Run
-from albench.report.tables import NO_RESULT, leader, metric_name, number, p_value, percent
+from albench.report.tables import NO_RESULT, OWN, leader, metric_name, number, p_value, percent
 
 BASELINES = {"entropy": "entropy", "margin": "the margin", "trivial": "the trivial predictor"}
 NAMED = 5  # strategies that a sentence names at most
@@ -204,9 +204,7 @@ def beaten_scores(rows: pd.DataFrame) -> str:
     mean = rows.set_index(["strategy", "metric"])["mean"]
     said = []
     for strategy in rows["strategy"].unique():
-        found = {
-            key: mean.get((strategy, f"ranking-accuracy/test/{key}")) for key in ("score", "companion", *BASELINES)
-        }
+        found = {key: mean.get((strategy, f"ranking-accuracy/test/{key}")) for key in (*OWN, *BASELINES)}
         what = "score" if found["score"] is not None else "companion"
         if (own := found[what]) is None:
             continue

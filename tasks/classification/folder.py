@@ -15,7 +15,7 @@ from pydantic import Field
 from torch import Tensor
 
 from albench.cache import PARTS, NewImages, Part, cached, listing
-from albench.datafiles import as_rgb, below, each_problem, image_files, opened_image, require_inside, unread_images
+from albench.datafiles import OTHERS, SUFFIXES, as_rgb, below, each_problem, image_files, opened_image, require_inside
 from albench.errors import AlbenchError
 from albench.recipe import Recipe
 from albench.samples import Data, Samples
@@ -77,8 +77,9 @@ class ImageFolder(Classification):
             raise AlbenchError(f"pool_split and test_split are both {self.pool_split!r}: test images must be others")
         homes = [below(root, self.folder, "folder"), root]
         home = next((home for home in homes if below(home, self.pool_split, "pool_split").is_dir()), homes[0])
-        parts = {part: _pictures(below(home, split, f"{part}_split"), part) for part, split in splits.items()}
-        notes = [note for split in splits.values() if (note := _unread(home / split))]
+        found = {part: _pictures(below(home, split, f"{part}_split"), part) for part, split in splits.items()}
+        parts = {part: pictures for part, (pictures, _) in found.items()}
+        notes = [note for _, note in found.values() if note]
         there = {part: {picture.label for picture in pictures} for part, pictures in parts.items()}
         notes += [f"class {label}: no image in {splits['test']}" for label in sorted(there["pool"] - there["test"])]
         notes += [f"class {label}: no image in {splits['pool']}" for label in sorted(there["test"] - there["pool"])]
@@ -130,34 +131,36 @@ class Picture(NamedTuple):
     name: str
 
 
-def _pictures(split: Path, part: Part) -> list[Picture]:
-    """The images of a split, class by class.
+def _pictures(split: Path, part: Part) -> tuple[list[Picture], str]:
+    """The images of a split, class by class, and a note on those that are none of the kinds that are read.
 
     Raises:
-        AlbenchError: there is none, or a file is a link that leads out of the split.
+        AlbenchError: there is none, a class has none that is read, or a file is a link that leads out of the split.
     """
     if not split.is_dir():
         raise AlbenchError(f"there is no folder {split}; make it, with a folder per class, or set `{part}_split`")
-    found = []
+    found: list[Picture] = []
+    unread: list[Path] = []
     for home in sorted(place for place in split.iterdir() if place.is_dir() and not place.name.startswith(".")):
         require_inside(home, split)
-        files = image_files(home)
-        if not files and (others := unread_images(home)):
-            raise AlbenchError(f"{home} has images, but no .jpg, .jpeg or .png: save {others[0].name} as one of these")
-        for file in files:
+        files = image_files(home, SUFFIXES + OTHERS)
+        read = [file for file in files if file.suffix.lower() in SUFFIXES]
+        if files and not read:
+            raise AlbenchError(f"{home} has images, but no .jpg, .jpeg or .png: save {files[0].name} as one of these")
+        unread += [file for file in files if file.suffix.lower() in OTHERS]
+        for file in read:
             require_inside(file, split)
             found.append(Picture(file, home.name, file.relative_to(split.parent).as_posix()))
     if not found:
         raise AlbenchError(f"{split} has no .jpg, .jpeg or .png in a folder per class")
-    return found
+    return found, _left_out(split, unread) if unread else ""
 
 
-def _unread(split: Path) -> str:
+def _left_out(split: Path, files: list[Path]) -> str:
     """A note on images that are none of the kinds that are read."""
-    others = unread_images(split)
-    kinds = ", ".join(f"{suffix} {count:,}" for suffix, count in Counter(f.suffix.lower() for f in others).items())
-    first = others[0].relative_to(split.parent).as_posix() if others else ""
-    return f"{split.name}: left out, being no .jpg, .jpeg or .png: {kinds}; {first} the first" if others else ""
+    kinds = ", ".join(f"{suffix} {count:,}" for suffix, count in Counter(f.suffix.lower() for f in files).items())
+    first = files[0].relative_to(split.parent).as_posix()
+    return f"{split.name}: left out, being no .jpg, .jpeg or .png: {kinds}; {first} the first"
 
 
 def _digest(image: Tensor) -> bytes:

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from albench.errors import AlbenchError
-from albench.suite import bundled, chosen, differences, parse_setting, read, resolve
+from albench.suite import bundled, chosen, differences, read, resolve
+from albench.suite_file import parse_setting
 
 from .conftest import TINY
 
