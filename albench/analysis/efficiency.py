@@ -143,14 +143,35 @@ def targets_within(
     return {share: low + share * (high - low) for share in shares} if high > low else {}
 
 
+def rise(
+    results: pd.DataFrame, metric: str, reference: str = "random", level: float = 0.95
+) -> tuple[float, float, float, int]:
+    """How much the reference's last value is above its first: mean, low, high (t interval), seeds with whole curves.
+
+    Paired by seed. Where `low` is not above 0, values within that rise are reached by chance, and labels saved in
+    reaching them mean nothing. NaN: no seeds; low and high for one seed.
+    """
+    rows = _whole(results, metric)
+    values = rows[rows["strategy"] == reference].pivot(index="seed", columns="labelled", values="value")
+    if values.empty:
+        return np.nan, np.nan, np.nan, 0
+    risen = (values.iloc[:, -1] - values.iloc[:, 0]).to_numpy()
+    return float(risen.mean()), *t_interval(risen, level), len(risen)
+
+
 def mean_curves(results: pd.DataFrame, metric: str, x: str = "labelled") -> dict[str, pd.Series]:
     """Strategy → mean value over its complete seeds, by number of labels (or by the mean of another column x)."""
-    rows = of_one_task(results, metric, "label efficiency")
-    seeds = per_seed(rows)
-    rows = shared(rows).merge(seeds.loc[seeds["complete"], ["strategy", "seed"]], on=["strategy", "seed"])
+    rows = _whole(results, metric)
     rows = rows.assign(x=rows[x])
     means = rows.groupby(["strategy", "labelled"], sort=False)[["x", "value"]].mean().reset_index()
     return {str(name): own.set_index("x")["value"].sort_index() for name, own in means.groupby("strategy", sort=False)}
+
+
+def _whole(results: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """The rows of complete seeds at the numbers of labels that strategies share."""
+    rows = of_one_task(results, metric, "label efficiency")
+    seeds = per_seed(rows)
+    return shared(rows).merge(seeds.loc[seeds["complete"], ["strategy", "seed"]], on=["strategy", "seed"])
 
 
 def costs_from(labels: pd.DataFrame, price: dict[str, Any] | None = None) -> pd.DataFrame:

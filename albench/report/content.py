@@ -58,8 +58,9 @@ def document(runs: list[Run], folder: Folder, data_root: Path | None) -> Documen
         )
         test_sets = pd.concat([table.assign(run=name) for name, (table, _) in sampled.items()])
         all_rows.append(rows)
-        findings.append(_finding(having, task, rows))
-        sections.append(_task_section(having, task, rows, test_sets, styles, folder, data_root))
+        saved = savings.measured(having, task)
+        findings.append(_finding(having, task, rows, saved))
+        sections.append(_task_section(having, task, rows, test_sets, saved, styles, folder, data_root))
     several = len(runs) > 1
     summaries = pd.concat(all_rows)
     over_all = [
@@ -90,12 +91,13 @@ def document(runs: list[Run], folder: Folder, data_root: Path | None) -> Documen
     )
 
 
-def _finding(runs: list[Run], task: str, rows: pd.DataFrame) -> Finding:
-    """Who leads on a task, what the primary test says of the others, and what they cost."""
+def _finding(runs: list[Run], task: str, rows: pd.DataFrame, saved: list[savings.Savings]) -> Finding:
+    """Who leads on a task, what the primary test says of the others, how many labels they save, what they cost."""
     metric = runs[0].tasks[task]["metric"]
     alpha = runs[0].alpha
     details = [words.so_far(rows, max(run.labels_planned(task) for run in runs))]
     details += [words.verdicts(rows, alpha), words.another_test_set(rows, alpha)]
+    details += savings.sentences(saved)
     details += [words.joint_training(character.first_stage_effects(run, task), metric, alpha) for run in runs]
     details += [words.cost(_whole_costs(runs, task), rows)]
     details += [text for run in runs for text in methods.saturation(run, task)]
@@ -128,6 +130,7 @@ def _task_section(
     task: str,
     rows: pd.DataFrame,
     test_sets: pd.DataFrame,
+    saved: list[savings.Savings],
     all_styles: dict[str, Look],
     folder: Folder,
     data_root: Path | None,
@@ -144,11 +147,11 @@ def _task_section(
         warning = "These runs differ in more than their strategies, and their curves may differ by that alone"
         blocks.append(Text(f"{warning}: {'. '.join(apart)}."))
     blocks.append(_curve(primary, styles, runs, task, folder))
-    saved = folder.csv(rows, f"summary-{name}")
-    blocks.append(tables.summary_table(rows, styles, metric, runs[0].alpha, saved))
+    summary = folder.csv(rows, f"summary-{name}")
+    blocks.append(tables.summary_table(rows, styles, metric, runs[0].alpha, summary))
     resampled = folder.csv(test_sets, f"test-sets-{name}") if len(test_sets) else ""
     blocks += evidence.comparison(runs, task, rows, styles, folder, name, resampled)
-    blocks += savings.label_efficiency(runs, task, styles, folder, name)
+    blocks += savings.label_efficiency(saved, task, styles, folder, name)
     for run in runs:
         blocks += beside.section(run, task, styles, folder, f"{name}-{slug(run.name)}" if len(runs) > 1 else name)
     blocks += character.companion_effect(runs, task, styles, folder, name)

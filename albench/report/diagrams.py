@@ -13,7 +13,7 @@ from albench.report.looks import FAINT, INK, ONE_COLUMN, TWO_COLUMNS, Look, smal
 
 ROW = 0.23  # inches a line of a forest plot takes
 ZONE = "#EDEDED"
-NO_ESTIMATE = "no estimate"
+NO_ESTIMATE, NO_INTERVAL = "no estimate", "no interval"
 FURTHER: dict[str, tuple[str, dict[str, Any]]] = {  # intervals beside the 95 % one: in the legend, as a line
     "verdict": ("of the verdict, after Holm", {"color": FAINT, "linewidth": 0.8, "marker": "|", "markersize": 5}),
     "sampled": ("another test set, too", {"color": FAINT, "linewidth": 1.2, "linestyle": (0, (1, 1))}),
@@ -64,13 +64,14 @@ def efficiency(
     """Labels saved against the reference with intervals, a line per strategy; what goes on beyond is an open arrow.
 
     table: columns strategy, mean, low, high (±inf where a value was not reached within the budget, NaN where nothing
-    can be said); with a column task, a group of lines per task or target. xlabel: such as "labels saved against
-    random". budget: the most that can be saved, where the axis ends at the latest.
+    can be said; without an end on either side only the point is drawn); with a column task, a group of lines per task
+    or target. xlabel: such as "labels saved against random". budget: the most that can be saved, where the axis ends
+    at the latest.
     """
     values = table[["mean", "low", "high"]].to_numpy(float)
-    said = np.array([reached(*row) for row in values])
+    said = [reached(mean) or (NO_INTERVAL if np.isinf([low, high]).all() else "") for mean, low, high in values]
     lines = _lines(table.assign(verdict=said), styles)
-    values = values[said != NO_ESTIMATE]
+    values = values[~np.isnan(values[:, 0])]
     reach = min(np.abs(values[np.isfinite(values)]).max(initial=0) * 1.18 or budget, budget) or 1.0
     figure, axes = _rows(lines, xlabel, width, verdicts=True)
     axes.axvline(0, color=INK, linewidth=1, zorder=1)
@@ -79,22 +80,21 @@ def efficiency(
         if look is None or row["verdict"] == NO_ESTIMATE:
             continue
         ends = np.array([row["mean"], row["low"], row["high"]], float)
-        if np.isinf(ends[1:]).all():  # not reached, and no interval
-            ends = ends[:1]
-        else:
-            low, high = ends[1:].clip(-reach, reach)
-            _interval(axes, place, row["mean"] if abs(row["mean"]) <= reach else np.inf, low, high, look)
+        if np.isinf(ends[1:]).all():  # no interval
+            ends[1:] = np.nan
+        low, high = ends[1:].clip(-reach, reach)
+        _interval(axes, place, row["mean"] if abs(row["mean"]) <= reach else np.inf, low, high, look)
         for side in np.unique(np.sign(ends[np.abs(ends) > reach])):
             _arrow(axes, place, float(side) * reach, look)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:+,.4g}".replace("-", "−") if value else "0")
     return figure
 
 
-def reached(mean: float, low: float, high: float) -> str:
-    """What is said of labels saved that are not a number, or not bounded on either side; '' for the others."""
+def reached(mean: float) -> str:
+    """What is said of labels saved that are not a number; '' for the others."""
     if np.isinf(mean):
         return "not reached" if mean < 0 else "reference: not reached"
-    return NO_ESTIMATE if np.isnan(mean) or np.isinf([low, high]).all() else ""
+    return NO_ESTIMATE if np.isnan(mean) else ""
 
 
 def _lines(table: pd.DataFrame, styles: dict[str, Look]) -> list[tuple[dict, Look | None]]:

@@ -1,52 +1,141 @@
 """Label efficiency: what strategies need for values that the reference reaches, in labels, annotations or money."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from albench.analysis.efficiency import SHARES, costs_from, efficiency, target_at, targets_within
+from albench.analysis.efficiency import SHARES, costs_from, efficiency, rise, target_at, targets_within
 from albench.report import diagrams
 from albench.report.blocks import Block, Folder, Table, Text
 from albench.report.evidence import Styles, wide
 from albench.report.runs import Run
-from albench.report.tables import against, number
-from albench.report.words import listed
+from albench.report.tables import against, number, percent
+from albench.report.words import count, listed
 
 FEW = 8  # strategies, beyond which the figure shows one target instead of all
+NAMED = 5  # strategies that the summary's sentence names at most
 LAST = 1.0  # the "share" of the reference's own mean final value
 
 
-def label_efficiency(runs: list[Run], task: str, styles: Styles, folder: Folder, name: str) -> list[Block]:
-    """What a strategy needs for values within the reference's rise: in labels, annotations, the suite's price."""
-    found: dict[str, list[pd.DataFrame]] = {}
-    blocks: list[Block] = []
-    for run in runs:
-        results, metric = run.primary(task), run.tasks[task]["metric"]
-        comparable = results["strategy"].nunique() > 1 and results["labelled"].nunique() > 1
-        if not comparable or run.reference not in set(results["strategy"]):
-            continue
-        targets = targets_within(results, metric, run.reference, run.suite.get("efficiency", SHARES))
-        if not targets:
-            text = (
-                f"The mean curve of {run.reference} does not rise, so labels saved in reaching its values cannot be "
-                "measured; the training may be too short."
-            )
-            blocks.append(Text(text))
-            continue
-        targets[LAST] = target_at(results, metric, run.reference)
-        for unit, cost in _costs(run, task).items():
-            table = efficiency(results, metric, run.reference, list(targets.values()), cost=cost)
-            share = table["target"].map({value: share for share, value in targets.items()})
-            found.setdefault(unit, []).append(table.assign(share=share, reference=run.reference))
-    for unit, parts in found.items():
-        table = pd.concat(parts)
-        order = {strategy: place for place, strategy in enumerate(styles)}
+@dataclass(frozen=True)
+class Savings:
+    """What a run says of label efficiency on a task.
+
+    tables: `analysis.efficiency.efficiency` by unit, with columns share (of the reference's rise that a target is),
+    reference, rise, rise_low, rise_high and told; empty where there is nothing to compare. reason: why labels saved
+    are not told, or ''. budget: labels at the last stage.
+    """
+
+    run: Run
+    tables: dict[str, pd.DataFrame]
+    reason: str
+    budget: int
+
+
+def measured(runs: list[Run], task: str) -> list[Savings]:
+    """What strategies need for values within the reference's rise: in labels, annotations, the suite's price."""
+    return [_measured(run, task) for run in runs]
+
+
+def _measured(run: Run, task: str) -> Savings:
+    results, metric, reference = run.primary(task), run.tasks[task]["metric"], run.reference
+    if results["strategy"].nunique() < 2 or results["labelled"].nunique() < 2:
+        return Savings(run, {}, "", 0)
+    budget = int(results["labelled"].max())
+    if reference not in set(results["strategy"]):
+        return Savings(run, {}, f"Labels saved are not told: {reference} has no results to compare with.", budget)
+    targets = targets_within(results, metric, reference, run.suite.get("efficiency", SHARES))
+    if not targets:
+        reason = (
+            f"Labels saved cannot be told: the mean curve of {reference} does not rise, so there are no values to "
+            "reach; the training may be too short."
+        )
+        return Savings(run, {}, reason, budget)
+    targets[LAST] = target_at(results, metric, reference)
+    risen, low, high, seeds = rise(results, metric, reference)
+    tables = {}
+    for unit, cost in _costs(run, task).items():
+        table = efficiency(results, metric, reference, list(targets.values()), cost=cost)
+        share = table["target"].map({value: share for share, value in targets.items()})
+        table = table.assign(share=share, reference=reference, told=low > 0)
+        tables[unit] = table.assign(rise=risen, rise_low=low, rise_high=high)
+    return Savings(run, tables, "" if low > 0 else _by_chance(reference, risen, low, high, seeds), budget)
+
+
+def _by_chance(reference: str, risen: float, low: float, high: float, seeds: int) -> str:
+    """Why values within a reference's rise are no targets."""
+    over = f"of {number(risen, 4, True)} from its first to its last labels"
+    if seeds < 2:
+        return f"Labels saved cannot be told: with one seed, {reference}'s own rise {over} may be chance."
+    return (
+        f"Labels saved cannot be told: {reference}'s own rise {over} may be chance (95\u202f% interval "
+        f"{number(low, 4, True)} to {number(high, 4, True)}, {count(seeds, 'seed')}), and so may when a curve reaches "
+        "a value within it."
+    )
+
+
+def sentences(found: list[Savings]) -> list[str]:
+    """What the summary of a task says of labels saved, a sentence a run."""
+    said = {one.run.name: _sentence(one) for one in found}
+    return [f"{name}: {text}" if len(found) > 1 and text else text for name, text in said.items()]
+
+
+def _sentence(found: Savings) -> str:
+    """Which strategies save how many labels, in reaching the middle target; '' where there is nothing to compare."""
+    if found.reason or not found.tables:
+        return found.reason
+    table = found.tables["labels"]
+    shares = sorted(table.loc[table["share"] < LAST, "share"].unique())
+    rows = table[(table["share"] == shares[len(shares) // 2]) & ~table["strategy"].isin(found.run.cheats)]
+    rows = rows[rows["pairs"] > 0].sort_values("saved", ascending=False, kind="stable")
+    if rows.empty:
+        return ""
+    first, fewer = rows.iloc[0], rows[(rows["saved_low"] > 0) & np.isfinite(rows["saved"])]
+    needed = f"{first['mean_curve_reference']:,.0f} of {found.budget:,} labels on its mean curve"
+    value = f"{first['reference']}'s value at {percent(first['share'])} of its rise ({number(first['target'])}"
+    value += f"; it needs {needed})"
+    others = rows[~rows["strategy"].isin(fewer["strategy"])].head(max(0, NAMED - len(fewer)))
+    said = [_said_of(r) for r in others.to_dict("records")]
+    rest = len(rows) - len(fewer.head(NAMED)) - len(others)
+    more = f"; {rest} more are in the table" if rest else ""
+    level = "95\u202f% intervals, unadjusted"
+    if fewer.empty:
+        start = f"No strategy is shown to save labels in reaching {value}"
+        return f"{start}; labels saved ({level}): {', '.join(said)}{more}."
+    claims = [_fewer(r) for r in fewer.head(NAMED).to_dict("records")]
+    shown = f"To reach {value}, {listed(claims)} ({level})"
+    return f"{shown}; not shown to save any: {', '.join(said)}{more}." if said else f"{shown}{more}."
+
+
+def _said_of(row: dict[Hashable, Any]) -> str:
+    """'entropy +3 [−8, +13]', or in how many seeds it does not arrive."""
+    if row["saved"] == -np.inf:
+        return f"{row['strategy']} not reached in {row['not_reached']} of {count(row['pairs'], 'seed')}"
+    return f"{row['strategy']} {saving(row['saved'], row['saved_low'], row['saved_high'])}"
+
+
+def _fewer(row: dict[Hashable, Any]) -> str:
+    """'core-set needs 120 labels fewer [20, 210]'."""
+    written = saving(row["saved"], row["saved_low"], row["saved_high"]).replace("+", "")
+    amount, _, between = written.partition(" ")
+    return f"{row['strategy']} needs {amount} labels fewer {between}"
+
+
+def label_efficiency(savings: list[Savings], task: str, styles: Styles, folder: Folder, name: str) -> list[Block]:
+    """The figure of labels saved, or why there is none, and a table for each unit."""
+    several = len(savings) > 1
+    blocks: list[Block] = [Text((f"{one.run.name}: " if several else "") + one.reason) for one in savings if one.reason]
+    order = {strategy: place for place, strategy in enumerate(styles)}
+    for unit in dict.fromkeys(unit for one in savings for unit in one.tables):
+        table = pd.concat([one.tables[unit] for one in savings if unit in one.tables])
         table = table.sort_values(["share", "strategy"], key=lambda c: c.map(order) if c.name == "strategy" else c)
         saved = folder.csv(table, f"efficiency-{slugged(unit)}-{name}")
-        if unit == "labels":
-            budget = max(float(np.ptp(run.primary(task)["labelled"])) for run in runs if len(run.primary(task)))
-            blocks += _figure(table, styles, budget, task, folder, name, saved)
+        if unit == "labels" and table["told"].any():
+            budget = max(float(np.ptp(one.run.primary(task)["labelled"])) for one in savings if one.tables)
+            blocks.append(_figure(table[table["told"]], styles, budget, task, folder, name, saved))
         blocks.append(_table(table, styles, unit, saved))
     return blocks
 
@@ -73,8 +162,8 @@ def slugged(unit: str) -> str:
 
 def _figure(
     table: pd.DataFrame, styles: Styles, budget: float, task: str, folder: Folder, name: str, data: str
-) -> list[Block]:
-    """Nothing where no line of it would hold anything."""
+) -> Block:
+    """A sentence where no line of it would hold anything."""
     inside = table[table["share"] < LAST]
     shares = sorted(inside["share"].unique())
     if inside["strategy"].nunique() > FEW:
@@ -83,9 +172,13 @@ def _figure(
     drawn = inside[inside["share"].isin(shares)].rename(
         columns={"saved": "mean", "saved_low": "low", "saved_high": "high"}
     )
-    if all(diagrams.reached(*row) == diagrams.NO_ESTIMATE for row in drawn[["mean", "low", "high"]].to_numpy(float)):
-        return []
-    bounded = " with 95\u202f% intervals," * bool(drawn["low"].notna().any())
+    if drawn["mean"].isna().all():
+        return Text(
+            "There is no figure of labels saved, since none can be estimated: where neither a strategy nor "
+            f"{reference} arrives, not even the sign is known."
+        )
+    bounded = " with 95\u202f% intervals," * bool(np.isfinite(drawn[["low", "high"]]).any(axis=None))
+    pointed = np.isfinite(drawn["mean"]) & np.isinf(drawn[["low", "high"]]).all(axis=1)
     drawn = drawn.assign(task=[_goal(*pair) for pair in zip(drawn["share"], drawn["target"], strict=True)])
     picture = folder.picture(
         wide(diagrams.efficiency, drawn, styles, f"labels saved against {reference}", budget),
@@ -95,11 +188,13 @@ def _figure(
         caption=f"Labels that a strategy needs less (right) or more (left) than {reference} for values that "
         f"{reference}'s mean curve reaches within its rise,{bounded} on monotone curves, paired by seed. "
         f"In brackets: which part of {reference}'s rise that is. The axis ends at all labels that were "
-        "bought after the first at the latest; an open arrow: not reached, or the interval goes on beyond.",
+        "bought after the first at the latest; an open arrow: not reached, or the interval goes on beyond."
+        + " A point without a line is a median without an interval."
+        * bool(pointed.any()),
         data=data,
         column=True,
     )
-    return [picture]
+    return picture
 
 
 def _goal(share: float, target: float) -> str:
@@ -112,7 +207,8 @@ def _table(table: pd.DataFrame, styles: Styles, unit: str, data: str) -> Table:
     reference = against(table)
     rows = []
     for r in table.to_dict("records"):
-        last = r["share"] == LAST  # about half of the reference's own seeds end below it: only the mean curves say much
+        # at the last value about half of the reference's own seeds end below it: only the mean curves say much
+        untold = r["share"] == LAST or not r["told"]
         unreached = f"{r['not_reached']} of {r['pairs']}" + (
             f" ({reference}: {r['not_reached_reference']})" if r["not_reached_reference"] else ""
         )
@@ -121,17 +217,23 @@ def _table(table: pd.DataFrame, styles: Styles, unit: str, data: str) -> Table:
                 styles[r["strategy"]].name,
                 _goal(r["share"], r["target"]),
                 _curves(r["mean_curve"], r["mean_curve_reference"]),
-                "–" if last else saving(r["saved"], r["saved_low"], r["saved_high"]),
-                "–" if last else speed(r["speed_up"], r["speed_up_low"], r["speed_up_high"]),
+                "–" if untold else saving(r["saved"], r["saved_low"], r["saved_high"]),
+                "–" if untold else speed(r["speed_up"], r["speed_up_low"], r["speed_up_high"]),
                 unreached,
             ]
         )
+    chance = [
+        "Labels saved and speed-ups are left out, since the rise that the values lie in may be chance: "
+        "the CSV has what comes out."
+    ]
     notes = [
+        *([] if table["told"].all() else chance),
         f"Targets lie within the rise of {reference}'s mean curve, from its first to its last value; at its last value "
         f"itself about half of {reference}'s own seeds never arrive, so only the mean curves are compared there, as "
         "papers do by eye. Savings and speed-ups are paired by seed: means, or medians with intervals of order "
         "statistics as soon as a seed did not arrive, since “more than was tried” is no number. Intervals are "
-        "95\u202f%; “no estimate”: it has no end on either side."
+        "95\u202f%; “no interval”: order statistics give a median none below six seeds, and none where too few seeds "
+        "arrived; “no estimate”: neither side arrived in so many seeds that the median itself is unknown.",
     ]
     if unit == "annotations":
         notes.append(
@@ -162,8 +264,16 @@ def saving(mean: float, low: float, high: float) -> str:
 
     >>> saving(120.0, -30.0, 270.0), saving(120.0, 20.0, np.inf), saving(-np.inf, -np.inf, -40.0)
     ('+120 [−30,\xa0+270]', '+120 (at least +20)', 'not reached (at most −40)')
+    >>> saving(0.52, -0.23, 1.27), saving(9.0, -np.inf, np.inf)
+    ('+0.5 [−0.2,\xa0+1.3]', '+9.0 (no interval)')
     """
-    return _said(mean, low, high, lambda v: f"{v:+,.0f}".replace("-", "−"))
+    ends = np.abs([mean, low, high])
+    digits = 1 if ends[np.isfinite(ends)].max(initial=0) < 9.5 else 0
+
+    def write(value: float) -> str:
+        return f"{value:+,.{digits}f}".replace("-", "−") if round(value, digits) else "0"
+
+    return _said(mean, low, high, write)
 
 
 def speed(mean: float, low: float, high: float) -> str:
@@ -178,7 +288,9 @@ def speed(mean: float, low: float, high: float) -> str:
 
 
 def _said(mean: float, low: float, high: float, write: Callable[[float], str]) -> str:
-    start = diagrams.reached(mean, low, high) or write(mean)
+    start = diagrams.reached(mean) or write(mean)
+    if np.isinf([low, high]).all() and np.isfinite(mean):
+        return f"{start} ({diagrams.NO_INTERVAL})"
     if np.isnan([low, high]).any() or np.isinf([low, high]).all():
         return start
     if np.isinf(low):

@@ -16,6 +16,7 @@ from albench.analysis.efficiency import (
     isotonic,
     labels_to_reach,
     median_interval,
+    rise,
     target_at,
     targets_within,
 )
@@ -198,3 +199,15 @@ def test_targets_lie_within_the_rise_of_the_references_mean_curve():
     pd.testing.assert_series_equal(table.iloc[1], alone, check_names=False)
     falling = tidy({"random": [[0.9, 0.8, 0.7, 0.6]], "a": [[0.1, 0.2, 0.3, 0.4]]})
     assert targets_within(falling, "m") == {}
+
+
+def test_the_references_rise_is_told_from_chance_over_its_paired_whole_curves():
+    random = [[0.2, 0.3, 0.4, 0.5], [0.3, 0.4, 0.5, 0.7], [0.1, 0.2, 0.3, 0.3]]
+    results = tidy({"random": [*random, [0.9]], "a": [[0.1, 0.2, 0.3, 0.4]] * 3})  # the fourth seed is not whole
+    mean, low, high, seeds = rise(results, "m")
+    risen = np.array([0.3, 0.4, 0.2])
+    assert (mean, seeds) == (pytest.approx(0.3), 3)
+    assert (low, high) == pytest.approx(stats.t.interval(0.95, 2, 0.3, stats.sem(risen)))
+    mean, low, _, seeds = rise(tidy({"random": random[:1]}), "m")
+    assert (mean, np.isnan(low), seeds) == (pytest.approx(0.3), True, 1)
+    assert rise(results, "m", "entropy")[3] == 0
