@@ -110,6 +110,14 @@ def _penalties(
     matrix = penalty_matrix(fair, metrics, run.reference, run.alpha)
     if len(matrix) < 3 or run.suite["seeds"] < 2:
         return []
+    if not matrix.to_numpy().any():
+        return [
+            Text(
+                "Pairwise penalties (Ash et al. 2020; exploratory) are not drawn: no strategy beats another at any "
+                f"number of labels by a two-sided paired t-test at {run.alpha:g}, with "
+                f"{count(run.suite['seeds'], 'seed')}."
+            )
+        ]
     order = [s for s in styles if s in matrix.index]
     means = matrix.mean()[order]
     matrix = matrix.loc[order, order]

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field
 import numpy as np
 import pandas as pd
 
-from albench.report.figures import banded
+from albench.report.figures import banded, framed
 from albench.report.looks import Look
 
 
@@ -39,13 +39,17 @@ class Line:
 
 @dataclass(frozen=True)
 class Chart:
-    """Series over a common axis. ticks: where the x axis is labelled; lines: horizontal ones."""
+    """Series over a common axis. ticks: where the x axis is labelled; lines: horizontal ones.
+
+    frame: (low, high) beyond which bands may run off the axis.
+    """
 
     xlabel: str
     ylabel: str
     series: list[Series]
     ticks: list[float]
     lines: list[Line] = field(default_factory=list)
+    frame: tuple[float, float] | None = None
 
     def specification(self) -> dict:
         """For JSON."""
@@ -92,7 +96,8 @@ def difference_chart(table: pd.DataFrame, styles: dict[str, Look], ylabel: str, 
             if not banded(table):
                 low = high = np.full(len(mean), np.nan)
             series.append(_series(look, rows["labelled"], mean, low, high, text))
-    return Chart("labelled samples", ylabel, series, _ticks(table), [Line(0.0, reference)])
+    frame = framed(table[["mean", "low", "high"]].to_numpy(float), table["n"].to_numpy())
+    return Chart("labelled samples", ylabel, series, _ticks(table), [Line(0.0, reference)], frame)
 
 
 def _series(

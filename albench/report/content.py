@@ -39,6 +39,7 @@ RANKINGS = (  # measure, file, title, what it is
     ),
     ("spearman", "spearman", "The same by Spearman's ρ", "Rank correlation of the score with the true loss"),
 )
+NAMED = 12  # failed trials that are listed for one error; the run folder has all
 IN_A_COLUMN = 12  # strategies that a figure of one column can show
 
 
@@ -314,14 +315,26 @@ def _gaps(runs: list[Run], missing: dict[str, list[Unfinished]], unsampled: list
     for run in runs:
         prefix = f"{run.name}: " if len(runs) > 1 else ""
         if run.failures:
-            rows = [(failure["trial"], failure["error"]) for failure in run.failures]
-            blocks.append(tables.facts_table(f"{prefix}failed trials", rows))
+            blocks.append(tables.facts_table(f"{prefix}failed trials", _failed(run.failures)))
         if missing[run.name]:
             blocks.append(_unfinished(missing[run.name], f"{prefix}not finished", run.suite["stages"]))
     if unsampled:
         start = "Intervals for another test set are missing or rest on less: "
         blocks.append(Text(start + "; ".join(unsampled).rstrip(".") + "."))
     return [Section("What is missing", "missing", blocks)] if blocks else []
+
+
+def _failed(failures: list[dict[str, str]]) -> list[tuple[str, str]]:
+    """Trials that failed by the same error together, with that error."""
+    alike: dict[str, list[str]] = {}
+    for failure in failures:
+        alike.setdefault(failure["error"], []).append(failure["trial"])
+    rows = []
+    for error, trials in alike.items():
+        more = f" and {len(trials) - NAMED} more" if len(trials) > NAMED else ""
+        start = f"{len(trials):,} trials: " if len(trials) > 1 else ""
+        rows.append((start + ", ".join(trials[:NAMED]) + more, error))
+    return rows
 
 
 def _unfinished(trials: list[Unfinished], title: str, stages: int) -> Table:

@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from albench.report.figures import FEW, framed
 from albench.report.lettering import Legend, widest, wrapped
 from albench.report.looks import FAINT, INK, ONE_COLUMN, TWO_COLUMNS, Look, small
 
@@ -28,7 +29,8 @@ def forest(
     Args:
         table: `analysis.comparison.against_reference`: columns strategy, mean, low, high; with a column task, a group
             of lines per task; with a column verdict, the word stands at the right. verdict_low and verdict_high are
-            drawn as thin whiskers, sampled_low and sampled_high (another test set, too) as a dotted line below.
+            drawn as thin whiskers, sampled_low and sampled_high (another test set, too) as a dotted line below. With a
+            column pairs, intervals of two seeds may run off the axis (`figures.framed`).
         styles: looks by strategy, in the order of the lines.
         xlabel: such as "AUBC − random".
         effect: the smallest effect of interest; None shades nothing.
@@ -37,9 +39,10 @@ def forest(
     lines = _lines(table, styles)
     more = {name: (f"{name}_low", f"{name}_high") for name in FURTHER if f"{name}_low" in table}
     more = {name: ends for name, ends in more.items() if table[list(ends)].notna().to_numpy().any()}
-    values = table[["mean", "low", "high", *(end for ends in more.values() for end in ends)]].to_numpy(float).ravel()
-    seen = [0.0, *values[np.isfinite(values)], *(side * 1.4 * (effect or 0) for side in (-1, 1))]
-    room = 0.04 * (max(seen) - min(seen)) or 1.0
+    values = table[["mean", "low", "high", *(end for ends in more.values() for end in ends)]].to_numpy(float)
+    seeds = table["pairs"].to_numpy() if "pairs" in table else np.full(len(table), FEW)
+    seen = [*framed(values, seeds), *(side * 1.4 * (effect or 0) for side in (-1, 1))]
+    room = 0.04 * (max(seen) - min(seen)) or 0.01
     shown = [("of this comparison alone", {"color": FAINT, "linewidth": 2.2}), *(FURTHER[name] for name in more)]
     legend = Legend(shown, width) if more else None
     figure, axes = _rows(lines, xlabel, width, verdicts="verdict" in table, legend=legend)

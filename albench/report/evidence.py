@@ -78,7 +78,14 @@ def _band(along: pd.DataFrame) -> str:
             f"of so many strategies the figure has the {figures.LEADERS} that end highest in colour, the page's chart "
             "all of them; the intervals are in the CSV."
         )
-    return "the band is its 95\u202f% t interval at each number of labels, not adjusted for looking at many."
+    band = "the band is its 95\u202f% t interval at each number of labels, not adjusted for looking at many."
+    return band + _long(along["n"])
+
+
+def _long(seeds: pd.Series) -> str:
+    """What is said of intervals that the axis does not hold."""
+    two = " With two seeds an interval is 12.7 standard errors to either side; it may run off the axis."
+    return two * bool((seeds < figures.FEW).any())
 
 
 def _forest_caption(tested: pd.DataFrame, alpha: float, effect: float, sampled: bool) -> str:
@@ -90,7 +97,8 @@ def _forest_caption(tested: pd.DataFrame, alpha: float, effect: float, sampled: 
         f"where a strategy is better or worse, lies within the shaded differences (smaller than ±{effect:g}, the least "
         "of interest) where it is equivalent, and does neither where it is undecided."
     )
-    return text + " Dotted: the thick one, had the test set been another one, too." * sampled
+    dotted = " Dotted: the thick one, had the test set been another one, too." * sampled
+    return text + dotted + _long(tested["pairs"])
 
 
 def wide(draw: Callable[..., Figure], *args: object) -> Callable[[float], Figure]:

@@ -15,6 +15,7 @@ from albench.report.lettering import Legend, label_ticks, name_lines, widest
 from albench.report.looks import FAINT, INK, ONE_COLUMN, TWO_COLUMNS, Look, present, small
 
 LEFT, TOP, FOOT = 0.64, 0.1, 0.48  # inches beside, above and below axes
+FEW, REACH = 3, 4  # seeds, below which an interval is 12.7 standard errors long; how far it is drawn, in largest means
 BANDS = 8  # strategies beyond which bands would hide the curves, and the curves one another
 LEADERS = 6  # of so many, in colour beside the reference
 CROWD: dict[str, Any] = {"color": "#C4C4C4", "linewidth": 0.7}  # the others
@@ -70,7 +71,7 @@ def difference_curve(
 ) -> Figure:
     """Mean paired difference to the reference with its interval, against labels; colours as in `learning_curve`.
 
-    table: `analysis.curves.difference_curve`: columns strategy, labelled, mean, low, high. ylabel: such as
+    table: `analysis.curves.difference_curve`: columns strategy, labelled, mean, low, high, n. ylabel: such as
     "accuracy − random".
     """
     table = table[table["strategy"] != reference]
@@ -89,9 +90,26 @@ def difference_curve(
         finite = np.flatnonzero(np.isfinite(mean))
         if len(finite):
             ends.append((look, x[finite[-1]], mean[finite[-1]]))
+    if banded(table):
+        bottom, top = framed(table[["mean", "low", "high"]].to_numpy(float), table["n"].to_numpy())
+        room = 0.05 * (top - bottom) or 0.01
+        axes.set_ylim(bottom - room, top + room)
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:+.3g}".replace("-", "−") if value else "0")
     finish(table["labelled"].unique(), ends)
     return figure
+
+
+def framed(values: np.ndarray, seeds: np.ndarray) -> tuple[float, float]:
+    """Where an axis of differences ends (low, high): with 0, all means and all intervals, but those of two seeds only
+    as far as REACH times the largest mean, since next to them no curve could be told from another.
+
+    values [N, …]: mean, then ends of intervals; what is not finite does not count. seeds [N].
+    """
+    means = np.abs(values[:, 0])
+    reach = REACH * means[np.isfinite(means)].max(initial=0)
+    values = np.where((seeds < FEW)[:, None] & (reach > 0), values.clip(-reach, reach), values)
+    finite = values[np.isfinite(values)]
+    return float(finite.min(initial=0)), float(finite.max(initial=0))
 
 
 def banded(table: pd.DataFrame) -> bool:

@@ -94,9 +94,9 @@ class Chart {
 
   // what there is to see: of the curves shown, between x0 and x1
   extent(x0 = -Infinity, x1 = Infinity) {
-    const xs = [], ys = this.spec.lines.map((line) => line.value);
+    const xs = [], ys = this.spec.lines.map((line) => line.value), [least, most] = this.spec.frame ?? [-Infinity, Infinity];
     for (const s of this.shown) s.x.forEach((x, i) => {
-      if (x >= x0 && x <= x1) { xs.push(x); ys.push(...[s.mean[i], s.low[i], s.high[i]].filter((y) => y !== null)); }
+      if (x >= x0 && x <= x1) { xs.push(x); ys.push(...[s.mean[i], s.low[i], s.high[i]].filter((y) => y !== null).map((y) => Math.min(most, Math.max(least, y)))); }
     });
     if (!xs.length) xs.push(...this.spec.ticks, ...(this.spec.ticks.length ? [] : [0, 1]));
     if (!ys.length) ys.push(0, 1);

@@ -167,10 +167,10 @@ def _panels(
     columns = _columns(len(titles), width)
     rows = -(-len(titles) // columns)
     left, right, gap, below = 0.6, 0.1, 0.2 if share else 0.62, 0.5
-    panel = min(3.5, (width - left - right - gap * (columns - 1)) / columns)
+    panel = (width - left - right - gap * (columns - 1)) / columns
     titles = [wrapped(title, panel, small() + 1) for title in titles]
     top = 0.16 + max(title.count("\n") + 1 for title in titles) * 1.3 * (small() + 1) / 72
-    tall = min(2.1, 0.9 * panel)
+    tall = min(2.1 if columns > 1 else 2.8, 0.9 * panel)
     height = rows * (top + tall + below) + (legend.height if legend else 0.0)
     figure, axes = Figure(figsize=(width, height)), []
     for i, title in enumerate(titles):

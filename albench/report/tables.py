@@ -67,6 +67,19 @@ def percent(share: float) -> str:
     return f"{100 * share:.4g}\u202f%"
 
 
+def part(share: float) -> str:
+    """A part that was estimated, in whole per cents; what rounds to nothing or all is not said to be that.
+
+    >>> part(0.124), part(0.0), part(0.998), part(float("nan"))
+    ('12\u202f%', 'less than 1\u202f%', 'more than 99\u202f%', '–')
+    """
+    if not np.isfinite(share):
+        return "–"
+    if 0.005 <= share < 0.995:
+        return percent(round(share, 2))
+    return f"less than {percent(0.01)}" if share < 0.5 else f"more than {percent(0.99)}"
+
+
 def summaries(runs: list[Run], task: str) -> pd.DataFrame:
     """The summary of a task over all runs that have it, with the primary test against each run's own reference.
 
@@ -142,7 +155,7 @@ def resampled_table(rows: pd.DataFrame, styles: dict[str, Look], alpha: float, d
                 number(r["difference"], 4, True) + interval(r["low"], r["high"]),
                 interval(r["sampled_low"], r["sampled_high"]).strip(),
                 *([interval(r["percentile_low"], r["percentile_high"]).strip() or "–"] * bootstrapped),
-                f"{r['sampled_share']:.0%}".replace("%", "\u202f%") if np.isfinite(r["sampled_share"]) else "–",
+                part(r["sampled_share"]),
                 f"{r['sampled_pairs']:.0f}",
             ]
             for r in rows.to_dict("records")
@@ -195,7 +208,7 @@ def summary_table(rows: pd.DataFrame, styles: dict[str, Look], metric: str, alph
             marks[place, 3] = "*"
         measured = mean_std(row["aubc_mean"], row["aubc_std"]), mean_std(row["final_mean"], row["final_std"])
         body.append([styles[row["strategy"]].name, *tested, *measured, str(row["seeds"])])
-        notes += [f"{row['strategy']}: {row[why]}." for why in ("dropped", "unmatched") if _said(row[why])]
+    notes += _reasons(rows)
     if len(rows["run"].unique()) > 1:
         notes.append("Tests are within a run; rows of different runs share no seeds and are not compared.")
     return Table(
@@ -210,8 +223,14 @@ def summary_table(rows: pd.DataFrame, styles: dict[str, Look], metric: str, alph
     )
 
 
-def _said(text: object) -> bool:
-    return isinstance(text, str) and bool(text)
+def _reasons(rows: pd.DataFrame) -> list[str]:
+    """What is not counted and why, strategies with the same reason together."""
+    alike: dict[str, list[str]] = {}
+    for row in rows.to_dict("records"):
+        for why in ("dropped", "unmatched"):
+            if isinstance(row[why], str) and row[why]:
+                alike.setdefault(row[why], []).append(row["strategy"])
+    return [f"{', '.join(names)}: {reason}." for reason, names in alike.items()]
 
 
 def last_stage(table: pd.DataFrame) -> pd.DataFrame:

@@ -182,7 +182,15 @@ def another_test_set(rows: pd.DataFrame, alpha: float) -> str:
         f"Had the test set been another one, too ({draws} draws of its samples), the {percent(1 - alpha)} interval of "
         f"the difference, unadjusted: {'; '.join(said)}"
         + (f"; {len(shown) - NAMED} more are in the table." if len(shown) > NAMED else ".")
+        + _unseen(shown["sampled_share"])
     )
+
+
+def _unseen(share: pd.Series) -> str:
+    """Why the second intervals are no wider than the first, where that is so."""
+    if (share < 0.005).all():
+        return " The test samples' part is too small to be seen beside the seeds'."
+    return ""
 
 
 def joint_training(effects: pd.DataFrame, metric: str, alpha: float) -> str:

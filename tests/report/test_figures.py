@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from matplotlib.text import Text
 
 from albench.analysis.curves import curves
-from albench.report import diagrams, figures, lettering, looks, matrices, panels, words
+from albench.report import charts, diagrams, figures, lettering, looks, matrices, panels, words
 from albench.report.blocks import Folder
 from albench.report.runs import gather
 from albench.report.tables import metric_name, number, summaries
@@ -205,6 +205,30 @@ def test_a_dollar_is_no_formula():
         texts = [text for text in figure.findobj(Text) if text.get_text() == "$x_1$"]
         assert texts
         assert not any(text.get_parse_math() for text in texts)
+
+
+def test_intervals_of_two_seeds_do_not_press_the_curves_flat():
+    at = pd.DataFrame({"strategy": "a", "labelled": [10, 20, 30], "mean": [0.0, 0.02, -0.01]})
+    wide = at.assign(low=at["mean"] - 1.5, high=at["mean"] + 1.5)
+    styles = {"a": looks.Look("a", "#0072B2", "o")}
+    forest = pd.DataFrame({"strategy": ["a"], "mean": [0.01], "low": [-1.5], "high": [1.5], "pairs": [2]})
+    with looks.style():
+        ends = {n: figures.difference_curve(wide.assign(n=n), styles, "y", "random").axes[0].get_ylim() for n in (2, 3)}
+        across = diagrams.forest(forest, styles, "x", 0.005).axes[0].get_xlim()
+        none = figures.difference_curve(wide.assign(mean=0.0, low=0.0, high=0.0, n=3), styles, "y", "random")
+    assert ends[2] == pytest.approx((-0.088, 0.088))
+    assert ends[3][1] > 1.5  # an interval of three is drawn whole
+    assert across[1] < 0.05
+    assert none.axes[0].get_ylim()[1] <= 0.01  # not ± 0.055, as of itself
+    chart = charts.difference_chart(wide.assign(n=2), styles, "y", "random")
+    assert chart.specification()["frame"] == pytest.approx((-0.08, 0.08))
+
+
+def test_a_single_panel_takes_the_whole_width():
+    table = pd.DataFrame({"strategy": "a", "predicted": [1.0, 2.0], "true": [0.1, 0.2]})
+    with looks.style():
+        (axes,) = panels.scatter(table, {"a": looks.Look("a", "#0072B2", "o")}).axes
+    assert axes.get_position().width > 0.85
 
 
 @given(st.lists(st.integers(10, 60), min_size=1, max_size=8), st.integers(0, 30))

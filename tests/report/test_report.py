@@ -107,13 +107,17 @@ def test_those_that_cheat_are_marked_and_never_lead(make_run):
 def test_partial_runs_and_failures_are_said(make_run, monkeypatch):
     alike = {("digits", "core-set", seed) for seed in (0, 2)} | {("digits", "learning-loss", seed) for seed in (0, 2)}
     run = make_run(short={("digits", "entropy", 1), *alike})
-    failed = [{"trial": "digits--entropy--seed1", "error": "loss is <NaN> at step 3"}]
+    names = ("digits--entropy--seed1", "digits--core-set--seed0", "digits--core-set--seed2")
+    errors = ("loss is <NaN> at step 3", "out of memory", "out of memory")
+    failed = [{"trial": name, "error": error} for name, error in zip(names, errors, strict=True)]
     monkeypatch.setattr("albench.report.runs.failures", lambda folder: failed)
     page = report(run)
     assert "10 of them complete, so this is a partial report" in page.words
-    assert "5 of 15 not finished, 1 failed: see below." in page.words
+    assert "5 of 15 not finished, 3 failed: see below." in page.words
     assert "digits 2 of 5 entropy (1); core-set and learning-loss (0, 2)" in page.words
     assert "seed 1 not counted" in page.words
+    assert "core-set, learning-loss: seed 0, 2 not counted" in page.words
+    assert "2 trials: digits--core-set--seed0, digits--core-set--seed2 out of memory" in page.words
     assert "loss is <NaN> at step 3" in page.words
 
 
@@ -122,6 +126,18 @@ def test_one_seed_has_no_spread(make_run):
     page = report(make_run(seeds=1, strategies=("random", "entropy")))
     assert "One seed." in page.words
     assert "nan" not in page.words.lower()
+
+
+@pytest.mark.usefixtures("unsaved")
+def test_strategies_that_nothing_tells_apart_have_a_sentence_and_no_empty_map(make_run):
+    run = make_run(strategies=("random", "entropy", "core-set"))
+    table = pd.read_csv(run / "results.csv")
+    mine = table["metric"] == "accuracy"
+    table.loc[mine, "value"] = 0.5 + 0.01 * table["seed"] + 0.02 * table["stage"]
+    table.to_csv(run / "results.csv", index=False)
+    page = report(run)
+    assert "are not drawn: no strategy beats another at any number of labels" in page.words
+    assert not any("Penalty matrix" in image["alt"] for image in page.images)
 
 
 @pytest.mark.usefixtures("unsaved")
