@@ -82,6 +82,17 @@ def detectable(n: int, sd: float, alpha: float = 0.05, power: float = 0.8) -> fl
     return high * sd
 
 
+def greatest(results: pd.DataFrame, metric: str, reference: str = "random") -> float:
+    """The largest difference in AUBC that anything can have from the reference on one task: a share, all of whose
+    values lie in 0 to 1, goes no further than to either end. inf for a metric with other values, whose ends are not
+    known, and without a reference.
+    """
+    values = results.loc[results["metric"] == metric, "value"].dropna()
+    scores = seed_scores(results, metric)
+    mean = float(scores[reference].mean()) if reference in scores else float("nan")
+    return max(mean, 1 - mean) if values.between(0, 1).all() and np.isfinite(mean) else float("inf")
+
+
 def plan(
     results: pd.DataFrame,
     metric: str,

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from albench.report.runs import Run
 
 
+IMPOSSIBLE = "more than any difference"
+
+
 def _names(_context: click.Context, _parameter: click.Parameter, value: str | None) -> list[str] | None:
     return None if value is None else [name.strip() for name in value.split(",") if name.strip()]
 
@@ -39,7 +42,7 @@ def command(
     """
     from rich.console import Console
 
-    from albench.analysis.power import plan
+    from albench.analysis.power import greatest, plan
     from albench.errors import AlbenchError, did_you_mean
     from albench.report.runs import read, refuse_mixed
 
@@ -51,21 +54,23 @@ def command(
             raise AlbenchError(f"{run_dir} has no task {name!r}.{hint} It has: {', '.join(run.tasks)}")
     effect, alpha = run.effect if effect is None else effect, run.alpha if alpha is None else alpha
     plans: dict[str, pd.DataFrame] = {}
+    most: dict[str, float] = {}
     for task in tasks or run.tasks:
         metric = run.tasks[task]["metric"]
         plans[task] = plan(
             run.primary(task), metric, run.reference, effect, alpha, power, run.cheats, len(run.compared)
         )
+        most[task] = greatest(run.primary(task), metric, run.reference)
     if not any((table["pairs"] > 1).any() for table in plans.values()):
         raise AlbenchError(f"{run_dir}: no comparison has two complete seeds, so there is no spread to plan from")
     console = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 120)
     for task, table in plans.items():
-        console.print(_table(f"{task}: AUBC of {run.tasks[task]['metric']} against {run.reference}", table))
-    for line in _advice(run, plans, effect, power):
+        console.print(_table(f"{task}: AUBC of {run.tasks[task]['metric']} against {run.reference}", table, most[task]))
+    for line in _advice(run, plans, most, effect, power):
         console.print(line, markup=False, highlight=False)
 
 
-def _table(title: str, plans: "pd.DataFrame") -> object:
+def _table(title: str, plans: "pd.DataFrame", most: float) -> object:
     from rich.table import Table
 
     table = Table(title=title, title_justify="left")
@@ -74,7 +79,8 @@ def _table(title: str, plans: "pd.DataFrame") -> object:
         table.add_column(heading, justify="left" if first else "right", no_wrap=first)
     for row in plans.to_dict("records"):
         numbers = (f"{row['sd']:.4f}", f"{row['sd_upper']:.4f}", f"{row['alpha']:.4g}", _seeds(row["seeds_needed"]))
-        shown = ("–" if text == "nan" else text for text in (*numbers, f"{row['detectable']:.4f}"))
+        detectable = IMPOSSIBLE if row["detectable"] > most else f"{row['detectable']:.4f}"
+        shown = ("–" if text == "nan" else text for text in (*numbers, detectable))
         table.add_row(row["strategy"], str(row["pairs"]), *shown)
     return table
 
@@ -85,17 +91,21 @@ def _seeds(needed: float) -> str:
     return "over 1000" if needed == float("inf") else f"{needed:.0f}"
 
 
-def _advice(run: "Run", plans: "dict[str, pd.DataFrame]", effect: float, power: float) -> list[str]:
+def _advice(
+    run: "Run", plans: "dict[str, pd.DataFrame]", most: dict[str, float], effect: float, power: float
+) -> list[str]:
     """What to do, in a sentence or two."""
     import pandas as pd
 
     table = pd.concat(plans.values())
     table = table[table["pairs"] > 1]
     needed, there = table["seeds_needed"].max(), int(table["pairs"].min())
+    beyond = [task for task, own in plans.items() if (own["detectable"] > most[task]).any()]
     aim = f"a difference of {effect:g} is found in {power:.0%} of cases"
     if needed == float("inf"):
         found = table["detectable"].max()
-        lines = [f"More than 1,000 seeds are needed before {aim}; with {there} seeds one of {found:.3g} is."]
+        now = "not even the largest possible one is" if beyond else f"one of {found:.3g} is"
+        lines = [f"More than 1,000 seeds are needed before {aim}; with {there} seeds {now}."]
     elif needed <= there:
         lines = [f"{there} seeds are enough: {aim}."]
     else:
@@ -103,6 +113,11 @@ def _advice(run: "Run", plans: "dict[str, pd.DataFrame]", effect: float, power: 
             f"Plan {needed:.0f} seeds, so that {aim}: `{_carry_on(run, int(needed))}` carries this run on. "
             "Seeds added after looking at results are flagged; a new run with another suite seed is clean."
         ]
+    if beyond:
+        lines.append(
+            f"“{IMPOSSIBLE}” ({', '.join(beyond)}): what is found in {power:.0%} of cases with the seeds that there are "
+            f"is larger than any difference that a share between 0 and 1 can have from {run.reference}."
+        )
     planned, seeds = run.planned["seeds"], run.suite["seeds"]
     if seeds > planned:
         lines.append(

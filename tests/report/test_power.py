@@ -2,6 +2,7 @@
 
 import json
 
+import pandas as pd
 import pytest
 from click.testing import CliRunner
 
@@ -54,6 +55,25 @@ def test_enough_is_said_to_be_enough_and_too_little_too_little(make_run):
     folder = make_run(seeds=4)
     assert "4 seeds are enough" in call(folder, "--effect", 0.5).output
     assert "More than 1,000 seeds" in call(folder, "--effect", 0.00001).output
+
+
+def test_a_detectable_difference_beyond_what_a_share_can_have_is_said_in_words(make_run):
+    folder = make_run(seeds=2)
+    table = pd.read_csv(folder / "results.csv")
+    wild = (table["metric"] == "accuracy") & (table["strategy"] == "entropy")
+    table.loc[wild, "value"] = 0.1 + 0.8 * (table["seed"] % 2)
+    table.to_csv(folder / "results.csv", index=False)
+    run = read(folder, "x")
+    assert plan(run.primary("digits"), "accuracy", "random")["detectable"].max() > 1  # the number is kept
+    result = call(folder)
+    row = next(line for line in result.output.splitlines() if "entropy" in line)
+    assert "more than any" in row
+    assert "“more than any difference” (digits): what is found in 80% of cases" in result.output
+    assert "with 2 seeds not even the largest possible one is." in result.output
+    table.loc[table["metric"] == "accuracy", "value"] *= 100  # per cents, say: what they can differ by is not known
+    table.to_csv(folder / "results.csv", index=False)
+    assert "more than any" not in call(folder).output
+    assert "more than any" not in call(make_run("calm", seeds=4)).output
 
 
 def test_the_suites_effect_is_the_default_and_tasks_can_be_chosen(make_run):
