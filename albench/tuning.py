@@ -14,6 +14,7 @@ import pandas as pd
 import torch
 
 from albench import training
+from albench.analysis.curves import t_interval
 from albench.cycle import initial_set
 from albench.devices import pick_device
 from albench.errors import AlbenchError
@@ -55,7 +56,8 @@ def tune(
     """Train every combination on the first labels less the held-out share, and measure it on that share.
 
     planned: settings → the run with them (its strategies play no part). Returns one row a combination and seed, in
-    order: settings (text), seed, labels (those that were looked at), value (of the task's metric; higher is better);
+    order: settings (text), seed, labels (those that were looked at), held (of them, to measure on), value (of the
+    task's metric; higher is better);
     `so_far` is given the rows after every training, so that none is lost to what comes after it.
 
     Raises:
@@ -69,17 +71,16 @@ def tune(
         if task not in run.suite.tasks:
             raise AlbenchError(f"the suite has no task {task!r}; it has: {', '.join(run.suite.tasks)}")
         for seed in range(FIRST_SEED, FIRST_SEED + seeds):
-            labels, value = _measured(run, task, seed, holdout)
-            rows.append((", ".join(settings), seed, labels, value))
+            rows.append((", ".join(settings), seed, *_measured(run, task, seed, holdout)))
             so_far(_table(rows))
     return _table(rows)
 
 
-def _table(rows: list[tuple[str, int, int, float]]) -> pd.DataFrame:
-    return pd.DataFrame(rows, columns=["settings", "seed", "labels", "value"])
+def _table(rows: list[tuple[str, int, int, int, float]]) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=["settings", "seed", "labels", "held", "value"])
 
 
-def _measured(run: Run, task: str, seed: int, holdout: float) -> tuple[int, float]:
+def _measured(run: Run, task: str, seed: int, holdout: float) -> tuple[int, int, float]:
     setup = trial_run(run, Trial(task, CEILING, seed), "").setup  # plainly trained, without any companion
     first = initial_set(setup, run.plan(task))
     first = first[torch.randperm(len(first), generator=generator(*setup.axes, "tuning"))]
@@ -91,21 +92,52 @@ def _measured(run: Run, task: str, seed: int, holdout: float) -> tuple[int, floa
         with torch.inference_mode():
             passes = training.passes(setup, fitted.model, setup.data.pool, first[:held])
             metrics, _ = setup.task.measure(passes, setup.data.classes)
-    return len(first), metrics[setup.task.metric]
+    return len(first), held, metrics[setup.task.metric]
 
 
 def ranked(table: pd.DataFrame) -> pd.DataFrame:
-    """Mean and standard deviation over seeds of each combination, best mean first: settings, mean, std, seeds."""
-    grouped = table.groupby("settings", sort=False)["value"].agg(["mean", "std", "count"]).reset_index()
-    return grouped.rename(columns={"count": "seeds"}).sort_values("mean", ascending=False, kind="stable")
+    """A row a combination, best mean first; of equal means the one that was named first.
+
+    Columns: settings, mean, std (over seeds), seeds, held (samples that a seed was measured on); difference (to the
+    best, paired by seed), low, high (its 95 % t interval, of this comparison alone; NaN for one seed), tied: it cannot
+    be told from the best, as the interval holds 0, or there is none, or it has no breadth (few samples, few values).
+    """
+    seeds = table.groupby("settings", sort=False)
+    rows = seeds.agg(mean=("value", "mean"), std=("value", "std"), seeds=("value", "count"), held=("held", "min"))
+    rows = rows.sort_values("mean", ascending=False, kind="stable").reset_index()
+    values = table.pivot(index="seed", columns="settings", values="value")
+    for place, settings in enumerate(rows["settings"]):
+        difference = (values[settings] - values[rows["settings"].iloc[0]]).to_numpy()
+        low, high = t_interval(difference) if place else (float("nan"), float("nan"))
+        rows.loc[place, ["difference", "low", "high"]] = difference.mean(), low, high
+    rows["tied"] = (rows.index > 0) & ~((rows["high"] < 0) & (rows["low"] < rows["high"]))
+    return rows
+
+
+def verdict(table: pd.DataFrame) -> str:
+    """Whether the best combination can be told from the others, in a sentence; '' where there is only one."""
+    rows = ranked(table)
+    tied = list(rows.loc[rows["tied"], "settings"])
+    if len(rows) < 2:
+        return ""
+    seeds, held = int(rows["seeds"].min()), int(rows["held"].iloc[0])
+    measured = f"{seeds} {'seed' if seeds == 1 else 'seeds'} of {held} held-out samples"
+    if not tied:
+        return f"With {measured} the best is told from all others (paired t, 95% each, unadjusted)."
+    first = next(s for s in table["settings"] if s in (rows["settings"].iloc[0], *tied))
+    return (
+        f"With {measured} the best cannot be told from {'; '.join(tied)}: the first that was tried, {first}, will do."
+    )
 
 
 def sentence(table: pd.DataFrame, holdout: float) -> str:
     """What a suite's `tuning` key should say of it."""
-    best, labels = ranked(table).iloc[0], table["labels"].iloc[0]
+    rows, labels, held = ranked(table), table["labels"].iloc[0], table["held"].iloc[0]
     first, last = table["seed"].min(), table["seed"].max()
     seeds = f"seed {first}" if first == last else f"seeds {first}-{last}"
+    tied = list(rows.loc[rows["tied"], "settings"])
+    others = f", not told from {'; '.join(tied)}" if tied else ", told from all others" if len(rows) > 1 else ""
     return (
-        f"{best['settings']}: best of {table['settings'].nunique()} combinations on random's first {labels} labels, "
-        f"{holdout:.0%} of them held out to measure on, {seeds}."
+        f"{rows['settings'].iloc[0]}: best of {len(rows)} combinations on random's first {labels} labels, "
+        f"{holdout:.0%} of them ({held}) held out to measure on, {seeds}{others}."
     ).replace('"', "'")  # it stands in a TOML string

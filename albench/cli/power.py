@@ -115,8 +115,8 @@ def _advice(
         ]
     if beyond:
         lines.append(
-            f"“{IMPOSSIBLE}” ({', '.join(beyond)}): what is found in {power:.0%} of cases with the seeds that there are "
-            f"is larger than any difference that a share between 0 and 1 can have from {run.reference}."
+            f"“{IMPOSSIBLE}” ({', '.join(beyond)}): what these seeds find in {power:.0%} of cases is larger than "
+            f"any difference that a share between 0 and 1 can have from {run.reference}."
         )
     planned, seeds = run.planned["seeds"], run.suite["seeds"]
     if seeds > planned:

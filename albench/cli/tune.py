@@ -1,5 +1,7 @@
 """`albench tune SUITE`: choose a recipe on random selection's first labels alone."""
 
+import sys
+from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +35,7 @@ def command(
     from rich.table import Table
 
     from albench import api
-    from albench.tuning import ranked, sentence, tune
+    from albench.tuning import ranked, sentence, tune, verdict
 
     fixed, plugins = list(options.pop("settings")), list(options.pop("plugins"))
 
@@ -50,9 +52,21 @@ def command(
 
     results = tune(planned, task, list(tries), seeds, holdout, keep)
     shown = Table(title=f"{task}: held-out share of the first {results['labels'].iloc[0]} labels", title_justify="left")
-    for heading in ("settings", "mean", "std", "seeds"):
+    for heading in ("settings", "mean", "std", "seeds", "held out", "to the best [95 %]"):
         shown.add_column(heading, justify="left" if heading == "settings" else "right")
     for row in ranked(results).to_dict("records"):
-        shown.add_row(row["settings"], f"{row['mean']:.4f}", f"{row['std']:.4f}", str(row["seeds"]))
-    Console().print(shown)
+        spread = "–" if row["std"] != row["std"] else f"{row['std']:.4f}"
+        shown.add_row(row["settings"], f"{row['mean']:.4f}", spread, f"{row['seeds']}", f"{row['held']}", _behind(row))
+    console = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 120)
+    console.print(shown)
+    if told := verdict(results):
+        click.echo(told)
     click.echo(f'tuning = "{sentence(results, holdout)}"')
+
+
+def _behind(row: dict[Hashable, Any]) -> str:
+    """The paired difference to the best combination with its interval."""
+    if row["difference"] == 0 and not row["tied"]:
+        return "best"
+    between = f" [{row['low']:+.4f}, {row['high']:+.4f}]" if row["low"] == row["low"] else " (one seed)"
+    return f"{row['difference']:+.4f}{between}".replace("-", "−")

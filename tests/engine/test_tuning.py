@@ -1,13 +1,15 @@
 """Tuning looks at the start budget alone, and its choice can be made again."""
 
+import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
+from scipy import stats
 
 from albench import AlbenchError, api, registry
 from albench.cli import main
 from albench.suite import read
-from albench.tuning import combinations, ranked, tune
+from albench.tuning import combinations, ranked, sentence, tune, verdict
 
 TRIES = ["recipe.learning_rate=[0.0001, 0.05]", "recipe.updates=[4, 20]"]
 
@@ -88,8 +90,39 @@ def test_the_command_prints_the_line_for_the_suite(tiny, tmp_path):
     assert result.exit_code == 0, result.output
     line = next(line for line in result.output.splitlines() if line.startswith('tuning = "recipe.updates='))
     assert (
-        "best of 2 combinations on random's first 20 labels, 20% of them held out to measure on, seeds 100-101." in line
+        "best of 2 combinations on random's first 20 labels, 20% of them (4) held out to measure on, seeds 100-101"
+        in line
     )
+    assert "told from" in line
+    assert "With 2 seeds of 4 held-out samples the best" in result.output
+    assert "best" in result.output
     assert len(pd.read_csv(out)) == 4
     (tmp_path / "mine.toml").write_text(line + "\n" + tiny.read_text())
     assert read(str(tmp_path / "mine.toml")).tuning.startswith("recipe.updates=")
+
+
+def measured(values):
+    """A table of `tune`: settings → value of each seed."""
+    rows = [(s, 100 + seed, 40, 8, value) for s, seeds in values.items() for seed, value in enumerate(seeds)]
+    return pd.DataFrame(rows, columns=["settings", "seed", "labels", "held", "value"])
+
+
+def test_a_best_that_cannot_be_told_from_others_is_no_winner():
+    table = measured({"a": [0.5, 0.6, 0.7], "b": [0.52, 0.6, 0.75], "c": [0.1, 0.2, 0.31]})
+    rows = ranked(table).set_index("settings")
+    difference = np.array([-0.02, 0, -0.05])
+    low, high = stats.t.interval(0.95, 2, difference.mean(), stats.sem(difference))
+    assert rows.loc["a", ["difference", "low", "high"]].tolist() == pytest.approx([difference.mean(), low, high])
+    assert rows["tied"].to_dict() == {"b": False, "a": True, "c": False}
+    assert verdict(table).endswith("the best cannot be told from a: the first that was tried, a, will do.")
+    assert sentence(table, 0.2).endswith("20% of them (8) held out to measure on, seeds 100-102, not told from a.")
+    clear = table[table["settings"] != "a"]
+    assert "the best is told from all others" in verdict(clear)
+    assert sentence(clear, 0.2).endswith(", told from all others.")
+    assert "told" not in sentence(clear[clear["settings"] == "b"], 0.2)  # with nothing to be told from
+    assert verdict(clear[clear["settings"] == "b"]) == ""
+
+
+@pytest.mark.parametrize("values", [{"a": [0.9], "b": [0.1]}, {"a": [0.5, 0.75], "b": [0.25, 0.5]}])
+def test_one_seed_or_differences_without_spread_tell_nothing(values):
+    assert "the best cannot be told from b" in verdict(measured(values))

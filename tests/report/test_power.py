@@ -68,7 +68,7 @@ def test_a_detectable_difference_beyond_what_a_share_can_have_is_said_in_words(m
     result = call(folder)
     row = next(line for line in result.output.splitlines() if "entropy" in line)
     assert "more than any" in row
-    assert "“more than any difference” (digits): what is found in 80% of cases" in result.output
+    assert "“more than any difference” (digits): what these seeds find in 80% of cases is larger" in result.output
     assert "with 2 seeds not even the largest possible one is." in result.output
     table.loc[table["metric"] == "accuracy", "value"] *= 100  # per cents, say: what they can differ by is not known
     table.to_csv(folder / "results.csv", index=False)
