@@ -41,6 +41,7 @@ RANKINGS = (  # measure, file, title, what it is
 )
 NAMED = 12  # failed trials that are listed for one error; the run folder has all
 IN_A_COLUMN = 12  # strategies that a figure of one column can show
+POINTS = 2_000  # of a strategy's scatter; more of them only hide one another
 
 
 def document(runs: list[Run], folder: Folder, data_root: Path | None) -> Document:
@@ -267,6 +268,7 @@ def _diagnoses(
     pairs = pairs[(pairs["where"] == "test") & pairs["strategy"].isin(styles)]
     if not pairs.empty:
         pairs = pairs[pairs["stage"] == pairs.groupby("strategy")["stage"].transform("max")]
+        pairs = pairs.sample(frac=1, random_state=0).groupby("strategy").head(POINTS).sort_index()
         blocks.append(
             folder.picture(
                 evidence.wide(panels.scatter, pairs, styles),

@@ -1,9 +1,9 @@
 """How strategies and figures look: one colour and marker per strategy everywhere, sizes for one and two columns.
 
-The strategies of most comparisons look the same in all reports; another one's look follows from its place in the suite.
-The reference (random) and its variants are grey, the others take Okabe and Ito's colour-blind-safe palette without its
-yellow, which white paper swallows. Files are drawn on white, so that they read the same on a dark page and in print;
-the page's own charts use `Look.dark` on a dark page.
+A strategy's colour and marker follow from its name, so that they are the same in all reports; of two with the same
+ones the later in the suite takes what is free. The reference (random) and its variants are grey, the others take Okabe
+and Ito's colour-blind-safe palette without its yellow, which white paper swallows. Files are drawn on white, so that
+they read the same on a dark page and in print; the page's own charts use `Look.dark` on a dark page.
 """
 
 import colorsys
@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from hashlib import blake2b
 from itertools import chain, cycle, product
 from typing import Any
 
@@ -26,11 +27,7 @@ GREYS = ("#6E6E6E", "#3C3C3C", "#A8A8A8")
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7B4B94")
 GLYPHS = {"o": "●", "s": "■", "^": "▲", "D": "◆", "v": "▼", "P": "✚", "X": "✖", "<": "◀", ">": "▶", "*": "★"}
 MARKERS = tuple(GLYPHS)  # markers of matplotlib, and what a table shows in their place
-FIXED = {  # colour and marker of the first strategy of a kind, whatever stands before it
-    "entropy": (COLOURS[0], "s"),
-    "core-set": (COLOURS[1], "^"),
-    "learning-loss": (COLOURS[2], "D"),
-}
+SALT = b"11411"  # with it the names of the usual comparisons get looks of their own
 INK, FAINT = "#222222", "#6B6B6B"
 DARK_CARD = "#1c1f24"  # of page.css
 READABLE = 4.0  # contrast that a mark keeps on a dark page (3 is WCAG's least for graphics)
@@ -94,30 +91,40 @@ class Look:
 
 def looks(runs: list[Run]) -> dict[str, Look]:
     """One look per strategy label, in the order of the suites."""
-    kinds = {str(facts.get("strategy", label)) for run in runs for label, facts in run.strategies.items()}
-    fixed = {kind: look for kind, look in FIXED.items() if kind in kinds}
-    taken = {part for look in fixed.values() for part in look}
+    kinds = {label: str(facts.get("strategy", label)) for run in runs for label, facts in run.strategies.items()}
+    owner: dict[int, str] = {}  # of a colour and a marker: the first whose name leads to them
+    for label, kind in kinds.items():
+        if not _of_reference(kind, runs):
+            owner.setdefault(_place(kind), label)
+    own = {label: ("-", COLOURS[place], MARKERS[place + 1]) for place, label in owner.items()}
     greys = cycle(product(("-", "--", ":"), GREYS))
-    colours = chain(
-        [("-", colour) for colour in COLOURS if colour not in taken],
-        cycle(product(("--", ":", "-.", "-"), COLOURS)),
-    )
-    markers = chain([marker for marker in MARKERS if marker not in taken], cycle(MARKERS))
+    free = [("-", colour) for place, colour in enumerate(COLOURS) if place not in owner]
+    colours = chain(free, cycle(product(("--", ":", "-.", "-"), COLOURS)))
+    unused = [marker for place, marker in enumerate(MARKERS) if place - 1 not in owner]
+    markers = chain(unused, cycle(MARKERS))
     found: dict[str, Look] = {}
     for run in runs:
-        reference = run.strategies.get(run.reference, {}).get("strategy", run.reference)
         for label, facts in run.strategies.items():
             if label in found:
                 continue
-            family = str(facts.get("strategy", label))
-            is_reference = family == reference or family.startswith(f"{reference}-")
-            name = f"{label} ⚠" if facts.get("cheats") else label
-            if not is_reference and family in fixed:
-                found[label] = Look(name, *fixed.pop(family))
+            if label in own:
+                dashes, colour, marker = own[label]
             else:
-                dashes, colour = next(greys if is_reference else colours)
-                found[label] = Look(name, colour, next(markers), dashes)
+                dashes, colour = next(greys if _of_reference(kinds[label], runs) else colours)
+                marker = next(markers)
+            found[label] = Look(f"{label} ⚠" if facts.get("cheats") else label, colour, marker, dashes)
     return found
+
+
+def _of_reference(kind: str, runs: list[Run]) -> bool:
+    """Whether a strategy is some run's reference, or a variant of it (random-b)."""
+    references = {str(run.strategies.get(run.reference, {}).get("strategy", run.reference)) for run in runs}
+    return any(kind == reference or kind.startswith(f"{reference}-") for reference in references)
+
+
+def _place(kind: str) -> int:
+    """The colour that a name leads to, the same everywhere."""
+    return int.from_bytes(blake2b(kind.encode(), salt=SALT, digest_size=2).digest(), "big") % len(COLOURS)
 
 
 def present(styles: dict[str, Look], table: pd.DataFrame) -> dict[str, Look]:

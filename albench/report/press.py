@@ -17,10 +17,10 @@ from albench.report import typeface
 from albench.report.looks import style
 
 DPI = 200
-QUALITY = 85  # of WebP in the page
+QUALITY, EFFORT = 80, 0  # of WebP in the page; EFFORT 2 takes 1.7 times as long for images 13 % smaller
 LEVEL = 3  # of PNG: 6 takes 1.4 times as long for files 2 % smaller (a gallery of digits: a fifth)
 FEW = 12  # figures: starting processes takes as long as drawing so many
-PROCESSES = 4  # at most; each takes about 150 MB
+PROCESSES = 3  # beside this one, at most; each takes about 150 MB
 LARGE = 10**7  # bytes of results.csv
 GARBAGE = 50_000  # objects between searches for garbage: figures make so many that a quarter of the time goes there
 
@@ -43,7 +43,7 @@ def save(draw: Drawn, path: Path, width: float) -> bytes:
     size = tuple((figure.get_size_inches() * DPI).astype(int))
     image = Image.frombuffer("RGBA", size, pixels.getvalue()).convert("RGB")  # figures are on white: nothing is lost
     image.save(f"{path}.png", dpi=(DPI, DPI), compress_level=LEVEL)
-    image.save(held, "WEBP", quality=QUALITY, method=2)
+    image.save(held, "WEBP", quality=QUALITY, method=EFFORT)
     return held.getvalue()
 
 
@@ -73,7 +73,8 @@ def breadth(png: bytes) -> float:
 
 
 def _processes() -> int:
-    return min(cores(), PROCESSES)
+    """How many draw beside this one, which does, too, once it has nothing else to do."""
+    return min(cores() - 1, PROCESSES)
 
 
 def _executor() -> Any:
@@ -90,7 +91,7 @@ def warmed_up(folders: list[Path]) -> bool:
     """
     tables = [folder / "results.csv" for folder in folders]
     large = sum(table.stat().st_size for table in tables if table.is_file()) > LARGE
-    if large and _processes() > 1:
+    if large and _processes():
         executor = _executor()
         for _ in range(_processes()):
             executor.submit(gc.collect)
@@ -107,23 +108,26 @@ class Press:
         self._few = 0 if warm else FEW
         self.images: dict[Path, bytes] = {}
         self._waiting: list[tuple[Drawn, Path, float]] = []
-        self._saving: dict[Path, Future] = {}
+        self._sent: list[tuple[tuple[Drawn, Path, float], Future]] = []
 
     def add(self, draw: Drawn, path: Path, width: float) -> None:
         """See `save`; the files are there after `finish`."""
         self._waiting.append((draw, path, width))
-        if _processes() > 1 and (self._saving or len(self._waiting) > self._few):
+        if _processes() and (self._sent or len(self._waiting) > self._few):
             self._send()
 
     def finish(self) -> None:
         """Wait until everything is saved; what went wrong while drawing is raised here."""
         for draw, path, width in self._waiting:
             self.images[path] = save(draw, path, width)
+        for (draw, path, width), saved in reversed(self._sent):  # those sent last are begun last
+            if saved.cancel():
+                self.images[path] = save(draw, path, width)
+        self.images |= {figure[1]: saved.result() for figure, saved in self._sent if not saved.cancelled()}
         self._waiting.clear()
-        self.images |= {path: saved.result() for path, saved in self._saving.items()}
-        self._saving.clear()
+        self._sent.clear()
 
     def _send(self) -> None:
         executor = _executor()
-        self._saving |= {figure[1]: executor.submit(save, *figure) for figure in self._waiting}
+        self._sent += [(figure, executor.submit(save, *figure)) for figure in self._waiting]
         self._waiting.clear()

@@ -11,8 +11,10 @@ from fontTools.ttLib import TTFont
 from matplotlib.font_manager import FontProperties, findfont, fontManager
 
 BASE, LIGHT = "DejaVu Sans", "DejaVu Sans without layout tables"
-# Latin, Greek, punctuation and signs; other scripts come from BASE. No ligatures and the like in plain text.
-KEPT = (*range(0x250), *range(0x370, 0x400), *range(0x2000, 0x2800))
+# Latin, Greek, punctuation, arrows, mathematics, markers; other signs and scripts come from BASE. No ligatures and the
+# like in plain text. A PDF's time grows with what is kept.
+KEPT = (*range(0x180), *range(0x370, 0x400), *range(0x2000, 0x20D0), *range(0x2190, 0x2270), *range(0x25A0, 0x2600),
+        0x2605, 0x26A0, 0x2716, 0x271A)  # fmt: skip
 OPTIONS = Options(
     layout_features=[], legacy_kern=True, glyph_names=False, name_IDs=["*"], name_languages=["*"], notdef_outline=True
 )

@@ -27,13 +27,22 @@ def test_looks_follow_the_suite_and_tell_strategies_apart(make_run):
     assert len({look.colour for look in styles.values()}) == len({look.marker for look in styles.values()}) == 5
 
 
-def test_well_known_strategies_look_the_same_whatever_stands_beside_them(make_run):
+def test_strategies_look_the_same_whatever_stands_beside_them(make_run):
     few = looks.looks(gather([make_run("few", strategies=("random", "core-set", "entropy"))]))
     many = gather([make_run("many", strategies=("learning-loss", "random", "entropy", "core-set"))])[0]
-    many.strategies = {f"other-{i}": {"strategy": f"other-{i}"} for i in range(6)} | many.strategies
+    many.strategies |= {f"other-{i}": {"strategy": f"other-{i}"} for i in range(6)}
     found = looks.looks([many])
-    assert {name: found[name] for name in ("entropy", "core-set")} == {n: few[n] for n in ("entropy", "core-set")}
+    assert {name: found[name] for name in few} == few
     assert len({(look.colour, look.dashes) for look in found.values()}) == len(found)
+
+
+def test_the_usual_strategies_have_looks_of_their_own(make_run):
+    usual = ("entropy", "core-set", "learning-loss", "learning-loss-mse", "margin", "badge", "bald")
+    run = gather([make_run()])[0]
+    run.strategies = {name: {"strategy": name} for name in ("random", *usual)}
+    alone = {name: looks._place(name) for name in usual}
+    assert len(set(alone.values())) == len(usual)
+    assert {looks.looks([run])[name].colour for name in usual} == set(looks.COLOURS)
 
 
 def test_the_reference_and_its_variants_are_grey(make_run):

@@ -29,23 +29,22 @@ def drawn(number, width):
         return drawer(number) if number % 3 else drawer(number)(width)
 
 
-def remote(save):
-    """`save` that refuses to work in this process."""
-    mine = os.getpid()
+def marked(save, processes):
+    """`save` that leaves the number of the process it works in."""
 
-    def elsewhere(draw, path, width):
-        assert os.getpid() != mine
+    def mark(draw, path, width):
+        (processes / str(os.getpid())).touch()
         return save(draw, path, width)
 
-    return elsewhere
+    return mark
 
 
 @pytest.fixture
 def others(monkeypatch):
-    """Two processes from the third figure on."""
+    """Two processes beside this one from the third figure on."""
     monkeypatch.setattr(press, "FEW", 2)
     monkeypatch.setattr(press, "PROCESSES", 2)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1}, raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2}, raising=False)
     yield
     from joblib.externals.loky import get_reusable_executor
 
@@ -53,18 +52,19 @@ def others(monkeypatch):
 
 
 def test_other_processes_write_the_same_files(others, tmp_path, monkeypatch):
-    here, there = tmp_path / "here", tmp_path / "there"
-    here.mkdir(), there.mkdir()
+    here, there, processes = (tmp_path / name for name in ("here", "there", "processes"))
+    here.mkdir(), there.mkdir(), processes.mkdir()
     pool, images = press.Press(), {}
     for number in range(4):
         width = ONE_COLUMN if number % 2 else TWO_COLUMNS
         images[there / f"{number}"] = press.save(drawn(number, width), here / f"{number}", width)
-    monkeypatch.setattr(press, "save", remote(press.save))
+    monkeypatch.setattr(press, "save", marked(press.save, processes))
     for number in range(4):
         width = ONE_COLUMN if number % 2 else TWO_COLUMNS
         pool.add(drawn(number, width), there / f"{number}", width)
     pool.finish()
     assert pool.images == images
+    assert {path.name for path in processes.iterdir()} - {str(os.getpid())}  # this one helps, no more
     names = sorted(path.name for path in here.iterdir())
     assert len(names) == 12
     assert sorted(path.name for path in there.iterdir()) == names
