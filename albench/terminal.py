@@ -28,32 +28,44 @@ def busy(what: str) -> Iterator[Progress]:
 
 
 @contextlib.contextmanager
-def filling(what: str) -> Iterator[Callable[[np.ndarray], None]]:
-    """Show how many images are written while the block runs. What is yielded is told of each array of zeros, [N, C, H,
-    W], that the block fills: whoever fills it need not count."""
+def counting(what: str, look: Callable[[], tuple[int, int]]) -> Iterator[None]:
+    """Show how much is done while the block runs; `look` gives how many there are and of how many, now and then."""
     columns = "{task.description}", BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn()
-    arrays: list[np.ndarray] = []
     ended = threading.Event()
     with _shown(*columns) as progress:
         bar = progress.add_task(escape(what), total=None)
 
         def watch() -> None:
-            counts: list[int] = []
             while not ended.wait(INTERVAL):
-                there = list(arrays)
-                counts += [0] * (len(there) - len(counts))
-                counts = [filled(images, count) for images, count in zip(there, counts, strict=True)]
-                progress.update(bar, total=sum(map(len, there)) or None, completed=sum(counts))
+                done, total = look()
+                progress.update(bar, total=total or None, completed=done)
 
         thread = threading.Thread(target=watch, daemon=True)
         if not progress.disable:
             thread.start()
         try:
-            yield arrays.append
+            yield
         finally:
             ended.set()
             if thread.is_alive():
                 thread.join()
+
+
+@contextlib.contextmanager
+def filling(what: str) -> Iterator[Callable[[np.ndarray], None]]:
+    """Show how many images are written while the block runs. What is yielded is told of each array of zeros, [N, C, H,
+    W], that the block fills: whoever fills it need not count."""
+    arrays: list[np.ndarray] = []
+    counts: list[int] = []
+
+    def look() -> tuple[int, int]:
+        there = list(arrays)
+        counts.extend([0] * (len(there) - len(counts)))
+        counts[:] = [filled(images, count) for images, count in zip(there, counts, strict=True)]
+        return sum(counts), sum(map(len, there))
+
+    with counting(what, look):
+        yield arrays.append
 
 
 def filled(images: np.ndarray, known: int = 0) -> int:

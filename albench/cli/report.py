@@ -17,4 +17,4 @@ def command(
     """Write index.html, report.md, figures/ and tables/ for one run, or for several side by side."""
     from albench import report
 
-    click.echo(f"Report: {report.write(list(run_dirs), out, data_root, mixed_devices, pool)}")
+    click.echo(f"Report: {report.write(list(run_dirs), out, data_root, mixed_devices, pool, aloud=True)}")

@@ -175,4 +175,4 @@ def _mean_std(mean: float, std: float) -> str:
 def _report(folder: Path, data_root: Path | None) -> None:
     from albench import report
 
-    click.echo(f"Report: {report.write([folder], data_root=data_root)}")
+    click.echo(f"Report: {report.write([folder], data_root=data_root, aloud=True)}")

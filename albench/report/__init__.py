@@ -1,5 +1,6 @@
 """The report of one or several runs: a self-contained page, Markdown, figures and tables."""
 
+from contextlib import nullcontext
 from pathlib import Path
 
 
@@ -9,6 +10,7 @@ def write(
     data_root: Path | None = None,
     mixed_devices: bool = False,
     pool: bool = False,
+    aloud: bool = False,
 ) -> Path:
     """Write index.html, report.md, figures/* (PNG, PDF, SVG), tables/* (CSV, LaTeX); returns the path of index.html.
 
@@ -17,6 +19,7 @@ def write(
         out: where to; default the first run's folder, under report/.
         data_root: where data sets lie, for the pictures of selected samples; default where the run found them.
         mixed_devices: average seeds although they ran on different devices.
+        aloud: say on stderr what is being done, and on a terminal how far it is.
         pool: take the seeds of all runs as those of one; they must be of one suite, with different suite seeds.
 
     Raises:
@@ -30,12 +33,17 @@ def write(
         from albench.report import content, latex, looks, markdown, page
         from albench.report.blocks import Folder
         from albench.report.runs import gather
+        from albench.terminal import counting, say
 
         runs = gather([Path(folder) for folder in run_dirs], mixed_devices, pool)
         folder = Folder(Path(out) if out is not None else runs[0].folder / "report", later=True, warm=warm)
-        with looks.style():
-            document = content.document(runs, folder, Path(data_root) if data_root is not None else None)
-        document = latex.save(folder.finished(document), folder)
+        if aloud:
+            trials = sum(run.trials for run in runs)
+            say(f"Writing the report of {trials:,} {'trial' if trials == 1 else 'trials'}…")
+        with counting("figures saved", folder.progress) if aloud else nullcontext():
+            with looks.style():
+                document = content.document(runs, folder, Path(data_root) if data_root is not None else None)
+            document = latex.save(folder.finished(document), folder)
         folder.text("report.md", markdown.render(document))
         written = folder.text("index.html", page.render(document))
         folder.clear()

@@ -1,7 +1,9 @@
 """What a report is made of: text, pictures, tables, checklists in sections. Page and Markdown show the same blocks."""
 
+import contextlib
 import math
 import re
+import time
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
@@ -172,6 +174,7 @@ class Folder:
     def __init__(self, path: Path, later: bool = False, warm: bool = False) -> None:
         self.path, self._later, self._press = path, later, Press(warm)
         self._written: set[str] = set()
+        self._begun, self._figures, self._unsaved = time.time(), 0, set[Path]()
         try:
             for name in ("figures", "tables"):
                 (path / name).mkdir(parents=True, exist_ok=True)
@@ -204,12 +207,22 @@ class Folder:
         if column:
             self._press.add(drawn[ONE_COLUMN], path / f"{name}-column", ONE_COLUMN)
         stems = (name, f"{name}-column") if column else (name,)
+        self._figures += len(stems)
+        self._unsaved |= {path / f"{stem}.png" for stem in stems}
         self._written |= {f"figures/{stem}.{kind}" for stem in stems for kind in ("png", "pdf", "svg")}
         picture = Picture(title, f"figures/{name}.png", b"", alt, caption, data, column=column, chart=chart)
         if self._later:
             return picture
         self._press.finish()
         return self._with_image(picture)
+
+    def progress(self) -> tuple[int, int]:
+        """How many figures are saved, and of how many that were asked for so far."""
+        for file in list(self._unsaved):  # written last, by whatever process
+            with contextlib.suppress(OSError):
+                if file.stat().st_mtime >= self._begun:
+                    self._unsaved.discard(file)
+        return self._figures - len(self._unsaved), self._figures
 
     def finished(self, document: Document) -> Document:
         """The document with the images of its pictures, once all are drawn."""

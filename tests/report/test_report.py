@@ -1,6 +1,7 @@
 """The report as files: what is in them for whole, partial, single-seed, cheating and colliding runs."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -10,11 +11,13 @@ import matplotlib
 import pandas as pd
 import pytest
 from click.testing import CliRunner
+from matplotlib.figure import Figure
 
 from albench import AlbenchError
 from albench.analysis.curves import summary
 from albench.cli import main
 from albench.report import write
+from albench.report.blocks import Document, Folder
 from albench.report.runs import gather
 
 
@@ -241,7 +244,21 @@ def test_the_callers_matplotlib_is_left_alone(make_run):
     before = dict(matplotlib.rcParams)
     result = CliRunner().invoke(main, ["report", str(make_run(strategies=("random",)))])
     assert result.exit_code == 0, result.output
+    assert result.stderr == "Writing the report of 3 trials…\n"  # and nothing that moves, where that is no terminal
     assert dict(matplotlib.rcParams) == before
+
+
+def test_a_folder_knows_how_many_of_its_figures_are_saved(tmp_path):
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "figures" / "b.png").touch()
+    os.utime(tmp_path / "figures" / "b.png", (1, 1))  # of an earlier report
+    folder = Folder(tmp_path, later=True)
+    assert folder.progress() == (0, 0)
+    folder.picture(Figure((2, 2)), "a", "", "", "", None)
+    folder.picture(lambda width: Figure((width, 2)), "b", "", "", "", None, column=True)
+    assert folder.progress() == (0, 3)
+    folder.finished(Document("", "", None, [], [], "", [], ""))
+    assert folder.progress() == (3, 3)
 
 
 def test_the_same_results_give_the_same_page(make_run, tmp_path):
