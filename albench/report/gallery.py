@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -77,7 +78,7 @@ def _block(
 ) -> Block:
     drawn = {}
     for width in (TWO_COLUMNS, ONE_COLUMN)[: 1 + folder.one_column]:  # at once, so that what fails is known here
-        with style(width):
+        with style(width), matplotlib.rc_context({"axes.grid": False}):  # axes without it take a quarter less time
             drawn[width] = draw(chosen, styles, *loaded, width)
     shown, more = rows(chosen, styles), chosen["strategy"].nunique() - ROWS
     names = words.listed(shown)
@@ -140,7 +141,6 @@ def draw(picks: pd.DataFrame, styles: dict[str, Look], task: Any, data: Any, wid
         for column, pick in enumerate(picks[picks["strategy"] == strategy].head(columns).to_dict("records")):
             left = beside + column * (cell + GAP)
             axes = figure.add_axes((left / width, bottom / height, cell / width, cell / height))
-            axes.grid(False)
             answer = json.loads(pick["answer"]) if isinstance(pick["answer"], str) else {}
             task.draw(axes, data.pool, int(pick["index"]), data.classes, **({"answer": answer} if answer else {}))
             axes.set_xticks([])
