@@ -93,32 +93,35 @@ def _sentence(found: Savings) -> str:
     rows = rows[rows["pairs"] > 0].sort_values("saved", ascending=False, kind="stable")
     if rows.empty:
         return ""
-    first, fewer = rows.iloc[0], rows[(rows["saved_low"] > 0) & np.isfinite(rows["saved"])]
-    needed = f"{first['mean_curve_reference']:,.0f} of {found.budget:,} labels on its mean curve"
-    value = f"{first['reference']}'s value at {percent(first['share'])} of its rise ({number(first['target'])}"
-    value += f"; it needs {needed})"
+    first, fewer = rows.iloc[0], rows[rows["saved_low"] > 0]
+    value = (
+        f"{first['reference']}'s value at {percent(first['share'])} of its rise ({number(first['target'])}, on its "
+        f"mean curve after {first['mean_curve_reference']:,.0f} of {found.budget:,} labels)"
+    )
     others = rows[~rows["strategy"].isin(fewer["strategy"])].head(max(0, NAMED - len(fewer)))
-    said = [_said_of(r) for r in others.to_dict("records")]
     rest = len(rows) - len(fewer.head(NAMED)) - len(others)
-    more = f"; {rest} more are in the table" if rest else ""
+    said = [_said_of(r) for r in others.to_dict("records")] + [f"{rest} more are in the table"] * bool(rest)
     level = "95\u202f% intervals, unadjusted"
     if fewer.empty:
         start = f"No strategy is shown to save labels in reaching {value}"
-        return f"{start}; labels saved ({level}): {', '.join(said)}{more}."
+        return f"{start}. Labels saved ({level}): {'; '.join(said)}."
     claims = [_fewer(r) for r in fewer.head(NAMED).to_dict("records")]
-    shown = f"To reach {value}, {listed(claims)} ({level})"
-    return f"{shown}; not shown to save any: {', '.join(said)}{more}." if said else f"{shown}{more}."
+    not_shown = f" Not shown to save any: {'; '.join(said)}." if said else ""
+    return f"To reach {value}, {listed(claims)} ({level}).{not_shown}"
 
 
 def _said_of(row: dict[Hashable, Any]) -> str:
     """'entropy +3 [−8, +13]', or in how many seeds it does not arrive."""
     if row["saved"] == -np.inf:
-        return f"{row['strategy']} not reached in {row['not_reached']} of {count(row['pairs'], 'seed')}"
+        return f"{row['strategy']} does not reach it in {row['not_reached']} of {count(row['pairs'], 'seed')}"
     return f"{row['strategy']} {saving(row['saved'], row['saved_low'], row['saved_high'])}"
 
 
 def _fewer(row: dict[Hashable, Any]) -> str:
-    """'core-set needs 120 labels fewer [20, 210]'."""
+    """'core-set needs 120 labels fewer [20, 210]'; the least where the reference itself did not arrive."""
+    if np.isinf(row["saved"]):
+        least = saving(row["saved_low"], np.nan, np.nan).lstrip("+")
+        return f"{row['strategy']} needs at least {least} labels fewer"
     written = saving(row["saved"], row["saved_low"], row["saved_high"]).replace("+", "")
     amount, _, between = written.partition(" ")
     return f"{row['strategy']} needs {amount} labels fewer {between}"
@@ -265,10 +268,10 @@ def saving(mean: float, low: float, high: float) -> str:
     >>> saving(120.0, -30.0, 270.0), saving(120.0, 20.0, np.inf), saving(-np.inf, -np.inf, -40.0)
     ('+120 [−30,\xa0+270]', '+120 (at least +20)', 'not reached (at most −40)')
     >>> saving(0.52, -0.23, 1.27), saving(9.0, -np.inf, np.inf)
-    ('+0.5 [−0.2,\xa0+1.3]', '+9.0 (no interval)')
+    ('+0.5 [−0.2,\xa0+1.3]', '+9 (no interval)')
     """
     ends = np.abs([mean, low, high])
-    digits = 1 if ends[np.isfinite(ends)].max(initial=0) < 9.5 else 0
+    digits = 1 if ends[np.isfinite(ends)].max(initial=0) < 4.95 else 0
 
     def write(value: float) -> str:
         return f"{value:+,.{digits}f}".replace("-", "−") if round(value, digits) else "0"
