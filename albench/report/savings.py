@@ -98,14 +98,16 @@ def _sentence(found: Savings) -> str:
         f"{first['reference']}'s value at {percent(first['share'])} of its rise ({number(first['target'])}, on its "
         f"mean curve after {first['mean_curve_reference']:,.0f} of {found.budget:,} labels)"
     )
-    others = rows[~rows["strategy"].isin(fewer["strategy"])].head(max(0, NAMED - len(fewer)))
-    rest = len(rows) - len(fewer.head(NAMED)) - len(others)
-    said = [_said_of(r) for r in others.to_dict("records")] + [f"{rest} more are in the table"] * bool(rest)
+    others = rows[~rows["strategy"].isin(fewer["strategy"])]
+    named = others.head(max(0, NAMED - len(fewer)))
+    rest, claimed = len(others) - len(named), len(fewer) - NAMED
+    said = [_said_of(r) for r in named.to_dict("records")] + [f"{rest} more (see the table)"] * bool(rest)
     level = "95\u202f% intervals, unadjusted"
     if fewer.empty:
         start = f"No strategy is shown to save labels in reaching {value}"
         return f"{start}. Labels saved ({level}): {'; '.join(said)}."
     claims = [_fewer(r) for r in fewer.head(NAMED).to_dict("records")]
+    claims += [f"{claimed} more also need fewer (see the table)"] if claimed > 0 else []
     not_shown = f" Not shown to save any: {'; '.join(said)}." if said else ""
     return f"To reach {value}, {listed(claims)} ({level}).{not_shown}"
 

@@ -53,6 +53,15 @@ def test_the_summary_names_who_saves_labels_and_how_many(run_of):
     assert "true-loss" not in text  # it cheats
 
 
+def test_of_many_strategies_none_that_saves_labels_is_counted_among_those_that_do_not(run_of):
+    better = {f"better-{i}": lifted(CURVES["core-set"], 0, 0.02, 0.01) for i in range(7)}
+    same = {f"same-{i}": lifted(CURVES["random"], 0, 0.01, 0.02) for i in range(3)}
+    text = said(run_of({"random": lifted(CURVES["random"], 0, 0.01, 0.02)} | better | same))
+    assert text.count("labels fewer [") == 5
+    assert " and 2 more also need fewer (see the table) (95" in text
+    assert text.endswith("Not shown to save any: 3 more (see the table).")
+
+
 def test_where_the_reference_mostly_does_not_arrive_only_the_least_is_claimed(run_of):
     random = [[0.1, 0.1, 0.1, 0.1, end] for end in [0.4] * 8 + [0.15] * 12]
     text = said(run_of({"random": random, "core-set": [[0.1, 0.5, 0.5, 0.5, 0.5]] * 20}))
