@@ -27,6 +27,11 @@ SCORING = ("entropy", "learning-loss", "true-loss")
 TIDY = ["task", "strategy", "seed", "stage", "labelled", "metric", "value"]
 
 
+def facts(strategy):
+    """What the manifest says of a strategy, also of one that nobody knows."""
+    return STRATEGIES.get(strategy, {"strategy": strategy, "companion": None, "cheats": False})
+
+
 def fabricate(folder, tasks=("digits",), strategies=tuple(STRATEGIES), seeds=3, stages=5, short=(), **suite):
     """Write a run folder; `short` names (task, strategy, seed) that stop after two stages."""
     rng = np.random.default_rng(0)
@@ -129,9 +134,7 @@ def manifest_of(name, tasks, strategies, seeds, stages):
                 }
                 for t in tasks
             },
-            "strategies": {
-                s: {"strategy": s, "companion": STRATEGIES[s]["companion"], "params": {}} for s in strategies
-            },
+            "strategies": {s: {"strategy": s, "companion": facts(s)["companion"], "params": {}} for s in strategies},
         },
         "tasks": {
             t: {
@@ -147,7 +150,7 @@ def manifest_of(name, tasks, strategies, seeds, stages):
             }
             for t in tasks
         },
-        "strategies": {s: STRATEGIES[s] for s in strategies},
+        "strategies": {s: facts(s) for s in strategies},
         "sessions": [session],
     }
 
