@@ -214,7 +214,8 @@ def _ceiling(run: Run, saturated: list[str]) -> Item:
     if saturated:
         return Item("attention", "Ceiling", " ".join(saturated) + without)
     state: Literal["ok", "missing"] = "missing" if lacking else "ok"
-    return Item(state, "Ceiling", f"No mean curve has reached what training on the whole pool reaches.{without}")
+    so_far = " that was measured so far" * bool(run.shortfall())
+    return Item(state, "Ceiling", f"No mean curve comes to what the whole pool reaches, at any stage{so_far}.{without}")
 
 
 def _finite(run: Run) -> Item | None:

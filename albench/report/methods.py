@@ -5,7 +5,9 @@ import pandas as pd
 
 from albench.report.checklist import pairing
 from albench.report.runs import Run
-from albench.report.words import count, listed, metric_name
+from albench.report.words import count, listed, metric_name, number
+
+CLOSE = 0.02  # of the reference's rise: a curve that near the ceiling has come to it
 
 
 def methods(run: Run) -> str:
@@ -42,14 +44,20 @@ def _protocol(run: Run, label: str) -> str:
     if budget:
         chosen = f" from {subset:,} random candidates" if subset else " from the whole unlabelled pool"
         parts.append(f"{initial or budget:,} random labels at first, then {budget:,} per stage{chosen}")
-    length = f"{recipe['updates']:,} updates" if recipe.get("updates") else None
-    length = length or (f"{recipe['epochs']:g} epochs" if recipe.get("epochs") else None)
-    if length:
+    if length := _length(run, label):
         rate = recipe.get("learning_rate")
         optimiser = f" of {recipe['optimiser']}" if recipe.get("optimiser") else ""
         batch = f", batch {recipe['batch']}" if recipe.get("batch") else ""
         parts.append(f"{length} per stage{optimiser}{batch}" + (f", learning rate {rate:g}" if rate else ""))
     return ", ".join(parts)
+
+
+def _length(run: Run, label: str) -> str:
+    """How long a stage trains: '140 updates', '20 epochs', or '' where the suite does not say."""
+    recipe = run.tasks[label]["entry"].get("recipe") or {}
+    if recipe.get("updates"):
+        return f"{recipe['updates']:,} updates"
+    return f"{recipe['epochs']:g} epochs" if recipe.get("epochs") else ""
 
 
 def _over_tasks(run: Run) -> str:
@@ -63,40 +71,58 @@ def _over_tasks(run: Run) -> str:
 
 
 def saturation(run: Run, task: str) -> list[str]:
-    """A sentence on strategies whose mean final value is within the effect of interest of the ceiling, or above it."""
-    top = run.ceiling_of(task)
-    if not np.isfinite(top):
-        return []
-    rows = run.primary(task)
-    begin, end = rows["labelled"].min(), rows["labelled"].max()
-    if not begin < end or end < run.labels_planned(task):
+    """Sentences on strategies whose mean curve comes to the ceiling at any stage, or rises above it.
+
+    To it: no further below than the smallest effect of interest, or than CLOSE of the reference's own rise.
+    """
+    top, rows = run.ceiling_of(task), run.primary(task)
+    means = rows.groupby(["strategy", "labelled"], sort=False)["value"].mean().unstack("labelled").sort_index(axis=1)
+    means = means.reindex([s for s in run.strategies if s in means.index]).dropna(how="all")
+    if not np.isfinite(top) or means.shape[1] < 2 or means.empty:
         return []
     if abs(top) <= run.effect:
         return [
             f"On {task} training on the whole pool reaches {top:.2g}, which is below the smallest effect of interest: "
             "nothing was learned in which strategies could differ."
         ]
-    first, last = (rows[rows["labelled"] == at].groupby("strategy", sort=False)["value"].mean() for at in (begin, end))
-    above = last > top + run.effect
-    if above.any():
-        return [
-            f"On {task}, {_they(last[above], 'ends', 'end')} above what the whole pool reached ({top:.4g}), which is "
-            "no ceiling then: the recipe is too short for so many labels, or chance has its part."
-        ]
-    near = (last - top).abs() <= run.effect
-    flat = near & ((first.reindex(last.index) - top).abs() <= run.effect)
+    margin = max(run.effect, CLOSE * _rise(means, run.reference))
+    best = means.max(axis=1)
+    above, near = best > top + run.effect, best >= top - margin
+    whole = rows["labelled"].max() >= run.labels_planned(task)
+    flat = whole & ((means.iloc[:, [0, -1]] - top).abs() <= run.effect).all(axis=1) & ~above
+    close = near & ~flat & ~above
+    ceiling = f"({number(top)}, {count(run.ceiling_seeds(task), 'training')})"
+    recipe = f"the recipe ({length})" if (length := _length(run, task)) else "the recipe"
     found = []
+    if above.any():
+        found.append(
+            f"On {task}, {_curves(means[above], 'is', 'are')} above what the whole pool reaches {ceiling}, which is "
+            f"no ceiling then: {recipe} is too short for so many labels, or chance has its part."
+        )
     if flat.any():
         found.append(
-            f"On {task}, {_they(last[flat], 'is', 'are')} at the full-data ceiling with the first labels and with the "
+            f"On {task}, {_they(best[flat], 'is', 'are')} at the full-data ceiling with the first labels and with the "
             "last: this recipe makes no use of more."
         )
-    if (near & ~flat).any():
+    if close.any():
         found.append(
-            f"On {task}, {_they(last[near & ~flat], 'ends', 'end')} within {run.effect:g} of the full-data ceiling "
-            f"({count(run.ceiling_seeds(task), 'training')}): with this recipe more labels are not likely to help."
+            f"On {task}, {_curves(means[close], 'has', 'have')} come to what the whole pool reaches {ceiling}: {recipe} "
+            f"bounds what labels can bring; more labels cannot be told from fewer there."
         )
     return found
+
+
+def _rise(means: pd.DataFrame, reference: str) -> float:
+    """How far the reference's mean curve rises above its first point; 0 where it does not."""
+    curve = means.reindex([reference]).to_numpy(float)[0]
+    curve = curve[np.isfinite(curve)]
+    return float(curve.max() - curve[0]) if len(curve) else 0.0
+
+
+def _curves(means: pd.DataFrame, one: str, many: str) -> str:
+    """'the mean curves of random (0.4988 at 2,000 labels) and entropy (…) have', with a verb in their number."""
+    best = [f"{name} ({number(curve.max())} at {curve.idxmax():,} labels)" for name, curve in means.iterrows()]
+    return f"the mean curve of {best[0]} {one}" if len(best) == 1 else f"the mean curves of {listed(best)} {many}"
 
 
 def _they(values: pd.Series, one: str, many: str) -> str:

@@ -9,13 +9,19 @@ from albench.report.checklist import checklist
 from albench.report.methods import saturation
 
 FINAL = {"random": 0.894, "entropy": 0.896, "core-set": 0.93, "learning-loss": 0.85, "true-loss": 0.6}
+BOUNDS = "the recipe (140 updates) bounds what labels can bring; more labels cannot be told from fewer there."
 REACHED = (
-    "On digits, core-set ends within 0.005 of the full-data ceiling (2 trainings): with this recipe more labels are "
-    "not likely to help."
+    "On digits, the mean curve of core-set (0.9300 at 125 labels) has come to what the whole pool reaches (0.9300, 2 "
+    f"trainings): {BOUNDS}"
 )
 ABOVE = (
-    "On digits, core-set ends above what the whole pool reached (0.9), which is no ceiling then: the recipe is too "
-    "short for so many labels, or chance has its part."
+    "On digits, the mean curve of core-set (0.9300 at 125 labels) is above what the whole pool reaches (0.9000, 2 "
+    "trainings), which is no ceiling then: the recipe (140 updates) is too short for so many labels, or chance has its "
+    "part."
+)
+ALSO = (
+    "On digits, the mean curves of random (0.8940 at 125 labels) and entropy (0.8960 at 125 labels) have come to what "
+    f"the whole pool reaches (0.9000, 2 trainings): {BOUNDS}"
 )
 
 
@@ -65,6 +71,19 @@ def test_curves_that_have_not_ended_are_not_judged(ceiled):
     assert saturation(run, "digits") == []
 
 
+def test_a_curve_that_was_at_the_ceiling_before_its_last_stage_is_flagged(ceiled):
+    """A recipe that is too short lets a curve fall again; its end alone would hide that."""
+    folder = ceiled(0.95)
+    results = pd.read_csv(folder / "results.csv")
+    rows = (results["metric"] == "accuracy") & (results["stage"] == 2) & (results["strategy"] == "random")
+    results.loc[rows, "value"] = 0.948
+    results.to_csv(folder / "results.csv", index=False)
+    (run,) = runs.gather([folder])
+    (said,) = saturation(run, "digits")
+    assert "the mean curve of random (0.9480 at 75 labels) has come to what the whole pool reaches (0.9500" in said
+    assert flag(run).state == "attention"
+
+
 def flag(run):
     return next(item for item in checklist(run, [], saturation(run, "digits")).items if item.name == "Ceiling")
 
@@ -72,7 +91,7 @@ def flag(run):
 @pytest.mark.parametrize(
     ("values", "sentences", "state"),
     [
-        ((0.89, 0.91), [ABOVE], "attention"),
+        ((0.89, 0.91), [ABOVE, ALSO], "attention"),
         ((0.925, 0.935), [REACHED], "attention"),
         ((0.95,), [], "ok"),
         ((), [], "missing"),
