@@ -32,8 +32,9 @@ def sample_counts(samples: int, replicates: int = 200, seed: int = 0) -> np.ndar
 class Both:
     """A mean difference with the interval over seeds and test samples.
 
-    sd_seeds, sd_samples: standard errors of the two parts. percentile: (low, high) of the bootstrap over
-    seeds × samples, NaN below ten seeds.
+    sd_seeds: the mean's standard error over seeds, on this very test set; sd_samples: over test samples, with these
+    very seeds. Both hold how seeds differ in what a sample does to them, so their squares do not add up to the whole.
+    percentile: (low, high) of the bootstrap over seeds × samples, NaN below ten seeds.
     """
 
     mean: float
@@ -50,9 +51,10 @@ def over_seeds_and_samples(d: np.ndarray, D: np.ndarray, level: float = 0.95, se
     D [S, R]: the same differences on R draws of the test samples, the same draws for all seeds; a draw with a NaN
     (its metric is not defined) is left out. The variance of the mean is that over seeds, var(d)/S, and that over
     draws, var(mean of D), less what both contain: how seeds differ in what a draw does to them (the two-way residuals
-    of D). The half-width is √((t · sd_seeds)² + (z · sd_samples)²), t with S − 1 degrees of freedom: only the seeds'
-    part rests on few values. (One t with Welch–Satterthwaite's degrees covers 92 % at three seeds, this 94 to 96 at
-    3 to 10.) NaN for S < 2.
+    of D). The half-width is √(t² · var(d)/S + z² · the rest), t with S − 1 degrees of freedom: only the seeds' part
+    rests on few values. (One t with Welch–Satterthwaite's degrees covers 92 % at three seeds, this 94 to 96 at 3 to
+    10.) Few seeds may agree by luck, and the variance over them fall below what both contain; yet whatever the seeds,
+    the mean varies as much as over draws, so the half-width is at least z · √var(mean of D). NaN for S < 2.
     """
     d, D = np.asarray(d, float), np.asarray(D, float)
     D = D[:, np.isfinite(D).all(0)]
@@ -63,9 +65,10 @@ def over_seeds_and_samples(d: np.ndarray, D: np.ndarray, level: float = 0.95, se
     residual = D - D.mean(0) - D.mean(1, keepdims=True) + D.mean()
     shared = (residual**2).sum() / ((seeds - 1) * (draws - 1)) / seeds
     of_seeds = d.var(ddof=1) / seeds
-    of_samples = max(D.mean(0).var(ddof=1) - shared, 0.0)
+    of_samples = D.mean(0).var(ddof=1)
     tail = (1 + level) / 2
-    half = np.sqrt(stdtrit(seeds - 1, tail) ** 2 * of_seeds + ndtri(tail) ** 2 * of_samples)
+    t, z = stdtrit(seeds - 1, tail), ndtri(tail)
+    half = np.sqrt(max(t**2 * of_seeds + z**2 * max(of_samples - shared, 0.0), z**2 * of_samples))
     mean, parts = float(d.mean()), (float(np.sqrt(of_seeds)), float(np.sqrt(of_samples)))
     percentile = _percentile(D, level, seed) if seeds >= FEWEST else nothing
     return Both(mean, float(mean - half), float(mean + half), *parts, percentile)
@@ -89,8 +92,8 @@ def another_test_set(
     test set itself, then on R draws of it that are the same for all (`sample_counts`, `Task.remeasure`).
 
     Columns: strategy, of ("aubc" or "final"), pairs, replicates (draws on which the metric is defined), mean, low,
-    high (see `over_seeds_and_samples`), sd_seeds, sd_samples (standard errors), percentile_low and percentile_high
-    (from ten pairs on, else NaN).
+    high (see `over_seeds_and_samples`), sd_seeds, sd_samples (standard errors, see `Both`), percentile_low and
+    percentile_high (from ten pairs on, else NaN).
     """
     labelled = np.asarray(labelled, float)
     scores = {key: {"aubc": _areas(v, labelled), "final": np.asarray(v, float)[:, -1]} for key, v in values.items()}

@@ -106,8 +106,8 @@ def saturation(run: Run, task: str) -> list[str]:
         )
     if close.any():
         found.append(
-            f"On {task}, {_curves(means[close], 'has', 'have')} come to what the whole pool reaches {ceiling}: {recipe} "
-            f"bounds what labels can bring; more labels cannot be told from fewer there."
+            f"On {task}, {_curves(means[close], 'has', 'have')} come to what the whole pool reaches {ceiling}: "
+            f"{recipe} bounds what labels can bring; more labels cannot be told from fewer there."
         )
     return found
 

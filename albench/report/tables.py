@@ -67,19 +67,6 @@ def percent(share: float) -> str:
     return f"{100 * share:.4g}\u202f%"
 
 
-def part(share: float) -> str:
-    """A part that was estimated, in whole per cents; what rounds to nothing or all is not said to be that.
-
-    >>> part(0.124), part(0.0), part(0.998), part(float("nan"))
-    ('12\u202f%', 'less than 1\u202f%', 'more than 99\u202f%', '–')
-    """
-    if not np.isfinite(share):
-        return "–"
-    if 0.005 <= share < 0.995:
-        return percent(round(share, 2))
-    return f"less than {percent(0.01)}" if share < 0.5 else f"more than {percent(0.99)}"
-
-
 def summaries(runs: list[Run], task: str) -> pd.DataFrame:
     """The summary of a task over all runs that have it, with the primary test against each run's own reference.
 
@@ -120,17 +107,15 @@ TESTS = (
 def with_test_sets(rows: pd.DataFrame, sampled: dict[str, pd.DataFrame]) -> pd.DataFrame:
     """`summaries` with the AUBC's interval had the test set been another one, too; sampled: run → `another_test_set`.
 
-    Columns: sampled_pairs, sampled_low, sampled_high, sampled_share (the test set's part of the variance), replicates,
+    Columns: sampled_pairs, sampled_low, sampled_high, sd_seeds, sd_samples (standard errors), replicates,
     percentile_low, percentile_high; NaN where nothing was resampled.
     """
     parts = [table[table["of"] == "aubc"].assign(run=name) for name, table in sampled.items() if len(table)]
-    columns = ["sampled_pairs", "sampled_low", "sampled_high", "sampled_share", "replicates"]
-    columns += ["percentile_low", "percentile_high"]
+    columns = ["sampled_pairs", "sampled_low", "sampled_high", "sd_seeds", "sd_samples"]
+    columns += ["replicates", "percentile_low", "percentile_high"]
     if not parts:
         return rows.assign(**dict.fromkeys(columns, np.nan))
     table = pd.concat(parts).rename(columns={name.removeprefix("sampled_"): name for name in columns[:3]})
-    variances = table[["sd_seeds", "sd_samples"]] ** 2
-    table["sampled_share"] = variances["sd_samples"] / variances.sum(axis=1)
     return rows.merge(table[["run", "strategy", *columns]], on=["run", "strategy"], how="left")
 
 
@@ -147,7 +132,7 @@ def resampled_table(rows: pd.DataFrame, styles: dict[str, Look], alpha: float, d
         columns=[
             *("strategy", f"AUBC − {reference} [other seeds]", "[other seeds and test samples]"),
             *(["[percentile bootstrap]"] * bootstrapped),
-            *("test set's share of the variance", "seeds"),
+            *("standard error over seeds; over test samples", "seeds"),
         ],
         rows=[
             [
@@ -155,7 +140,7 @@ def resampled_table(rows: pd.DataFrame, styles: dict[str, Look], alpha: float, d
                 number(r["difference"], 4, True) + interval(r["low"], r["high"]),
                 interval(r["sampled_low"], r["sampled_high"]).strip(),
                 *([interval(r["percentile_low"], r["percentile_high"]).strip() or "–"] * bootstrapped),
-                part(r["sampled_share"]),
+                f"{number(r['sd_seeds'])}; {number(r['sd_samples'])}",
                 f"{r['sampled_pairs']:.0f}",
             ]
             for r in rows.to_dict("records")
@@ -163,7 +148,10 @@ def resampled_table(rows: pd.DataFrame, styles: dict[str, Look], alpha: float, d
         notes=[
             "The first interval speaks of other seeds on this very test set. For the second, every trial was measured "
             f"again from its stored outcomes on {rows['replicates'].min():.0f} draws with replacement of the test "
-            f"samples, the same for all strategies, and their variance was added.{percentile} All are "
+            f"samples, the same for all strategies, and their variance was added.{percentile} Standard errors are of "
+            "the mean difference: over seeds on this very test set, and over test samples with these very seeds. Few "
+            "seeds tell the first badly, so where it is below the second they may agree by luck; the second interval "
+            "is no narrower than the test samples alone make it. All are "
             f"{percent(1 - alpha)} intervals of a single comparison, not adjusted, and descriptive: the verdict is "
             "that of the primary test."
         ],

@@ -10,6 +10,7 @@ from albench.report.runs import Run
 from albench.report.tables import NO_RESULT, OWN, leader, metric_name, number, p_value, percent
 
 BASELINES = {"entropy": "entropy", "margin": "the margin", "trivial": "the trivial predictor"}
+SMALL = 0.1  # of the seeds' standard error: what is below it does not widen an interval
 NAMED = 5  # strategies that a sentence names at most
 CHEATS = (
     "⚠ sees hidden labels: it selects by annotations that nobody would have before labelling. It shows what such "
@@ -182,15 +183,24 @@ def another_test_set(rows: pd.DataFrame, alpha: float) -> str:
         f"Had the test set been another one, too ({draws} draws of its samples), the {percent(1 - alpha)} interval of "
         f"the difference, unadjusted: {'; '.join(said)}"
         + (f"; {len(shown) - NAMED} more are in the table." if len(shown) > NAMED else ".")
-        + _unseen(shown["sampled_share"])
+        + _parts(shown)
     )
 
 
-def _unseen(share: pd.Series) -> str:
-    """Why the second intervals are no wider than the first, where that is so."""
-    if (share < 0.005).all():
-        return " The test samples' part is too small to be seen beside the seeds'."
-    return ""
+def _parts(rows: pd.DataFrame) -> str:
+    """What the seeds and the test samples move the mean by, where one is plainly more; rows: with both's errors."""
+    if (rows["sd_samples"] < SMALL * rows["sd_seeds"]).all():
+        return " The test samples move the mean far less than the seeds do (standard errors in the table)."
+    more = rows[rows["sd_samples"] > rows["sd_seeds"]]
+    if more.empty:
+        return ""
+    said = [
+        f"{r['strategy']} {number(r['sd_samples'])} against {number(r['sd_seeds'])}" for r in more.to_dict("records")
+    ]
+    return (
+        f" The test samples move the mean more than these seeds do (standard errors: {listed(said[:NAMED])}); how much "
+        "other seeds would, so few cannot tell."
+    )
 
 
 def joint_training(effects: pd.DataFrame, metric: str, alpha: float) -> str:

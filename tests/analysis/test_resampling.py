@@ -41,12 +41,27 @@ def test_the_interval_covers_another_test_set(seeds, spread):
     assert (percentile > 0.9) if seeds >= 10 else (percentile == 0)  # not given below ten seeds
 
 
+@pytest.mark.parametrize("seeds", [2, 3])
+def test_seeds_that_agree_by_luck_do_not_narrow_it(seeds):
+    """Where only the test samples move the mean, suites whose seeds happen to lie together are covered, too."""
+    rng = np.random.default_rng(seeds)
+    weight = sample_counts(60, 60)[1:] / 60
+    hits = []
+    for _ in range(2000):
+        x = simulated(rng, seeds, 60, 0.0, 0.0, 0.6)
+        both = over_seeds_and_samples(x.mean(1), x @ weight.T)
+        if both.sd_samples > 5 * both.sd_seeds:
+            hits.append(both.low <= TRUE <= both.high)
+    assert len(hits) > 50
+    assert np.mean(hits) >= 0.95 - 3 * np.sqrt(0.95 * 0.05 / len(hits))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seeds", [3, 5, 10, 20])
 @pytest.mark.parametrize("spread", SPREADS)
 def test_the_interval_covers_another_test_set_in_many_suites(seeds, spread):
     _, both, percentile = coverage(seeds, 4000, *SPREADS[spread], draws=200)
-    assert 0.925 <= both <= 0.97
+    assert 0.925 <= both <= 0.99  # more where the test samples alone set the least half-width
     assert (percentile > 0.92) if seeds >= 10 else (percentile == 0)
 
 
