@@ -10,6 +10,7 @@ from albench.report.runs import Run
 from albench.report.tables import NO_RESULT, OWN, leader, metric_name, number, p_value, percent
 
 BASELINES = {"entropy": "entropy", "margin": "the margin", "trivial": "the trivial predictor"}
+MANY = 10  # seeds, from which their standard error is known well
 SMALL = 0.1  # of the seeds' standard error: what is below it does not widen an interval
 NAMED = 5  # strategies that a sentence names at most
 CHEATS = (
@@ -194,13 +195,10 @@ def _parts(rows: pd.DataFrame) -> str:
     more = rows[rows["sd_samples"] > rows["sd_seeds"]]
     if more.empty:
         return ""
-    said = [
-        f"{r['strategy']} {number(r['sd_samples'])} against {number(r['sd_seeds'])}" for r in more.to_dict("records")
-    ]
-    return (
-        f" The test samples move the mean more than these seeds do (standard errors: {listed(said[:NAMED])}); how much "
-        "other seeds would, so few cannot tell."
-    )
+    errors = more[["strategy", "sd_samples", "sd_seeds"]].head(NAMED).itertuples(index=False)
+    said = listed([f"{name} {number(samples)} against {number(seeds)}" for name, samples, seeds in errors])
+    badly = "; from so few seeds theirs is badly known" * bool((more["sampled_pairs"] < MANY).any())
+    return f" The test samples move the mean more than these seeds do (standard errors: {said}){badly}."
 
 
 def joint_training(effects: pd.DataFrame, metric: str, alpha: float) -> str:

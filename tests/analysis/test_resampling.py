@@ -74,7 +74,7 @@ def test_without_noise_of_samples_it_is_the_t_interval():
     d = np.array([0.01, 0.03, 0.02, 0.05])
     both = over_seeds_and_samples(d, np.repeat(d[:, None], 50, axis=1))
     assert (both.low, both.high) == pytest.approx(t_interval(d))
-    assert both.sd_samples == 0
+    assert both.sd_samples == pytest.approx(0)
     assert np.isnan(both.percentile).all()
 
 

@@ -101,6 +101,18 @@ def test_a_baseline_that_beats_the_score_is_named():
     assert words.beaten_scores(last_stage(control)).endswith("(0.700) better than the companion of ll (0.600).")
 
 
+def test_seeds_that_agree_by_luck_do_not_make_the_test_samples_small(run):
+    rows = summaries([run], "digits")
+    rows = rows.assign(sampled_pairs=3, sampled_low=-0.02, sampled_high=0.01, replicates=200, verdict="undecided")
+    rows = rows.assign(sd_seeds=0.0008, sd_samples=0.005)
+    text = words.another_test_set(rows[rows["strategy"] == "entropy"], 0.05)
+    assert "(standard errors: entropy 0.0050 against 0.0008); from so few seeds theirs is badly known." in text
+    small = words.another_test_set(rows.assign(sd_seeds=0.06), 0.05)
+    assert "far less than the seeds do" in small
+    even = words.another_test_set(rows.assign(sd_seeds=0.006), 0.05)
+    assert "standard error" not in even
+
+
 def test_an_interval_that_its_verdict_does_not_follow_is_explained(run):
     rows = summaries([run], "digits")
     best = rows[~rows["cheats"]]["aubc_mean"].idxmax()
