@@ -15,7 +15,7 @@ from albench.observing import observe
 from albench.recipe import Recipe
 from albench.store import CEILING, Trial
 from albench.strategy import Strategy
-from albench.suite import Suite, resolve, twins
+from albench.suite import Suite, companion_params, resolve, twins
 from albench.training import Setup
 from albench.worker import Run, trial_run
 
@@ -145,11 +145,10 @@ def _is_shared(suite: Suite, name: str) -> bool:
 
 def _kind(suite: Suite, label: str, name: str) -> str:
     """A strategy's companion and its parameters: trainings of one kind are shared where they begin."""
-    companion = suite.strategies[name].companion
-    if companion is None:
+    strategy = suite.strategies[name]
+    if strategy.companion is None:
         return PLAIN
-    params = {**suite.tasks[label].companions.get(companion, {}), **suite.strategies[name].companion_params}
-    return repr((companion, sorted(params.items())))
+    return repr((strategy.companion, sorted(companion_params(suite.tasks[label], strategy).items())))
 
 
 def _cost(setup: Setup, plan: Plan) -> _Cost:

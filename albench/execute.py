@@ -52,16 +52,18 @@ def execute(run: Run, options: Options, command: list[str], console: Console) ->
 
 def _execute(run: Run, options: Options, command: list[str], console: Console) -> list[Outcome]:
     store = Store(run.folder)
-    before = store.manifest()
+    before, mended = store.manifest(), []
     if before is not None:
-        manifest.refuse_changes(before, run.suite, run.folder, run.plugins, run.device)
+        mended = manifest.refuse_changes(before, run.suite, run.folder, run.plugins, run.device)
+        for path in mended:
+            console.print(f"{path} has changed; nothing of this run came from it yet, so the run goes on with it.")
         if changed := manifest.other_versions(before):
             console.print(
                 f"Other versions than this run began with: {', '.join(changed)}. The numbers may not compare."
             )
     data_on.cache_clear()  # what is on disk may have changed since an earlier run of this process
     facts = {label: _facts(run, label) for label in run.suite.tasks}
-    session = manifest.session(run.device, command, run.suite.numerics.deterministic)
+    session = manifest.session(run.device, command, run.suite.numerics.deterministic, mended)
     store.save_manifest(manifest.manifest(run.suite, facts, before, run.data_root, run.plugins, session))
     trials = run.trials()
     done = {trial: stages_done(store, trial, run.stages(trial)) for trial in trials}

@@ -20,7 +20,7 @@ from albench.cycle import Plan
 from albench.errors import AlbenchError
 from albench.recipe import Recipe
 from albench.samples import Data
-from albench.store import Record, planned
+from albench.store import Record, Store, planned
 from albench.suite import Suite, TaskEntry, differences, followed
 from albench.task import Task
 
@@ -54,10 +54,11 @@ def task_facts(label: str, entry: TaskEntry, task: Task, data: Data, plan: Plan)
     }
 
 
-def refuse_changes(before: Record, suite: Suite, folder: Path, plugins: tuple[Path, ...], device: str) -> None:
+def refuse_changes(before: Record, suite: Suite, folder: Path, plugins: tuple[Path, ...], device: str) -> list[str]:
     """A run may grow by tasks, strategies, seeds and stages; anything else would mix two experiments.
 
-    The device counts too: the GPU model alone can change a ranking.
+    The device counts too: the GPU model alone can change a ranking. A plug-in may change as long as nothing that was
+    recorded came from it: the paths of such are returned.
 
     Raises:
         AlbenchError: something else differs: each difference, old → new.
@@ -66,17 +67,46 @@ def refuse_changes(before: Record, suite: Suite, folder: Path, plugins: tuple[Pa
     last = before["sessions"][-1]
     if (last["device"].partition(":")[0], last["gpu"]) != (device.partition(":")[0], gpu_name(device)):
         changed.append(f"device: {last['gpu'] or last['device']} → {gpu_name(device) or device}")
-    now = _plugin_sums(plugins)
+    now, mended = _plugin_sums(plugins), []
     for path, digest in before.get("plugins", {}).items():
         if path in now and now[path] != digest:
-            changed.append(
-                f"plug-in {path}: its content has changed (or keep it, and add the mended strategy under another name "
-                "from a file of its own: the rest of the run stays)"
-            )
+            if used := _made_with(Path(path), before, suite, Store(folder)):
+                changed.append(
+                    f"plug-in {path}: its content has changed, and {used} (or keep it, and add what was mended under "
+                    "another name from a file of its own: the rest of the run stays)"
+                )
+            else:
+                mended.append(path)
     if changed:
         raise AlbenchError(
             f"{folder} holds a run with other settings; use another --out, or undo: " + "; ".join(changed)
         )
+    return mended
+
+
+def _made_with(plugin: Path, before: Record, suite: Suite, store: Store) -> str:
+    """What of a run came from a plug-in, in words; '' where nothing did. The plug-in is loaded, as it is now.
+
+    A task or a companion of it is in every training; of a strategy's trial the first training is the others', too, and
+    counts no more than theirs as long as the strategy selected nothing (nor was diagnosed, at a last stage).
+    """
+
+    def ours(kind: registry.Registry, name: str | None) -> bool:  # also one that the mended file no longer has
+        return name is not None and (name in kind.of_plugin(plugin) or name not in kind.names())
+
+    entries = {**before["suite"]["strategies"], **suite.model_dump(mode="json")["strategies"]}
+    tasks = {label for label, entry in before["suite"]["tasks"].items() if ours(registry.tasks, entry["task"])}
+    beside = {label for label, entry in entries.items() if ours(registry.companions, entry["companion"])}
+    selecting = {label for label, entry in entries.items() if ours(registry.strategies, entry["strategy"])}
+    for trial in store.trials():
+        kinds = {record["kind"] for record in store.records(trial)}
+        if trial.task in tasks or trial.strategy in beside:
+            return f"{trial} was trained with what it registers"
+        if trial.strategy in selecting and kinds & {"selected", "finished"}:
+            return f"{trial} has selected by it"
+    if (tasks or beside) and any((store.folder / "trained").glob("*.checkpoint")):
+        return "a checkpoint may be of a training with what it registers"
+    return ""
 
 
 def _completed(before: Record, now: Suite) -> Record:
@@ -150,8 +180,8 @@ def _cheats(suite: Suite, label: str) -> bool:
     return strategy.sees_hidden_labels() or (leader is not None and _cheats(suite, leader))
 
 
-def session(device: str, command: list[str], deterministic: bool = False) -> Record:
-    """The circumstances of one call: versions, machine, device."""
+def session(device: str, command: list[str], deterministic: bool = False, mended: list[str] | None = None) -> Record:
+    """The circumstances of one call: versions, machine, device; `mended`: plug-ins that changed since the last one."""
     packages = ("numpy", "pandas", "scipy", "scikit-learn", "torch", "torchvision")
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -167,6 +197,7 @@ def session(device: str, command: list[str], deterministic: bool = False) -> Rec
         "deterministic": deterministic,
         "tf32": False,  # `Numerics.in_force` sees to it
         "git": _git(),
+        **({"mended": mended} if mended else {}),
     }
 
 

@@ -1,13 +1,17 @@
 """One pass over samples: what a strategy asked to see, batch by batch; and the guarded selection from it."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from albench import registry
 from albench.errors import AlbenchError
+from albench.memory import out_of_memory
 from albench.numeric.nearest import nearest_distance
 from albench.samples import Batch, Samples
 from albench.seeds import generator, isolated
@@ -74,8 +78,10 @@ def _observe_batch(
     seen = full if strategy.cheats else {"image": full["image"]}
     bf16 = setup.numerics.precision == "bf16"
     outputs = Outputs(task, fitted.model, seen, fitted.companion, cheats=strategy.cheats, bf16=bf16)
-    given = strategy.observe(outputs).items()
-    kept = {name: _checked(_who(strategy), name, value, count, setup.device) for name, value in given}
+    who = _who(strategy)
+    with _blamed(who, "observe()"):
+        given = dict(strategy.observe(outputs))
+    kept = {name: _checked(who, name, value, count, setup.device) for name, value in given.items()}
     if not diagnose:
         return kept, None
     diagnosis = {"true": task.losses(outputs.raw, full), "embedding": outputs.embedding}
@@ -90,7 +96,20 @@ def _observe_batch(
 
 
 def _who(strategy: Strategy) -> str:
-    return f"strategy {type(strategy).__name__}"
+    return f"strategy {registry.strategies.name_of(type(strategy))!r}"
+
+
+@contextmanager
+def _blamed(who: str, method: str) -> Iterator[None]:
+    """What a strategy's own code raises, in a line that says where; the engine's errors and memory pass."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, AlbenchError) or out_of_memory(error):
+            raise
+        place = registry.place_in_plugin(error)
+        where = f" at {place}" if place else ""
+        raise AlbenchError(f"{who}: {method} failed{where}: {type(error).__name__}: {error}") from error
 
 
 def contents(setup: Setup, rows: Tensor) -> list[int]:
@@ -136,6 +155,9 @@ def _checked(who: str, name: str, value: Any, length: int, device: torch.device)
     if not isinstance(value, Tensor) or value.ndim == 0 or len(value) != length:
         shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
         raise AlbenchError(f"{who}: observe() kept {name!r} as {shape}; it must be a tensor with one row per sample")
+    if name == "score" and value.ndim != 1:
+        shape = tuple(value.shape)
+        raise AlbenchError(f"{who}: observe() gave a score of shape {shape}; it is one number per sample: ({length},)")
     if value.device.type not in (device.type, "cpu"):
         raise AlbenchError(f"{who}: observe() kept {name!r} on the device {value.device}; the run is on {device}")
     if name == "score" and not bool(value.isfinite().all()):
@@ -154,7 +176,7 @@ def select(setup: Setup, strategy: Strategy, name: str, pool: PoolView, k: int) 
     """
     who = f"strategy {name!r}"
     rng = generator(*setup.axes, pool.stage, "selection", name)
-    with isolated(*setup.axes, pool.stage, "selection", name, who=who), torch.no_grad():
+    with isolated(*setup.axes, pool.stage, "selection", name, who=who), torch.no_grad(), _blamed(who, "select()"):
         answer = strategy.select(pool, k, rng)
     if isinstance(answer, Tensor) and answer.device.type not in (setup.device.type, "cpu"):
         raise AlbenchError(f"{who}: select() answered on the device {answer.device}; the run is on {setup.device}")

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 from albench.errors import AlbenchError, did_you_mean
 
 T = TypeVar("T", bound=type)
+PLUGIN = "albench_plugin_"  # begins the name of a plug-in's module
 
 
 @functools.cache  # every package's file is read for it
@@ -53,6 +54,17 @@ class Registry:
         """Other names → the registered names they stand for."""
         by_value = {entry.value: name for name, entry in self._installed().items()}
         return {n: by_value[e.value] for n, e in self._installed(".aliases").items() if e.value in by_value}
+
+    def of_plugin(self, path: Path) -> list[str]:
+        """The names that a plug-in file which was loaded has registered."""
+        return [name for name, value in self._plugins.items() if value.__module__ == _module(path)]
+
+    def name_of(self, value: type) -> str:
+        """The name under which a class is registered; its own where it is not."""
+        where = f"{value.__module__}:{value.__qualname__}"
+        known = {name for name, other in self._plugins.items() if other is value}
+        known |= {name for name, entry in self._installed().items() if entry.value == where}
+        return min(known, default=value.__name__)
 
     def resolve(self, name: str) -> str:
         """The registered name that a name or alias stands for.
@@ -119,8 +131,9 @@ register_companion = companions.register
 def load_plugin(file: str | Path, known_as: Path | None = None) -> list[str]:
     """Run a user's Python file, so that what it registers can be named; returns the names of its strategies.
 
-    A plug-in runs code: it is loaded only when the user names it. Loading the same file twice is harmless. `known_as`:
-    where it lies on the machine that began the run, since the path is a part of its classes' names.
+    A plug-in runs code: it is loaded only when the user names it. Loading the same file twice is harmless; one that has
+    changed since is loaded anew. `known_as`: where it lies on the machine that began the run, since the path is a part
+    of its classes' names.
 
     Raises:
         AlbenchError: the file is not there, or does not run.
@@ -128,12 +141,16 @@ def load_plugin(file: str | Path, known_as: Path | None = None) -> list[str]:
     path = Path(file).resolve()
     if not path.is_file():
         raise AlbenchError(f"plug-in {str(file)!r}: there is no such file")
-    name = "albench_plugin_" + hashlib.blake2b(str(known_as or path).encode(), digest_size=6).hexdigest()
+    name = _module(known_as or path)
+    content = hashlib.blake2b(path.read_bytes()).digest()
+    if name in sys.modules and sys.modules[name].__dict__.get("__albench_content__") != content:
+        _forget(name)
     if name not in sys.modules:
         spec = importlib.util.spec_from_file_location(name, path)
         if spec is None or spec.loader is None:
             raise AlbenchError(f"plug-in {str(file)!r}: not a Python file")
         module = importlib.util.module_from_spec(spec)
+        module.__dict__["__albench_content__"] = content
         sys.modules[name] = module  # dataclasses and pydantic look their own module up while it runs
         try:
             spec.loader.exec_module(module)
@@ -144,7 +161,23 @@ def load_plugin(file: str | Path, known_as: Path | None = None) -> list[str]:
             _forget(name)
             line = _line_in(path, error)
             raise AlbenchError(f"plug-in {file}{line}: {type(error).__name__}: {error}") from error
-    return [n for n, value in strategies._plugins.items() if value.__module__ == name]
+    return strategies.of_plugin(path if known_as is None else known_as)
+
+
+def _module(path: Path) -> str:
+    """The name of a plug-in's module."""
+    return PLUGIN + hashlib.blake2b(str(path).encode(), digest_size=6).hexdigest()
+
+
+def place_in_plugin(error: BaseException) -> str:
+    """'mine.py:12', the innermost line of a plug-in that an error passed through; '' where there is none."""
+    trace, place = error.__traceback__, ""
+    while trace is not None:
+        frame = trace.tb_frame
+        if str(frame.f_globals.get("__name__", "")).startswith(PLUGIN):
+            place = f"{Path(frame.f_code.co_filename).name}:{trace.tb_lineno}"
+        trace = trace.tb_next
+    return place
 
 
 def _forget(module: str) -> None:

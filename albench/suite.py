@@ -350,6 +350,11 @@ def chosen(suite: Suite, axis: Axis, names: list[str]) -> Suite:
     return suite.model_copy(update={axis: picked})
 
 
+def companion_params(task: TaskEntry, strategy: StrategyEntry) -> dict[str, Any]:
+    """The parameters of a strategy's companion on a task: the task's, and the strategy's own before them."""
+    return {**task.companions.get(strategy.companion or "", {}), **strategy.companion_params}
+
+
 def differences(before: dict[str, Any], after: dict[str, Any], path: str = "") -> list[str]:
     """Where two resolved suites differ, as 'key: old → new' lines; growth is not a difference.
 

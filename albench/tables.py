@@ -51,12 +51,26 @@ def write(store: Store) -> None:
 def refresh(store: Store) -> None:
     """Make all tables unless they are those of the records that are there: of 10,000 trials that takes long."""
     try:
-        note = json.loads((store.folder / NOTE).read_bytes())
-        current = note == {"sources": _sources(store), "tables": _tables(store)}
+        current = _note(store) == {"sources": _sources(store), "tables": _tables(store)}
     except (OSError, ValueError):
         current = False
     if not current:
         write(store)
+
+
+def outdated(store: Store) -> bool:
+    """Whether the tables are as they were written, and records came since (or none was written yet): after a kill."""
+    if not (store.folder / NOTE).is_file():
+        return not any((store.folder / f"{name}.csv").is_file() for name in TABLES)
+    try:
+        note = _note(store)
+        return note["tables"] == _tables(store) and note["sources"] != _sources(store)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _note(store: Store) -> Any:
+    return json.loads((store.folder / NOTE).read_bytes())
 
 
 def _sources(store: Store) -> str:

@@ -29,7 +29,7 @@ from albench.recipe import Recipe
 from albench.samples import Data
 from albench.store import CEILING, Store, Trial
 from albench.strategy import Strategy
-from albench.suite import StrategyEntry, Suite, twins
+from albench.suite import StrategyEntry, Suite, companion_params, twins
 from albench.task import Task
 from albench.training import Setup
 
@@ -218,7 +218,8 @@ def _line(error: Exception, run: Run) -> str:
         return f"the memory of this {place} is not enough: {tip} ({message or type(error).__name__})"
     if isinstance(error, OSError):
         return f"{error.filename or run.folder}: {error.strerror or error}; what was written stays"
-    return f"{type(error).__name__}: {message}"
+    place = registry.place_in_plugin(error)
+    return (f"{place}: " if place else "") + f"{type(error).__name__}: {message}"
 
 
 def trial_run(run: Run, trial: Trial, fingerprint: str, progress: Progress = silent) -> TrialRun:
@@ -232,10 +233,7 @@ def trial_run(run: Run, trial: Trial, fingerprint: str, progress: Progress = sil
     task = task_of(run, trial.task)
     data = data_on(task, run.data_root, device, run.per_gpu)
     strategy_class = Strategy if whole else registry.strategies.get(chosen.strategy)
-    companion, companion_params = None, {}
-    if chosen.companion is not None:
-        companion = registry.companions.get(chosen.companion)
-        companion_params = {**entry.companions.get(chosen.companion, {}), **chosen.companion_params}
+    companion = None if chosen.companion is None else registry.companions.get(chosen.companion)
     setup = Setup(
         task,
         data,
@@ -244,7 +242,7 @@ def trial_run(run: Run, trial: Trial, fingerprint: str, progress: Progress = sil
         device,
         (run.suite.seed, trial.seed, trial.task),
         companion,
-        companion_params,
+        companion_params(entry, chosen),
     )
     return TrialRun(
         trial,

@@ -16,6 +16,7 @@ from rich.console import Console
 
 import albench
 from albench import store as sealing
+from albench import tables
 from albench.cli import main
 from albench.doctor import examine, repair
 from albench.errors import AlbenchError
@@ -195,6 +196,26 @@ def test_a_run_grows_alike_from_damaged_weights(whole, hurt, tmp_path):
 
 def test_a_sound_run_is_sound(whole):
     assert examine(whole[1]).findings == []
+
+
+def test_tables_that_a_kill_left_behind_are_no_problem(hurt):
+    (hurt / NOTE).unlink()
+    for name in tables.TABLES:
+        (hurt / f"{name}.csv").unlink()
+    health = examine(hurt)  # killed before any table was written
+    assert health.problems() == []
+    assert ["lack the newest records" in str(finding) for finding in health.findings] == [True]
+    trial = Store(hurt).trials()[-1]
+    path = hurt / "trials" / f"{trial}.jsonl"
+    whole = path.read_bytes()
+    path.write_bytes(b"".join(whole.splitlines(keepends=True)[:-2]))
+    tables.write(Store(hurt))
+    path.write_bytes(whole)  # killed after two more records
+    health = examine(hurt)
+    assert health.problems() == []
+    assert any("lack the newest records" in str(finding) for finding in health.findings)
+    of_file("results.csv", in_last_digit)(hurt)
+    assert any("differs from the records" in str(problem) for problem in examine(hurt).problems())
 
 
 def test_samples_that_were_no_candidates_are_found(hurt):

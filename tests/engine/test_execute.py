@@ -1,5 +1,6 @@
 """Bad input is one line before anything runs; a trial that fails stops no other; a kill loses nothing."""
 
+import shutil
 import subprocess
 import sys
 import time
@@ -114,10 +115,11 @@ def test_a_strategy_that_raises_stops_no_other_and_loses_no_training(run, plugin
     strategies = ["random", f"{prefix}raises"]
     folder, failed, said = run(strategies=strategies, plugins=[path], seeds=1)
     assert [str(f.trial) for f in failed] == [f"digits--{prefix}raises--seed0"]
-    assert "ValueError: I am broken" in failed[0].error
+    assert f"strategy '{prefix}raises': select() failed at plugin.py:" in failed[0].error
+    assert failed[0].error.endswith(": ValueError: I am broken")
     assert "I am broken" in said
     assert "Traceback" in (folder / "failures" / f"{failed[0].trial}.txt").read_text()
-    assert failures(folder) == [{"trial": str(failed[0].trial), "error": "ValueError: I am broken"}]
+    assert failures(folder) == [{"trial": str(failed[0].trial), "error": failed[0].error}]
     stages = albench.load_results(folder).query("metric == 'accuracy'").groupby("strategy").stage.apply(list)
     assert stages["random"] == [0, 1, 2]
     assert stages[f"{prefix}raises"] == [0, 1]
@@ -133,8 +135,33 @@ def test_a_changed_plugin_is_refused(run, plugin):
     path, prefix = plugin
     run(strategies=["random", f"{prefix}raises"], plugins=[path], seeds=1, stages=1)
     path.write_text(path.read_text() + "\n# changed")
-    with pytest.raises(AlbenchError, match="its content has changed"):
+    with pytest.raises(AlbenchError, match=f"its content has changed, and digits--{prefix}raises--seed0 has selected"):
         run(strategies=["random", f"{prefix}raises"], plugins=[path], seeds=1)
+
+
+def test_a_plugin_of_which_nothing_was_recorded_may_be_mended(run, tmp_path, plugin):
+    path, prefix = plugin
+    right, name = path.read_text(), f"{prefix}raises"
+    path.write_text(right.replace("pool.stage == 1", "True"))
+    folder, failed, _ = run(strategies=["random", name], plugins=[path], seeds=1)
+    assert f"strategy {name!r}: select() failed at plugin.py:" in failed[0].error
+    path.write_text(right.replace("pool.stage == 1", "False"))
+    folder, failed, said = run(strategies=["random", name], plugins=[path], seeds=1)
+    assert failed == []
+    assert "plugin.py has changed; nothing of this run came from it yet" in " ".join(said.split())
+    assert Store(folder).manifest()["sessions"][-1]["mended"] == [str(path)]
+    mended = (folder / "results.csv").read_bytes()
+    shutil.rmtree(folder)
+    folder, failed, _ = run(strategies=["random", name], plugins=[path], seeds=1)
+    assert (folder / "results.csv").read_bytes() == mended
+
+
+def test_a_mended_companion_is_refused_once_it_was_trained_with(run, plugin):
+    path, prefix = plugin
+    run(strategies=["random", f"{prefix}fragile"], plugins=[path], seeds=1, stages=1)
+    path.write_text(path.read_text() + "\n# changed")
+    with pytest.raises(AlbenchError, match=f"digits--{prefix}fragile--seed0 was trained with what it registers"):
+        run(strategies=["random", f"{prefix}fragile"], plugins=[path], seeds=1)
 
 
 def test_more_labels_than_samples_are_refused_before_anything_runs(run, tmp_path):
