@@ -66,7 +66,8 @@ def command(
     console = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 120)
     for task, table in plans.items():
         console.print(_table(f"{task}: AUBC of {run.tasks[task]['metric']} against {run.reference}", table, most[task]))
-    for line in _advice(run, plans, most, effect, power):
+    reasons = {task: _unlearned(run, task) for task in plans}
+    for line in _advice(run, plans, most, effect, power, reasons):
         console.print(line, markup=False, highlight=False)
 
 
@@ -92,12 +93,40 @@ def _seeds(needed: float) -> str:
 
 
 def _advice(
-    run: "Run", plans: "dict[str, pd.DataFrame]", most: dict[str, float], effect: float, power: float
+    run: "Run",
+    plans: "dict[str, pd.DataFrame]",
+    most: dict[str, float],
+    effect: float,
+    power: float,
+    reasons: dict[str, str],
 ) -> list[str]:
-    """What to do, in a sentence or two."""
+    """What to do, in a sentence or two; reasons: why a task has nothing to differ in, '' where it has."""
     import pandas as pd
 
-    table = pd.concat(plans.values())
+    lines = [f"{task}: {reason} Seeds do not mend that." for task, reason in reasons.items() if reason]
+    varied = [own for task, own in plans.items() if not (reasons[task] and (own["sd"].dropna() == 0).all())]
+    if not varied:
+        return lines
+    return [*lines, *_planned(run, pd.concat(varied), plans, most, effect, power)]
+
+
+def _unlearned(run: "Run", task: str) -> str:
+    """Why it is not shown that strategies had anything to differ in on a task; '' where it is."""
+    from albench.report.tables import summaries
+    from albench.report.words import unlearned
+
+    return unlearned(summaries([run], task)).removeprefix("But ")
+
+
+def _planned(
+    run: "Run",
+    table: "pd.DataFrame",
+    plans: "dict[str, pd.DataFrame]",
+    most: dict[str, float],
+    effect: float,
+    power: float,
+) -> list[str]:
+    """How many seeds the comparisons in `table` need."""
     table = table[table["pairs"] > 1]
     needed, there = table["seeds_needed"].max(), int(table["pairs"].min())
     beyond = [task for task, own in plans.items() if (own["detectable"] > most[task]).any()]

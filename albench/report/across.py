@@ -19,8 +19,8 @@ from albench.report import diagrams, matrices
 from albench.report.blocks import Block, Folder, Section, Table, Text
 from albench.report.evidence import Styles, wide
 from albench.report.looks import present
+from albench.report.numbers import metric_name, number, p_value
 from albench.report.runs import Run
-from albench.report.tables import metric_name, number, p_value
 from albench.report.words import count
 
 
@@ -90,7 +90,8 @@ def _totals(
             f"{run.reference}. The probability of improvement is the share of pairs of one of its seeds and one of the "
             "reference's in which its AUBC is higher, mean over tasks (.5 is no difference); descriptive, with a "
             f"percentile bootstrap over seeds from {FEWEST} seeds on, since below it would be too narrow. The "
-            "interquartile mean (IQM) is of all seeds of the tasks of one metric; of three or fewer it is their mean."
+            "interquartile mean (IQM) is of all seeds of the tasks of one metric; of three or fewer it is their mean.",
+            *([HOLLOW] if (verdicts["verdict"].eq("equivalent") & ~(verdicts["rise_low"] > 0)).any() else []),
         ],
         data=folder.csv(pd.DataFrame(found), f"verdicts-{name}"),
         swatches=[(styles[str(f["strategy"])].colour, styles[str(f["strategy"])].glyph) for f in found],
@@ -101,6 +102,10 @@ def _chance(p: float, low: float, high: float) -> str:
     return number(p, 2) + (f" [{number(low, 2)},\u00a0{number(high, 2)}]" if np.isfinite(low) else "")
 
 
+HOLLOW = (
+    "“Equivalent” is counted also where it is not shown that anything was learned that strategies could differ in (see "
+    "the summary)."
+)
 VERDICTS = ("better", "equivalent", "undecided", "worse")
 
 

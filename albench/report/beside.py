@@ -8,12 +8,12 @@ from albench.analysis import published
 from albench.analysis.curves import curves
 from albench.analysis.publication import settings
 from albench.errors import AlbenchError
-from albench.report import charts, figures, tables
+from albench.report import charts, figures
 from albench.report.blocks import Block, Folder, Table, Text
 from albench.report.evidence import wide
 from albench.report.looks import Look
+from albench.report.numbers import interval, metric_name, number, p_value, percent
 from albench.report.runs import Run
-from albench.report.tables import interval, number, p_value, percent
 
 SHOWN = 40  # differences of protocol that the page lists
 
@@ -90,7 +90,7 @@ def _curves(
     found: Publication, rows: pd.DataFrame, task: str, styles: dict[str, Look], folder: Folder, name: str
 ) -> Block:
     """The metric that was published, where the task's own is another one."""
-    table, written, source = curves(rows), tables.metric_name(str(found.source.measured)), found.source.file
+    table, written, source = curves(rows), metric_name(str(found.source.measured)), found.source.file
     return folder.picture(
         wide(figures.learning_curve, table, styles, written, None, found.curves, source, found.run.reference),
         f"published-{name}",

@@ -11,8 +11,8 @@ from albench.report.blocks import Block, Folder, Table, Text
 from albench.report.checklist import training
 from albench.report.evidence import Styles, square, wide
 from albench.report.looks import present
+from albench.report.numbers import interval, metric_name, number, p_value
 from albench.report.runs import Run
-from albench.report.tables import interval, metric_name, number, p_value
 from albench.report.words import over_seeds
 
 MANY_PAIRS = 30

@@ -7,6 +7,7 @@ import pandas as pd
 
 from albench.report.figures import banded, framed
 from albench.report.looks import Look
+from albench.report.numbers import number
 
 
 @dataclass(frozen=True)
@@ -119,9 +120,10 @@ def _ticks(table: pd.DataFrame) -> list[float]:
 
 
 def _spread(mean: float, std: float, seeds: float) -> str:
-    return f"{mean:.4f}{f' ± {std:.4f}' if np.isfinite(std) else ''} (n = {seeds:.0f})".replace("-", "−")
+    return f"{number(mean)}{f' ± {number(std)}' if np.isfinite(std) else ''} (n = {seeds:.0f})"
 
 
 def _interval(mean: float, low: float, high: float, seeds: float) -> str:
-    between = f" [{low:+.4f}, {high:+.4f}]" if np.isfinite(low) and np.isfinite(high) else ""
-    return f"{mean:+.4f}{between} (n = {seeds:.0f})".replace("-", "−")
+    ends = [number(end, 4, True) for end in (low, high)]
+    between = f" [{', '.join(ends)}]" if np.isfinite(low) and np.isfinite(high) else ""
+    return f"{number(mean, 4, True)}{between} (n = {seeds:.0f})"

@@ -27,6 +27,7 @@ from albench.report import (
 )
 from albench.report.blocks import Block, Document, Finding, Folder, Section, Table, Text
 from albench.report.looks import Look
+from albench.report.numbers import metric_name, number
 from albench.report.outcomes import other_test_sets
 from albench.report.runs import Run, Unfinished
 
@@ -185,13 +186,13 @@ def _curve(table: pd.DataFrame, styles: dict[str, Look], runs: list[Run], task: 
     tops = {name: top for name, top in tops.items() if math.isfinite(top)}
     one = len(set(tops.values())) == 1
     ceiling = (next(iter(tops.values())), "whole pool") if one else None
-    reached = words.listed([f"{tables.number(top)} ({name})" for name, top in tops.items()])
+    reached = words.listed([f"{number(top)} ({name})" for name, top in tops.items()])
     trained = words.count(sum(run.ceiling_seeds(task) for run in runs), "training")
-    written, fewest, most = tables.metric_name(metric), int(table["n"].min()), int(table["n"].max())
+    written, fewest, most = metric_name(metric), int(table["n"].min()), int(table["n"].max())
     finals = table.loc[table.groupby("strategy", sort=False)["labelled"].idxmax()]
     at = " at {labelled:,}" if finals["labelled"].nunique() > 1 else ""
     ends = "; ".join(
-        f"{row['strategy']} {tables.number(row['mean'])}" + at.format_map(row) for row in finals.to_dict("records")
+        f"{row['strategy']} {number(row['mean'])}" + at.format_map(row) for row in finals.to_dict("records")
     )
     span = f"{table['labelled'].min():,} to {table['labelled'].max():,} labels"
     theirs, source = _published(runs, task)
@@ -209,7 +210,7 @@ def _curve(table: pd.DataFrame, styles: dict[str, Look], runs: list[Run], task: 
         "Learning curves",
         alt=f"Learning curves on {task}: {written} from {span}. At the last stage: {ends}.",
         caption=f"Performance ({written}) on the test set against the number of labels. {band}"
-        + (f" The line across is the whole pool's ({tables.number(ceiling[0])}, {trained})." if ceiling else "")
+        + (f" The line across is the whole pool's ({number(ceiling[0])}, {trained})." if ceiling else "")
         + (f" Training on the whole pool reaches {reached}." if len(tops) > 1 and not one else "")
         + (f" Dashed: {source}, with the error of reading it off the figure." if theirs is not None else ""),
         data=folder.csv(table, f"curve-{slug(task)}"),
@@ -246,8 +247,7 @@ def _diagnoses(
             if not table["metric"].isin(own).any():
                 continue
             said = "; ".join(
-                f"{r['strategy']} {tables.number(r['mean'], 3)}"
-                for r in ends[ends["metric"].isin(own)].to_dict("records")
+                f"{r['strategy']} {number(r['mean'], 3)}" for r in ends[ends["metric"].isin(own)].to_dict("records")
             )
             blocks.append(
                 folder.picture(
@@ -294,7 +294,7 @@ def _descents(table: pd.DataFrame, styles: dict[str, Look], task: str, folder: F
     table = point.agg(objective="mean", seeds="size").reset_index()
     last = table[table["stage"] == table["stage"].max()]
     ends = last.loc[last.groupby("strategy", sort=False)["update"].idxmax()]
-    said = "; ".join(f"{r['strategy']} {tables.number(r['objective'])}" for r in ends.to_dict("records"))
+    said = "; ".join(f"{r['strategy']} {number(r['objective'])}" for r in ends.to_dict("records"))
     return [
         folder.picture(
             evidence.wide(panels.descent, table, styles),

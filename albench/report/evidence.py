@@ -13,8 +13,9 @@ from albench.analysis.ranks import worse_than_reference
 from albench.report import charts, diagrams, figures, matrices
 from albench.report.blocks import Block, Folder, Table
 from albench.report.looks import Look, present
+from albench.report.numbers import interval, metric_name, number, p_value, percent
 from albench.report.runs import Run
-from albench.report.tables import against, interval, metric_name, number, p_value, percent, resampled_table
+from albench.report.tables import against, resampled_table
 from albench.report.words import count
 
 MANY = 40  # rows of a folded table that the page shows; the CSV has all

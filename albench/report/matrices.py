@@ -16,6 +16,7 @@ from matplotlib.transforms import Affine2D
 
 from albench.report.lettering import breadth, widest, wrapped
 from albench.report.looks import FAINT, INK, TWO_COLUMNS, luminance, small
+from albench.report.numbers import number
 
 # colour-blind-safe: purple for more, orange for less; one hue from pale to dark
 MAPS = {"difference": "PuOr", "amount": "Blues", "ratio": "PuOr"}
@@ -61,7 +62,7 @@ def significance(
 
     difference, p_adjusted: square, strategies' names on both sides, NaN on the diagonal.
     """
-    texts = difference.map(lambda v: f"{v:+.3f}".replace("-", "−") if np.isfinite(v) else "")
+    texts = difference.map(lambda v: number(v, 3, True) if np.isfinite(v) else "")
     marks = (difference.notna() & (p_adjusted < alpha)).map(lambda significant: "*" if significant else "")
     return heat_map(difference, texts, marks, label=label, rows="row minus column", width=width)
 
@@ -80,7 +81,7 @@ def balance(ratio: pd.DataFrame, width: float = TWO_COLUMNS) -> Figure:
 
     Classes that were never selected have a ratio of 0, drawn as the colour at the scale's end.
     """
-    texts = ratio.map(lambda v: f"{v:.2g}" if np.isfinite(v) else "")
+    texts = ratio.map(lambda v: f"{v:.2f}" if np.isfinite(v) else "")
     return heat_map(ratio, texts, kind="ratio", label="selection ÷ pool", width=width)
 
 

@@ -4,8 +4,9 @@ import numpy as np
 import pandas as pd
 
 from albench.report.checklist import pairing
+from albench.report.numbers import metric_name, number
 from albench.report.runs import Run
-from albench.report.words import count, listed, metric_name, number
+from albench.report.words import count, listed
 
 CLOSE = 0.02  # of the reference's rise: a curve that near the ceiling has come to it
 

@@ -11,8 +11,9 @@ from albench.analysis.efficiency import SHARES, costs_from, efficiency, rise, ta
 from albench.report import diagrams
 from albench.report.blocks import Block, Folder, Table, Text
 from albench.report.evidence import Styles, wide
+from albench.report.numbers import number, percent
 from albench.report.runs import Run
-from albench.report.tables import against, number, percent
+from albench.report.tables import against
 from albench.report.words import count, listed
 
 FEW = 8  # strategies, beyond which the figure shows one target instead of all

@@ -1,6 +1,6 @@
 """Tables of a report: numbers as text for reading; the same unrounded as CSV."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,70 +8,22 @@ import pandas as pd
 
 from albench.analysis.comparison import against_reference
 from albench.analysis.curves import left_out, summary
+from albench.analysis.efficiency import rise
 from albench.report.blocks import Folder, Table
 from albench.report.looks import Look, present
+from albench.report.numbers import interval, mean_std, metric_name, number, p_value, percent
 from albench.report.runs import Run
 
 DIAGNOSES = ("ranking-accuracy", "spearman")
 WIDE = 8  # columns of strategies, at most, where rows can be had instead
-WRITTEN = {"map": "mAP", "ap": "AP", "pck": "PCK", "pckh": "PCKh"}
-
-
-def metric_name(metric: str) -> str:
-    """A metric as the field writes it.
-
-    >>> metric_name("pck@0.2")
-    'PCK@0.2'
-    """
-    if metric == "objective":
-        return "training objective"
-    head, at, tail = metric.partition("@")
-    head, dash, variant = head.partition("-")
-    return WRITTEN.get(head, head) + dash + variant + at + tail
-
-
-def number(value: float, digits: int = 4, sign: bool = False) -> str:
-    """A number, or a dash where there is none; minus signs as wide as plus signs."""
-    if not np.isfinite(value):
-        return "–"
-    return f"{value:{'+' if sign else ''}.{digits}f}".replace("-", "−")
-
-
-def mean_std(mean: float, std: float, digits: int = 4) -> str:
-    """'mean ± std', breakable only before ±; the mean alone for one seed."""
-    return number(mean, digits) + (f" ±\u00a0{number(std, digits)}" if np.isfinite(std) else "")
-
-
-def interval(low: float, high: float, digits: int = 4) -> str:
-    """' [low, high]' with signs, breakable only before it; '' where there is none."""
-    return f" [{number(low, digits, True)},\u00a0{number(high, digits, True)}]" if np.isfinite(low) else ""
-
-
-def p_value(p: float) -> str:
-    """A p-value as papers print it.
-
-    >>> p_value(0.0123), p_value(0.00004), p_value(float("nan"))
-    ('.012', '<\xa0.001', '–')
-    """
-    if not np.isfinite(p):
-        return "–"
-    return "<\u00a0.001" if p < 0.0005 else ">\u00a0.999" if p > 0.9995 else f"{p:.3f}"[1:]
-
-
-def percent(share: float) -> str:
-    """A level as it is written, with a narrow space.
-
-    >>> percent(0.95), percent(0.999)
-    ('95\u202f%', '99.9\u202f%')
-    """
-    return f"{100 * share:.4g}\u202f%"
 
 
 def summaries(runs: list[Run], task: str) -> pd.DataFrame:
     """The summary of a task over all runs that have it, with the primary test against each run's own reference.
 
     Columns: those of `analysis.curves.summary` and `analysis.comparison.against_reference` (difference for its mean),
-    reference, cheats, run. NaN where there is nothing to compare with.
+    reference, cheats, run; lowest and highest value of the task in the run, and rise, rise_low, rise_high of its
+    reference (see `analysis.efficiency.rise`). NaN where there is nothing to compare with.
     """
     parts = []
     for run in runs:
@@ -91,6 +43,8 @@ def summaries(runs: list[Run], task: str) -> pd.DataFrame:
             untested = rows["pairs"].eq(0) & rows["verdict"].notna()
             rows["verdict"] = rows["verdict"].astype(object).mask(untested, NO_RESULT)
             rows["reference"], rows["run"] = run.reference, run.name
+            rows["lowest"], rows["highest"] = results["value"].min(), results["value"].max()
+            rows["rise"], rows["rise_low"], rows["rise_high"], _ = rise(results, metric, run.reference)
             rows["cheats"] = [bool(run.strategies.get(s, {}).get("cheats")) for s in rows["strategy"]]
             parts.append(rows)
     return pd.concat(parts, ignore_index=True)
@@ -172,6 +126,11 @@ def against(rows: pd.DataFrame) -> str:
     return str(references[0]) if len(references) == 1 else "its reference"
 
 
+def shown_to_learn(row: Mapping[Hashable, Any]) -> bool:
+    """Whether the reference's own rise is above 0 beyond chance; row: of `summaries`."""
+    return bool(row["rise_low"] > 0)
+
+
 def summary_table(rows: pd.DataFrame, styles: dict[str, Look], metric: str, alpha: float, data: str) -> Table:
     """Final value, AUBC, and the primary test of its paired difference to the reference; a row per strategy."""
     best, reference = leader(rows), against(rows)
@@ -192,10 +151,14 @@ def summary_table(rows: pd.DataFrame, styles: dict[str, Look], metric: str, alph
             number(row["difference"], 4, True) + interval(row["low"], row["high"]),
             p_value(row["p_holm"]),
         ]  # fmt: skip
+        if row["verdict"] == "equivalent" and not shown_to_learn(row):
+            marks[place, 1] = "†"
         if not is_reference and row["p_holm"] < alpha:
             marks[place, 3] = "*"
         measured = mean_std(row["aubc_mean"], row["aubc_std"]), mean_std(row["final_mean"], row["final_std"])
         body.append([styles[row["strategy"]].name, *tested, *measured, str(row["seeds"])])
+    if "†" in marks.values():
+        notes.append("† It is not shown that anything was learned in which strategies could differ (see the summary).")
     notes += _reasons(rows)
     if len(rows["run"].unique()) > 1:
         notes.append("Tests are within a run; rows of different runs share no seeds and are not compared.")

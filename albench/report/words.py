@@ -1,13 +1,14 @@
 """What a report says in sentences; verdicts are those of the primary test and of nothing else."""
 
 import json
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
+from albench.report.numbers import metric_name, number, p_value, percent
 from albench.report.runs import Run
-from albench.report.tables import NO_RESULT, OWN, leader, metric_name, number, p_value, percent
+from albench.report.tables import NO_RESULT, OWN, leader, shown_to_learn
 
 BASELINES = {"entropy": "entropy", "margin": "the margin", "trivial": "the trivial predictor"}
 MANY = 10  # seeds, from which their standard error is known well
@@ -95,6 +96,8 @@ def finding(rows: pd.DataFrame, metric: str, alpha: float) -> str:
     if best is None:
         return "no strategy has a complete curve of two stages or more yet."
     top = rows.to_dict("records")[best]
+    if _flat(top):
+        return f"all values of {metric_name(metric)} are {number(top['highest'])}, so no strategy leads."
     start = f"{top['strategy']} has the highest mean AUBC of {metric_name(metric)}, {number(top['aubc_mean'])}"
     if top["strategy"] != top["reference"]:
         if not pd.notna(top["difference"]):
@@ -138,17 +141,25 @@ def over_seeds(table: pd.DataFrame) -> str:
 
 
 def leading_verdict(rows: pd.DataFrame) -> str:
-    """The primary test's word on the strategy with the highest mean AUBC; '' where there is none."""
+    """The primary test's word on the strategy with the highest mean AUBC; '' where there is none.
+
+    "equivalent" is no word for strategies of which none is shown to have learned anything after its first labels.
+    """
     best = leader(rows)
     if best is None:
         return ""
-    top = rows.loc[best]
+    top = rows.to_dict("records")[best]
+    word = str(top["verdict"]) if isinstance(top["verdict"], str) else ""
     if top["strategy"] == top["reference"]:
-        others = rows["verdict"].dropna()
-        if (others == "undecided").any():  # "not shown to be better" is no "not better"
+        others = set(rows["verdict"].dropna()) - {""}
+        if "undecided" in others:  # "not shown to be better" is no "not better"
             return "undecided"
-        return "none better" if (others != "").any() and not (others == "better").any() else ""
-    return top["verdict"] if isinstance(top["verdict"], str) else ""
+        word = "none better" if others and "better" not in others else ""
+        if others == {"equivalent"} and not shown_to_learn(top):
+            word = "equivalent"
+    if word == "equivalent" and not shown_to_learn(top):
+        return "nothing learned" if _flat(top) else "no rise shown"
+    return word
 
 
 def verdicts(rows: pd.DataFrame, alpha: float) -> str:
@@ -163,7 +174,29 @@ def verdicts(rows: pd.DataFrame, alpha: float) -> str:
         if names:
             parts.append(f"{word}: {listed(names)}")
     references = " and ".join(dict.fromkeys(judged["reference"]))
-    return f"Against {references} (paired t on AUBC, Holm at {alpha:g}), {'; '.join(parts)}."
+    but = unlearned(rows) if judged["verdict"].eq("equivalent").any() else ""
+    return f"Against {references} (paired t on AUBC, Holm at {alpha:g}), {'; '.join(parts)}.{' ' * bool(but)}{but}"
+
+
+def unlearned(rows: pd.DataFrame) -> str:
+    """Why it is not shown that there was anything for strategies to differ in; '' where it is, and for one seed."""
+    said = []
+    for r in rows.drop_duplicates("run").to_dict("records"):
+        if _flat(r):
+            said.append(f"All values are {number(r['highest'])}: nothing was learned that strategies could differ in.")
+        elif pd.notna(r["rise_low"]) and not shown_to_learn(r):
+            low, high = (number(r[end], 4, True) for end in ("rise_low", "rise_high"))
+            said.append(
+                f"But {r['reference']}'s own rise from its first to its last labels, {number(r['rise'], 4, True)} "
+                f"({percent(0.95)} interval {low} to {high}), may be chance: it is not shown that anything was learned "
+                "that strategies could differ in."
+            )
+    return " ".join(said)
+
+
+def _flat(row: Mapping[Hashable, Any]) -> bool:
+    """Whether all values of a task are one and the same."""
+    return bool(row["lowest"] == row["highest"])
 
 
 def another_test_set(rows: pd.DataFrame, alpha: float) -> str:

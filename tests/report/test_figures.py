@@ -14,8 +14,9 @@ from matplotlib.text import Text
 from albench.analysis.curves import curves
 from albench.report import charts, diagrams, figures, lettering, looks, matrices, panels, words
 from albench.report.blocks import Folder
+from albench.report.numbers import metric_name, number
 from albench.report.runs import gather
-from albench.report.tables import metric_name, number, summaries
+from albench.report.tables import summaries
 
 
 def test_looks_follow_the_suite_and_tell_strategies_apart(make_run):

@@ -76,6 +76,16 @@ def test_a_detectable_difference_beyond_what_a_share_can_have_is_said_in_words(m
     assert "more than any" not in call(make_run("calm", seeds=4)).output
 
 
+def test_a_task_on_which_nothing_was_learned_is_not_said_to_have_seeds_enough(make_run):
+    folder = make_run(seeds=4)
+    table = pd.read_csv(folder / "results.csv")
+    table.loc[table["metric"] == "accuracy", "value"] = 0.0
+    table.to_csv(folder / "results.csv", index=False)
+    output = " ".join(call(folder).output.split())
+    assert "digits: All values are 0.0000: nothing was learned that strategies could differ in." in output
+    assert "seeds are enough" not in output
+
+
 def test_the_suites_effect_is_the_default_and_tasks_can_be_chosen(make_run):
     folder = make_run(tasks=("digits", "figures"), primary={"reference": "random", "effect": 0.25})
     result = call(folder, "--tasks", "figures")

@@ -11,9 +11,10 @@ from albench.report import checklist, methods, tables, words, write
 from albench.report.blocks import Folder
 from albench.report.character import first_stage_effects
 from albench.report.looks import Look
+from albench.report.numbers import number
 from albench.report.runs import gather
 from albench.report.savings import saving, speed
-from albench.report.tables import last_stage, number, summaries
+from albench.report.tables import last_stage, summaries
 
 
 @pytest.fixture
@@ -191,3 +192,28 @@ def test_very_many_strategies_are_rows_of_the_table_of_metrics(tmp_path):
     assert few.columns == ["metric", "s0", "s1", "s2"]
     assert many.columns == ["strategy", "nll", "ece"]
     assert many.rows[8] == ["s8", "0.000 ±\u00a00.010", "0.100 ±\u00a00.010"]
+
+
+def test_equality_of_what_nobody_learned_is_no_equivalence(run):
+    """All at one floor, and a reference whose own rise may be chance: neither is a headline "equivalent"."""
+    own = run.results["metric"] == "accuracy"
+    rng = np.random.default_rng(0)
+    noise = 0.3 + rng.normal(0, 0.001, own.sum())
+    for values, chip, said in (
+        (0.0, "nothing learned", "All values are 0.0000: nothing was learned that strategies could differ in."),
+        (noise, "no rise shown", "may be chance: it is not shown that anything was learned"),
+    ):
+        run.results.loc[own, "value"] = values
+        rows = summaries([run], "digits")
+        assert set(rows["verdict"].dropna()) - {""} == {"equivalent"}
+        assert words.leading_verdict(rows) == chip
+        assert said in words.verdicts(rows, 0.05)
+        table = tables.summary_table(rows, {s: Look(s, "#000000", "o") for s in run.strategies}, "accuracy", 0.05, "x")
+        assert set(table.marks.values()) == {"†"}
+    run.results.loc[own, "value"] = 0.0
+    rows = summaries([run], "digits")
+    assert words.finding(rows, "accuracy", 0.05) == "all values of accuracy are 0.0000, so no strategy leads."
+    run.results.loc[own, "value"] = 0.3 + 0.1 * run.results.loc[own, "stage"] + noise / 100
+    rows = summaries([run], "digits")
+    assert words.leading_verdict(rows) in ("equivalent", "none better")
+    assert words.unlearned(rows) == ""
