@@ -1,4 +1,7 @@
-"""`albench list`: names, aliases and one line on each, read from source files without importing what they hold."""
+"""`albench list`: names, aliases and one line on each, read from source files without importing what they hold.
+
+`albench list NAME` does import that one: see `describe`.
+"""
 
 import ast
 import importlib.util
@@ -102,13 +105,19 @@ def _show(kind: str, entries: list[Entry]) -> None:
 
 
 @click.command("list")
-@click.argument("kind", type=click.Choice(KINDS), required=False)
+@click.argument("kind", required=False, metavar="[tasks|strategies|suites|NAME]")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON: a list of name, description, source, aliases.")
 @click.option("--plugin", "plugins", multiple=True, metavar="FILE", help="Show what a plug-in file registers, too.")
 def command(kind: str | None, as_json: bool, plugins: tuple[str, ...]) -> None:
-    """Show the tasks, strategies and suites there are (or one kind of them)."""
+    """Show the tasks, strategies and suites there are (or one kind of them), or what one of them is and takes."""
     for file in plugins:
         load_plugin(file)
+    if kind is not None and kind not in KINDS:
+        from albench.cli import describe
+
+        described = describe.described(kind)
+        click.echo(describe.as_json(described) if as_json else "\n\n".join(map(describe.as_text, described)))
+        return
     found = {}
     for one in KINDS if kind is None else (kind,):
         found[one] = suites() if one == "suites" else registered(tasks if one == "tasks" else strategies)

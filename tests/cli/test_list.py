@@ -10,7 +10,9 @@ from click.testing import CliRunner
 
 from albench import AlbenchError
 from albench.cli import COMMANDS, main
-from albench.cli.list import source_file
+from albench.cli.describe import as_text, described
+from albench.cli.list import source_file, suites
+from albench.registry import companions, strategies, tasks
 
 LAZY = """
 import sys
@@ -63,6 +65,31 @@ def test_list_shows_a_plugin(tmp_path):
     mine = next(entry for entry in entries if entry["name"] == "mine-for-list")
     assert mine["description"] == "Picks what I like"
     assert mine["source"] == str(file)
+
+
+def test_list_describes_what_is_named():
+    shown = CliRunner().invoke(main, ["list", "image-folder"]).output
+    assert shown.startswith("task image-folder\n\n")
+    assert "[tasks.image-folder] params = { … } in a suite" in shown
+    assert "  size: int = 64  # side of the square, pixels\n" in shown
+    shown = CliRunner().invoke(main, ["list", "k-center"]).output
+    assert shown.startswith("strategy core-set\n")
+    assert "also called: coreset, k-center, k-center-greedy" in shown
+    assert "it sees hidden labels" in CliRunner().invoke(main, ["list", "true-loss"]).output
+    shown = CliRunner().invoke(main, ["list", "quick"]).output
+    assert "tasks: digits, figures, digit-scenes\n" in shown
+    (one,) = json.loads(CliRunner().invoke(main, ["list", "loss-prediction", "--json"]).output)
+    assert [p["name"] for p in one["parameters"]] == ["weight", "margin", "cut", "width"]
+    wrong = CliRunner().invoke(main, ["list", "vocc"])
+    assert wrong.exit_code == 2
+    assert "Did you mean 'voc'?" in wrong.output
+
+
+def test_everything_registered_can_be_described():
+    for name in [*tasks.names(), *strategies.names(), *companions.names(), *(suite.name for suite in suites())]:
+        for one in described(name):
+            assert one.text, name
+            assert as_text(one)
 
 
 def test_source_files_are_found_without_importing_parents(tmp_path, monkeypatch):

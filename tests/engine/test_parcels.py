@@ -110,7 +110,7 @@ def test_a_trial_that_fails_away_brings_its_records_home(away, tmp_path):
         "    def observe(self, outputs):\n        return {'score': outputs.prediction.entropy()}\n"
     )
     folder, failed, _ = away(strategies=["away-broken"], seeds=1, plugins=[plugin])
-    assert [o.error for o in failed] == ["ValueError: broken"]
+    assert [o.error for o in failed] == ["strategy 'away-broken': select() failed at broken.py:7: ValueError: broken"]
     assert sorted(albench.load_results(folder).query("metric == 'accuracy'").stage) == [0, 1]
 
 
