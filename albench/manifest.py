@@ -43,7 +43,7 @@ def task_facts(label: str, entry: TaskEntry, task: Task, data: Data, plan: Plan)
     return {
         "task": entry.task,
         "metric": task.metric,
-        "source": entry.source or task.source,
+        "source": entry.source or task.data_source,
         "pool": size,
         "test": len(data.test),
         "classes": list(data.classes),

@@ -108,6 +108,11 @@ class Task(BaseModel, ABC):
     places: ClassVar[frozenset[str]] = frozenset()  # parameters that say where files lie, and no more
 
     @property
+    def data_source(self) -> str:
+        """`source`, or what these very parameters name: a user's own folder is not the set that a task is known for."""
+        return self.source
+
+    @property
     def can(self) -> frozenset[str]:
         """What it offers beyond the minimum, of: "dropout", "gradient"."""
         return frozenset()

@@ -55,10 +55,10 @@ def named(name: str, settings: tuple[str, ...]) -> list[tuple[str, Any, str]]:
                 f"no task or suite is called {name!r}.{hint} There are: {', '.join([*tasks.names(), *bundled()])}"
             )
         task = build_task(name, parse_settings(settings))
-        return [(name, task, task.source)]
+        return [(name, task, task.data_source)]
     suite = read(name, settings)
     found = [(label, entry, build_task(entry.task or label, entry.params)) for label, entry in suite.tasks.items()]
-    return [(label, task, entry.source or task.source) for label, entry, task in found]
+    return [(label, task, entry.source or task.data_source) for label, entry, task in found]
 
 
 def verify(name: str, task: Any, root: Path | None) -> None:

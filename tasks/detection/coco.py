@@ -57,6 +57,12 @@ class Coco(Pictures):
     train_difficult: bool = False
     coco_metrics: bool = True
 
+    @property
+    def data_source(self) -> str:
+        """COCO 2017, or a user's folder in the same format."""
+        official = {self.pool, self.test} <= OFFICIAL.keys()
+        return self.source.partition(" or ")[0] if official else f"the folder {self.folder}, in COCO's format"
+
     @classmethod
     def miniature(cls, folder: Path) -> Self:
         """24 + 8 images of painted shapes in COCO's layout, written to `folder`; a tiny network with dropout."""

@@ -76,6 +76,14 @@ class PascalVoc(Pictures):
             raise ValueError("a class is named twice")
         return classes
 
+    @property
+    def data_source(self) -> str:
+        """VOC's own splits by their folders, or a user's folder in the same layout."""
+        parts = [part for splits in (self.pool_split, self.test_split) for part in _splits(Path(self.folder), splits)]
+        if all(_archive(folder, split) for _, folder, split in parts):
+            return "PASCAL VOC: " + ", ".join(sorted({folder.name for _, folder, _ in parts}))
+        return f"the folder {self.folder}, in PASCAL VOC's layout"
+
     @classmethod
     def miniature(cls, folder: Path) -> Self:
         """24 + 8 images of painted shapes in VOC layout, written to `folder`; a tiny network with dropout."""

@@ -204,3 +204,8 @@ def test_a_link_does_not_lead_out(home, tmp_path):
     file.symlink_to(tmp_path / "secret.json")
     with pytest.raises(AlbenchError, match=r"instances_val2017.json is a link"):
         task().load(home.parent)
+
+
+def test_a_set_of_ones_own_is_not_called_coco_2017():
+    assert Coco().data_source == "COCO 2017 (cocodataset.org)"
+    assert Coco(folder="cells", pool="a.json", test="b.json").data_source == "the folder cells, in COCO's format"

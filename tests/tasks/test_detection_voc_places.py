@@ -128,3 +128,9 @@ def test_a_split_of_voc_that_is_not_the_official_size_is_a_problem(tmp_path, sit
         "split VOC2007/trainval names 24 images; the official one has 5,011",
         "split VOC2007/test names 8 images; the official one has 4,952",
     ]
+
+
+def test_a_folder_of_ones_own_is_not_called_pascal_voc():
+    whole = PascalVoc(folder="VOCdevkit", pool_split="VOC2007/trainval+VOC2012/trainval", test_split="VOC2007/test")
+    assert whole.data_source == "PASCAL VOC: VOC2007, VOC2012"
+    assert PascalVoc(folder="cells").data_source == "the folder cells, in PASCAL VOC's layout"
