@@ -21,11 +21,13 @@ from albench.report import (
     methods,
     panels,
     pooled,
+    remarks,
     savings,
     tables,
     words,
 )
 from albench.report.blocks import Block, Document, Finding, Folder, Section, Table, Text
+from albench.report.checklist import training
 from albench.report.looks import Look
 from albench.report.numbers import metric_name, number
 from albench.report.outcomes import other_test_sets
@@ -102,7 +104,10 @@ def _finding(runs: list[Run], task: str, rows: pd.DataFrame, saved: list[savings
     details += [words.verdicts(rows, alpha), words.another_test_set(rows, alpha)]
     details += savings.sentences(saved)
     details += [words.joint_training(character.first_stage_effects(run, task), metric, alpha) for run in runs]
-    details += [words.cost(_whole_costs(runs, task), rows)]
+    details += [remarks.selection(remarks.selection_effects(run, task), alpha) for run in runs]
+    details += [remarks.next_step(run, task, rows) for run in runs]
+    alike = {label: f"{run.name} {training(run, label)}" for run in runs for label in run.strategies}
+    details += [remarks.cost(_whole_costs(runs, task), alike)]
     details += [text for run in runs for text in methods.saturation(run, task)]
     return Finding(
         task,
@@ -159,7 +164,7 @@ def _task_section(
         blocks += beside.section(run, task, styles, folder, f"{name}-{slug(run.name)}" if len(runs) > 1 else name)
     blocks += character.companion_effect(runs, task, styles, folder, name)
     blocks += character.selected(runs, task, styles, folder, name)
-    blocks += _diagnoses(measured, _rows("diagnostics", runs, task), styles, task, folder)
+    blocks += _diagnoses(measured, results, _rows("diagnostics", runs, task), styles, task, folder)
     for run in runs:
         blocks += beside.ranking(run, task, tables.last_stage(measured))
     blocks += gallery.blocks(runs, task, styles, folder, data_root, name)
@@ -230,11 +235,16 @@ def _published(runs: list[Run], task: str) -> tuple[pd.DataFrame | None, str]:
 
 
 def _diagnoses(
-    measured: pd.DataFrame, pairs: pd.DataFrame, styles: dict[str, Look], task: str, folder: Folder
+    measured: pd.DataFrame,
+    results: pd.DataFrame,
+    pairs: pd.DataFrame,
+    styles: dict[str, Look],
+    task: str,
+    folder: Folder,
 ) -> list[Block]:
     """Ranking accuracy per stage, its table, and the scatter of predicted and true loss, where strategies score.
 
-    measured: `curves` of all metrics; pairs: rows of diagnostics.csv.
+    measured: `curves` of all metrics of the results; pairs: rows of diagnostics.csv.
     """
     blocks: list[Block] = []
     table = measured[measured["metric"].str.startswith(tables.DIAGNOSES)]
@@ -263,7 +273,7 @@ def _diagnoses(
                 )
             )
         blocks.append(last)
-        if text := words.beaten_scores(ends):
+        if text := remarks.beaten_scores(results):
             blocks.append(Text(text))
     pairs = pairs[(pairs["where"] == "test") & pairs["strategy"].isin(styles)]
     if not pairs.empty:

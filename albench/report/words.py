@@ -8,9 +8,8 @@ import pandas as pd
 
 from albench.report.numbers import metric_name, number, p_value, percent
 from albench.report.runs import Run
-from albench.report.tables import NO_RESULT, OWN, leader, shown_to_learn
+from albench.report.tables import NO_RESULT, leader, shown_to_learn
 
-BASELINES = {"entropy": "entropy", "margin": "the margin", "trivial": "the trivial predictor"}
 MANY = 10  # seeds, from which their standard error is known well
 SMALL = 0.1  # of the seeds' standard error: what is below it does not widen an interval
 NAMED = 5  # strategies that a sentence names at most
@@ -246,48 +245,6 @@ def joint_training(effects: pd.DataFrame, metric: str, alpha: float) -> str:
         amount = f"changes {metric_name(metric)} by {number(r['mean'], 4, True)}"
         said.append(f"training {r['companion']} beside the model {amount}{between}")
     return f"Before anything is selected, {listed(said)}." if said else ""
-
-
-def beaten_scores(rows: pd.DataFrame) -> str:
-    """Where a baseline orders the test losses better than a strategy's own score; rows: `tables.last_stage`."""
-    mean = rows.set_index(["strategy", "metric"])["mean"]
-    said = []
-    for strategy in rows["strategy"].unique():
-        found = {key: mean.get((strategy, f"ranking-accuracy/test/{key}")) for key in (*OWN, *BASELINES)}
-        what = "score" if found["score"] is not None else "companion"
-        if (own := found[what]) is None:
-            continue
-        better = [
-            f"{name} ({number(value, 3)})"
-            for key, name in BASELINES.items()
-            if (value := found[key]) is not None and value > own + 1e-9
-        ]
-        if better:
-            said.append(f"{listed(better)} better than the {what} of {strategy} ({number(own, 3)})")
-    return f"Where it was last measured, the test losses were ordered by {'; by '.join(said)}." if said else ""
-
-
-def cost(costs: pd.DataFrame, rows: pd.DataFrame) -> str:
-    """What a trial of each strategy took beyond one of the cheapest; '' where nothing was recorded."""
-    seconds = costs[costs["metric"].str.startswith("seconds/") & (costs["metric"] != "seconds/diagnose")]
-    if seconds.empty:
-        return ""
-    per_trial = seconds.groupby(["strategy", "seed"])["value"].sum().groupby("strategy").mean()
-    per_trial = per_trial.reindex([s for s in rows["strategy"] if s in per_trial.index]).sort_values()
-    shown = per_trial if len(per_trial) <= NAMED else per_trial.iloc[[0, -1]]
-    said = [f"{name} {_seconds(value)}" for name, value in shown.items()]
-    between = ", " if len(shown) == len(per_trial) else " to "
-    return f"A trial took (mean, training included; trials may have shared the machine): {between.join(said)}."
-
-
-def _seconds(value: float) -> str:
-    return (
-        f"{value:.1f}\u202fs"
-        if value < 60
-        else f"{value / 60:.1f}\u202fmin"
-        if value < 3600
-        else f"{value / 3600:.1f}\u202fh"
-    )
 
 
 def banner(runs: list[Run]) -> str | None:

@@ -6,15 +6,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from albench.analysis.curves import curves
-from albench.report import checklist, methods, tables, words, write
+from albench.analysis.curves import curves, seed_scores
+from albench.report import checklist, methods, remarks, tables, words, write
 from albench.report.blocks import Folder
 from albench.report.character import first_stage_effects
 from albench.report.looks import Look
 from albench.report.numbers import number
 from albench.report.runs import gather
 from albench.report.savings import saving, speed
-from albench.report.tables import last_stage, summaries
+from albench.report.tables import summaries
 
 
 @pytest.fixture
@@ -90,16 +90,59 @@ def test_joint_training_is_told_apart_before_anything_is_selected(run):
     assert words.joint_training(effects.iloc[:0], "accuracy", 0.05) == ""
 
 
-def test_a_baseline_that_beats_the_score_is_named():
-    values = {"score": 0.6, "entropy": 0.7, "trivial": 0.5}
-    rows = [("t", "ll", 0, 0, 10, f"ranking-accuracy/test/{k}", v) for k, v in values.items()]
-    rows += [("t", "entropy", 0, 0, 10, f"ranking-accuracy/test/{k}", 0.7) for k in ("score", "entropy")]
-    table = pd.DataFrame(rows, columns=["task", "strategy", "seed", "stage", "labelled", "metric", "value"])
-    table = curves(table)
-    assert words.beaten_scores(last_stage(table)).endswith("by entropy (0.700) better than the score of ll (0.600).")
-    assert words.beaten_scores(last_stage(table[table["strategy"] == "entropy"])) == ""
+COLUMNS = ["task", "strategy", "seed", "stage", "labelled", "metric", "value"]
+
+
+def test_a_baseline_that_beats_the_score_is_named_and_one_that_may_by_chance_is_not_told_apart():
+    values = {"score": (0.60, 0.61, 0.62), "entropy": (0.70, 0.71, 0.73), "margin": (0.5, 0.7, 0.7)}
+    rows = [
+        ("t", "ll", seed, stage, 10 + stage, f"ranking-accuracy/test/{name}", value - 0.5 * (stage == 0))
+        for name, own in values.items()
+        for seed, value in enumerate(own)
+        for stage in (0, 1)
+    ]
+    table = pd.DataFrame(rows, columns=COLUMNS)
+    text = remarks.beaten_scores(table)
+    assert "ordered better by entropy than by the score of ll (+0.103 [+0.089,\u00a0+0.118])." in text
+    assert "Not told apart, though higher in the mean: the margin from the score of ll (+0.023 [" in text
+    assert remarks.beaten_scores(table[table["metric"].str.endswith("score")]) == ""
     control = table.assign(metric=table["metric"].str.replace("score", "companion"))
-    assert words.beaten_scores(last_stage(control)).endswith("(0.700) better than the companion of ll (0.600).")
+    assert "by entropy than by the companion of ll" in remarks.beaten_scores(control)
+
+
+def test_the_part_of_the_selection_is_told_against_the_control_with_the_same_companion(run):
+    assert remarks.selection(remarks.selection_effects(run, "digits"), 0.05) == ""  # no control
+    run.strategies["entropy"] = {"strategy": "random", "companion": "loss-prediction", "cheats": False}
+    (row,) = remarks.selection_effects(run, "digits").to_dict("records")
+    scores = seed_scores(run.primary("digits"), "accuracy")
+    assert (row["strategy"], row["control"], row["seeds"]) == ("learning-loss", "entropy", 3)
+    assert row["mean"] == pytest.approx((scores["learning-loss"] - scores["entropy"]).mean())
+    text = remarks.selection(remarks.selection_effects(run, "digits"), 0.05)
+    assert "the AUBC of learning-loss − entropy is " in text
+    assert text.endswith("3 paired seeds): that is the part of the selection.")
+
+
+def test_seconds_are_compared_only_where_equal_work_took_equal_time():
+    def costs(train):
+        rows = [(s, seed, f"seconds/{what}", value) for s, own in train.items() for seed, value in enumerate(own)
+                for what, value in (("train", value), ("observe", 0.1 * value))]  # fmt: skip
+        return pd.DataFrame(rows, columns=["strategy", "seed", "metric", "value"])
+
+    alike = {"random": "plain", "entropy": "plain"}
+    quiet = costs({"random": (100, 101), "entropy": (102, 103)})
+    assert remarks.cost(quiet, alike).startswith("A trial took (mean, training included): random 1.8\u202fmin, entropy")
+    busy = remarks.cost(costs({"random": (100, 101), "entropy": (102, 200)}), alike)
+    assert busy.startswith("Trials that do the same work trained for 1.7\u202fmin to 3.3\u202fmin: so seconds ")
+    assert "took 10.0\u202f% (" in busy
+    assert remarks.cost(quiet[quiet["metric"] == "none"], alike) == ""
+
+
+def test_what_is_undecided_gets_a_next_step(run):
+    rows = summaries([run], "digits")
+    text = remarks.next_step(run, "digits", rows.assign(verdict="undecided"))
+    assert text.startswith("To tell a difference of 0.005 in 80\u202f% of cases, ")
+    assert "albench power RUN_DIR" in text
+    assert remarks.next_step(run, "digits", rows.assign(verdict="better")) == ""
 
 
 def test_seeds_that_agree_by_luck_do_not_make_the_test_samples_small(run):
