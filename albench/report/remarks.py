@@ -16,6 +16,7 @@ from albench.report.words import count, unlearned
 BASELINES = {"entropy": "entropy", "margin": "the margin", "trivial": "the trivial predictor"}
 ALIKE = 1.1  # trials that do the same work take no more than this times one another's seconds on a machine of their own
 POWER = 0.8
+SMALL = 0.001  # of a trial's training: what costs less is not told apart
 NAMED = 5  # strategies that a sentence names at most
 
 
@@ -121,12 +122,12 @@ def cost(costs: pd.DataFrame, alike: dict[str, str]) -> str:
     if parts.empty:
         return f"{why}."
     ends = [f"{_share(parts.iloc[at])} ({parts.index[at]})" for at in (0, -1)]
-    span = " to ".join(ends) if len(parts) > 1 else ends[0]
+    span = " to ".join(ends) if len(parts) > 1 and parts.iloc[-1] >= SMALL else ends[0].partition(" (")[0]
     return f"{why}. Observing candidates and selecting took {span} of the seconds that the same trial trained."
 
 
 def _share(part: float) -> str:
-    return f"{100 * part:.1f}\u202f%" if part >= 0.001 else "less than 0.1\u202f%"
+    return f"{100 * part:.1f}\u202f%" if part >= SMALL else "less than 0.1\u202f%"
 
 
 def _seconds(value: float) -> str:
