@@ -12,10 +12,12 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from scipy import stats
 
 from albench import registry
+from albench.analysis.significance import paired_t
 from albench.manifest import _cpu
 from albench.numerics import Numerics
 from albench.seeds import generator
@@ -43,8 +45,9 @@ CASES = [
     Case("digit-scenes", {}, {}, 200, 20),
     Case("cifar10", {"network": "compact"}, LIKE_REAL_SMALL, 2500, 5),
 ]
-HEAD = """| task | metric | labels | seeds | fp32 | spread | difference | within noise |
-|---|---|---|---|---|---|---|---|
+EFFECT = 0.005  # the smallest effect of interest of the suites
+HEAD = """| task | metric | labels | seeds | fp32 | spread | difference | within the spread | within ±0.005 |
+|---|---|---|---|---|---|---|---|---|
 """
 
 
@@ -58,19 +61,22 @@ def metric(task, data, case, precision, seed):
         return evaluate(chosen, fit(chosen, 0, labelled)[0].model)[0][task.metric]
 
 
-def paired(differences):
-    """The mean difference, and half of its 95 % t interval."""
-    half = stats.t.ppf(0.975, len(differences) - 1) * statistics.stdev(differences) / len(differences) ** 0.5
-    return statistics.mean(differences), float(half)
+def within(mean, half, seeds, bound):
+    """Whether two one-sided t-tests at 5 % place the mean difference within ±bound; half: of its 95 % t interval."""
+    ninety = half * float(stats.t.ppf(0.95, seeds - 1) / stats.t.ppf(0.975, seeds - 1))
+    if abs(mean) + ninety < bound:
+        return "yes"
+    return "no" if abs(mean) - ninety > bound else "undecided"
 
 
 def line(name, case, fp32, bf16):
     """A row of the table, from the metrics [seeds] of both."""
-    mean, half = paired([b - a for a, b in zip(fp32, bf16, strict=True)])
-    spread = statistics.stdev(fp32)
+    test = paired_t(np.subtract(bf16, fp32))
+    half, spread = (test.high - test.low) / 2, statistics.stdev(fp32)
+    verdicts = " | ".join(within(test.mean, half, len(fp32), bound) for bound in (spread, EFFECT))
     return (
         f"| {case.task} | {name} | {case.labels} | {len(fp32)} | {statistics.mean(fp32):.4f} | {spread:.4f} | "
-        f"{mean:+.4f} ± {half:.4f} | {'yes' if abs(mean) < spread and abs(mean) <= half else 'no'} |\n"
+        f"{test.mean:+.4f} ± {half:.4f} | {verdicts} |\n"
     )
 
 
@@ -89,8 +95,9 @@ def main(data_root):
         "# bf16 beside fp32\n\n"
         f"`python tests/benchmarks/precision.py DATA_ROOT` on {taken}.\n"
         "Pairs share the seed: initial weights, labels, batches and augmentation. Spread: the standard deviation of\n"
-        "fp32 from seed to seed. Difference: bf16 − fp32, with its 95 % t interval. Within noise: the difference is\n"
-        "smaller than the spread, and its interval holds 0.\n\n" + HEAD + "".join(rows),
+        "fp32 from seed to seed. Difference: bf16 − fp32, with its 95 % t interval. Within: two one-sided t-tests at\n"
+        "5 % place the difference within ± the spread (the noise of one seed), and within the suites' smallest\n"
+        "effect of interest; undecided is not equal.\n\n" + HEAD + "".join(rows),
         encoding="utf-8",
     )
 

@@ -33,7 +33,8 @@ def number(value):
 
 
 def cell(way, unit):
-    spread = f" ({number(way['least'])}–{number(way['most'])})" if "least" in way else ""
+    rounds = way.get("rounds", 1)
+    spread = f" ({number(way['least'])}–{number(way['most'])}, {rounds} rounds)" if rounds > 1 else " (1 round)"
     return f"{number(way['median'])}{spread} {unit}"
 
 

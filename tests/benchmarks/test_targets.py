@@ -94,7 +94,7 @@ def test_joint_training_on_a_cpu(table, row, precision, request):
             return float(other.stdout.readline())
 
         both = {"straightforward": plain, precision: lambda: ways.ours(task, data, updates, CPU, precision)}
-        table.compare(row, both, "images/s", work=updates * ways.BATCH, rounds=2, device=CPU)
+        table.compare(row, both, "images/s", work=updates * ways.BATCH, device=CPU)
 
 
 @pytest.mark.gpu
@@ -168,7 +168,7 @@ def test_k_center_on_a_cpu(table):
         "scikit-learn": lambda: sklearn_k_center(points[:pool].numpy(), points[pool:].numpy(), k),
         "albench": lambda: k_center(points[:pool], points[pool:], k),
     }
-    table.compare("k-center-cpu", both, rounds=1, device=CPU)
+    table.compare("k-center-cpu", both, device=CPU)
 
 
 @pytest.mark.gpu
@@ -187,7 +187,7 @@ def test_badge(table):
         "materialised": lambda: materialised_k_means_pp(g, h, k, torch.Generator().manual_seed(1)),
         "albench": lambda: k_means_pp(g, h, k, torch.Generator().manual_seed(1)),
     }
-    table.compare("badge", both, rounds=1, device=CPU)
+    table.compare("badge", both, device=CPU)
 
 
 # Everything else ----------------------------------------------------------------------------------------------------
@@ -263,7 +263,7 @@ def test_second_start(table, tmp_path):
     def start():
         assert subprocess.run(command, capture_output=True, check=False).returncode == 7
 
-    table.compare("second-start", {"albench": start}, rounds=2, device=CPU)
+    table.compare("second-start", {"albench": start}, device=CPU)
 
 
 def test_overhead(table, tmp_path):
