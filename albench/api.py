@@ -132,7 +132,13 @@ def planned(
 def load_results(folder: str | Path) -> Any:
     """results.csv of a run as a tidy DataFrame: task, strategy, seed, stage, labelled, metric, value.
 
+    A CSV file of these columns will do, too, from wherever it comes (see `albench.analysis.read`).
+
     Raises:
-        AlbenchError: the folder holds no run.
+        AlbenchError: the folder holds no run, or the file no such table.
     """
+    if Path(folder).is_file():
+        from albench.analysis.curves import read as read_csv
+
+        return read_csv(Path(folder))
     return tables.table(Path(folder), "results")

@@ -5,6 +5,7 @@ All else here is exploratory: taking whichever of several tests is significant g
 positives. The tests themselves are in `significance`, and can be imported from here too.
 """
 
+import warnings
 from collections.abc import Collection, Sequence
 from itertools import combinations
 
@@ -49,6 +50,8 @@ COMPARISON = [
     *("p_equivalence", "p_equivalence_holm", "verdict", "verdict_low", "verdict_high"),
     *("wilcoxon", "sign_flip", "attainable", "variance_ratio"),
 ]
+EFFECT = 0.005  # the default smallest effect of interest: half a point of a share between 0 and 1
+NOT_TESTED = "not tested"
 BUDGETS = ["a", "b", "labelled", "pairs", "mean", "low", "high", "t", "p", "p_holm"]
 
 
@@ -56,11 +59,12 @@ def against_reference(
     results: pd.DataFrame,
     metric: str,
     reference: str = "random",
-    effect: float = 0.005,
+    effect: float = EFFECT,
     alpha: float = 0.05,
     of: str = "aubc",
     leave_out: Collection[str] = (),
     comparisons: int = 0,
+    higher_is_better: bool = True,
 ) -> pd.DataFrame:
     """The primary test: each other strategy of one task against the reference, over the seeds both have completed.
 
@@ -70,33 +74,41 @@ def against_reference(
         leave_out: strategies outside the family (those that cheat): they get p but no p_holm, and verdict "".
         comparisons: how many were planned; Holm counts those that cannot be made yet, so that no verdict of a partial
             run is milder than the whole one's. Default: all that are in the results.
+        higher_is_better: False for an error or a loss: "better" is then a mean difference below 0. Only the verdict
+            hangs on it; differences and intervals stay those of the values as they are.
 
     Returns: one row per other strategy, in order of appearance:
         strategy, reference, pairs, dropped (text: which seeds do not count and why, "" otherwise), mean, sd, low, high
         (t interval of the mean difference at 1 − alpha, not adjusted), t, p, p_holm, effect_size (Cohen's d_z),
-        p_equivalence, p_equivalence_holm (TOST; Holm over the same family), verdict; verdict_low, verdict_high (the
+        p_equivalence, p_equivalence_holm (TOST; Holm over the same family), verdict ("better",
+        "worse", "equivalent", "undecided"; "not tested" without a pair of seeds); verdict_low, verdict_high (the
         interval that the verdict is read off, see `_deciding`; NaN where there is no verdict);
         exploratory: wilcoxon, sign_flip, attainable (the least p these two can reach), variance_ratio =
         var(differences) / (var(a) + var(b)): below 1 where pairing by seed paid.
 
+    Warns where all values are above 1 and the effect is the default: it may be meant in per cent.
+
     Raises:
-        AlbenchError: several tasks, or no strategy of the reference's name.
+        AlbenchError: several tasks, no such metric, or no strategy of the reference's name.
     """
     strategies = list(of_one_task(results, metric)["strategy"].unique())
     if reference not in strategies:
         there = ", ".join(strategies) or "none"
         raise AlbenchError(f"reference {reference!r}: no such strategy has results of {metric!r}; there are: {there}")
     pairs = [(name, reference) for name in strategies if name != reference]
-    return _compared(results, metric, pairs, ("strategy", "reference"), effect, alpha, of, leave_out, comparisons)
+    return _compared(
+        results, metric, pairs, ("strategy", "reference"), effect, alpha, of, leave_out, higher_is_better, comparisons
+    )
 
 
 def all_pairs(
     results: pd.DataFrame,
     metric: str,
-    effect: float = 0.005,
+    effect: float = EFFECT,
     alpha: float = 0.05,
     of: str = "aubc",
     leave_out: Collection[str] = (),
+    higher_is_better: bool = True,
 ) -> pd.DataFrame:
     """Exploratory: every two strategies of one task (a, b; the mean is of a − b), Holm over these pairs.
 
@@ -104,7 +116,7 @@ def all_pairs(
     family.
     """
     pairs = list(combinations(of_one_task(results, metric)["strategy"].unique(), 2))
-    return _compared(results, metric, pairs, ("a", "b"), effect, alpha, of, leave_out)
+    return _compared(results, metric, pairs, ("a", "b"), effect, alpha, of, leave_out, higher_is_better)
 
 
 def budgets(results: pd.DataFrame, metric: str, alpha: float = 0.05) -> pd.DataFrame:
@@ -165,8 +177,11 @@ def _compared(
     alpha: float,
     of: str,
     leave_out: Collection[str],
+    higher_is_better: bool,
     planned: int = 0,
 ) -> pd.DataFrame:
+    _note_unit(results, metric, effect)
+    sign = 1 if higher_is_better else -1
     seeds = per_seed(of_one_task(results, metric))
     scores = seed_scores(results, metric, of, seeds)
     lacks = {str(name): own.set_index("seed")["lacks"] for name, own in seeds.groupby("strategy")}
@@ -179,10 +194,28 @@ def _compared(
     size = max(planned, int(family.sum()))
     for p in ("p", "p_equivalence"):
         table[f"{p}_holm"] = holm(table[p].where(family).to_numpy(float), size)
-    judged = zip(table["p_holm"], table["mean"], table["p_equivalence_holm"], family, strict=True)
-    table["verdict"] = [verdict(p, mean, same, alpha) if within else "" for p, mean, same, within in judged]
+    judged = zip(table["p_holm"], sign * table["mean"], table["p_equivalence_holm"], strict=True)
+    table["verdict"] = [verdict(*tests, alpha) for tests in judged]
+    table["verdict"] = table["verdict"].mask(table["pairs"] == 0, NOT_TESTED).where(family, "")
     table["verdict_low"], table["verdict_high"] = _deciding(table, family.to_numpy(), alpha, size)
     return table
+
+
+def unit_note(results: pd.DataFrame, metric: str, effect: float) -> str:
+    """A sentence where the default effect of interest is probably not in the metric's unit; '' elsewhere."""
+    values = results.loc[results["metric"] == metric, "value"]
+    values = values[np.isfinite(values)]
+    if effect != EFFECT or values.empty or not (values > 1).all():
+        return ""
+    return (
+        f"All values of {metric} are above 1, and the smallest effect of interest is the default, {EFFECT:g} in the "
+        "metric's unit: where it is in per cent, half a point is an effect of 0.5."
+    )
+
+
+def _note_unit(results: pd.DataFrame, metric: str, effect: float) -> None:
+    if note := unit_note(results, metric, effect):
+        warnings.warn(note, stacklevel=4)  # whoever called the public function
 
 
 def _deciding(table: pd.DataFrame, family: np.ndarray, alpha: float, size: int) -> tuple[np.ndarray, np.ndarray]:

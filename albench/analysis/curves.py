@@ -5,16 +5,18 @@ about significance. The area under the budget curve (AUBC) is the trapezoid over
 by their range, so it is a mean value of the metric.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from scipy.special import stdtrit  # the t quantile; scipy.stats takes a second to import
 
-from albench.errors import AlbenchError
+from albench.errors import AlbenchError, did_you_mean
 
 COLUMNS = ("task", "strategy", "seed", "stage", "labelled", "metric", "value")
 CURVE = ["task", "strategy", "metric"]
+NAMED = 12  # metrics that an error lists
 
 
 def read(path: Path, mixed: bool = False) -> pd.DataFrame:
@@ -40,7 +42,7 @@ def validated(
 
     Raises:
         AlbenchError: a column is missing, holds something else than numbers (whole ones for seed, stage and
-            labelled), a measurement is there twice, or suites or devices are mixed.
+            labelled), a name is empty, a measurement is there twice, or suites or devices are mixed.
     """
     missing = [name for name in COLUMNS if name not in results.columns]
     if missing:
@@ -49,6 +51,7 @@ def validated(
     for name in ("seed", "stage", "labelled", "value"):
         tidy[name] = _numbers(tidy[name], where, whole=name != "value")
     for name in ("task", "strategy", "metric"):
+        _refuse_nameless(tidy[name], where)
         tidy[name] = tidy[name].astype("category") if categories else tidy[name].astype(str)
     twice = tidy.duplicated([*CURVE, "seed", "labelled"])
     if twice.any():
@@ -67,9 +70,23 @@ def _numbers(column: pd.Series, where: str, whole: bool) -> pd.Series:
     wrong = ~(np.isfinite(values) & (values == np.round(values))) if whole else np.isnan(values) & column.notna()
     if wrong.any():
         row = int(np.flatnonzero(wrong)[0])
+        found = column.iloc[row]
+        said = "an empty cell" if pd.isna(found) else repr(found.item() if isinstance(found, np.generic) else found)
         what = "a whole number" if whole else "a number"
-        raise AlbenchError(f"{where}: column {column.name}, row {row + 1}: {column.iloc[row]!r} is not {what}")
+        if column.name == "labelled" and 0 < values[row] < 1:
+            what += "; it is the number of labels, not a share of the pool"
+        raise AlbenchError(f"{where}: column {column.name}, row {row + 1}: {said} is not {what}")
     return numbers.astype(int if whole else float)
+
+
+def _refuse_nameless(column: pd.Series, where: str) -> None:
+    nameless = column.isna().to_numpy() | column.astype(str).str.strip().eq("").to_numpy()
+    if nameless.any():
+        row = int(np.flatnonzero(nameless)[0])
+        raise AlbenchError(
+            f"{where}: column {column.name}, row {row + 1}: the name is empty (words that stand for nothing in a CSV, "
+            "such as NA or None, count as that)"
+        )
 
 
 def _refuse_mixed(results: pd.DataFrame, where: str) -> None:
@@ -245,16 +262,42 @@ def paired_difference(ours: pd.Series, theirs: pd.Series, level: float = 0.95) -
     }
 
 
+def of_metric(results: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """The rows of a metric; none of no results.
+
+    Raises:
+        AlbenchError: there are results, but none of this metric.
+    """
+    rows = results[results["metric"] == metric]
+    if rows.empty and len(results):
+        there = [str(name) for name in results["metric"].unique()]
+        more = f" and {len(there) - NAMED} more" if len(there) > NAMED else ""
+        hint = did_you_mean(metric, there)
+        raise AlbenchError(f"no results of the metric {metric!r}.{hint} There are: {', '.join(there[:NAMED])}{more}")
+    return rows
+
+
 def of_one_task(results: pd.DataFrame, metric: str, what: str = "a comparison") -> pd.DataFrame:
     """The rows of a metric, which must be of one task.
 
     Raises:
-        AlbenchError: they are of several tasks.
+        AlbenchError: they are of several tasks, or there are results, but none of this metric.
     """
-    rows = results[results["metric"] == metric]
+    rows = of_metric(results, metric)
     if rows["task"].nunique() > 1:
         raise AlbenchError(f"{what} is of one task, not of {', '.join(map(str, rows['task'].unique()))}")
     return rows
+
+
+def upright(results: pd.DataFrame, higher_is_better: bool | Mapping[str, bool] = True) -> pd.DataFrame:
+    """Results in which the highest value is the best: those of an error or a loss times −1.
+
+    higher_is_better: of all rows, or task → whether it is so there (tasks that are not named: it is).
+    """
+    if isinstance(higher_is_better, bool):
+        return results if higher_is_better else results.assign(value=-results["value"])
+    lower = results["task"].isin([task for task, higher in higher_is_better.items() if not higher])
+    return results.assign(value=results["value"].mask(lower, -results["value"]))
 
 
 def seed_scores(

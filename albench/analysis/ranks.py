@@ -11,28 +11,34 @@ import numpy as np
 import pandas as pd
 from scipy.special import betaincinv, stdtrit
 
-from albench.analysis.curves import of_one_task, seed_scores, shared
+from albench.analysis.curves import of_one_task, seed_scores, shared, upright
 from albench.analysis.resampling import FEWEST
 from albench.analysis.significance import ROUNDING, differences
 from albench.errors import AlbenchError
 
+Direction = bool | Mapping[str, bool]  # whether a higher value is a better one: everywhere, or by task
 VERDICTS = ["better", "equivalent", "undecided", "worse"]
 SATURATED = 0.99  # of the reference's final value: budgets beyond it tell strategies apart no more
 
 
 def penalty_matrix(
-    results: pd.DataFrame, metrics: Mapping[str, str], reference: str = "random", alpha: float = 0.05
+    results: pd.DataFrame,
+    metrics: Mapping[str, str],
+    reference: str = "random",
+    alpha: float = 0.05,
+    higher_is_better: Direction = True,
 ) -> pd.DataFrame:
     """How often each strategy (row) beats each other (column): the pairwise penalty matrix of Ash et al. (BADGE, 2020).
 
     Each task adds 1 / n for every one of its n budgets at which the row's paired t exceeds the 1 − alpha / 2 quantile
     (2.776 at 5 seeds); where all differences are equal, that is where they are above 0. Budgets: those of the
-    reference, up to the first at which its mean reaches 99 % of its final value, without the first one where all
+    reference, up to the first at which its mean is within 1 % of its final value, without the first one where all
     strategies share its values. Seeds: those with complete curves of both. A strategy that a task lacks gains and
     loses nothing there; tasks without rows are passed over.
 
     Args:
         metrics: task → metric. A task counts as one experiment.
+        higher_is_better: False for errors and losses (a row beats a column by being below it); or task → which.
 
     Returns: matrix [k, k] of values from 0 to the number of tasks. How often a strategy is beaten is its column's mean,
     `matrix.mean()` (over all k rows; lower is better), also in `matrix.attrs["column_means"]`.
@@ -40,7 +46,7 @@ def penalty_matrix(
     Raises:
         AlbenchError: a task has no results of the reference.
     """
-    rows = shared(results[results["metric"] == results["task"].map(dict(metrics))])
+    rows = shared(upright(results[results["metric"] == results["task"].map(dict(metrics))], higher_is_better))
     names = list(rows["strategy"].unique())
     penalties = pd.DataFrame(0.0, index=names, columns=names)
     for task, own in rows.groupby("task", sort=False):
@@ -74,7 +80,8 @@ def _informative(cube: np.ndarray, reference: int) -> slice:
     if not complete.any():
         return slice(0, 0)
     mean = cube[reference][complete].mean(0)
-    reached = int(np.argmax(np.append(mean >= SATURATED * mean[-1], True)))  # all, where no budget reaches it
+    nearly = (SATURATED if mean[-1] >= 0 else 2 - SATURATED) * mean[-1]
+    reached = int(np.argmax(np.append(mean >= nearly, True)))  # all, where no budget reaches it
     start = cube[:, :, 0]
     start = start[:, np.isfinite(start).any(0)]
     shared = np.nanmax(start, 0) - np.nanmin(start, 0) <= ROUNDING * np.nanmax(np.abs(start), 0)
@@ -111,12 +118,15 @@ def win_tie_loss(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def probability_of_improvement(
-    a: np.ndarray | Mapping[str, np.ndarray], b: np.ndarray | Mapping[str, np.ndarray]
+    a: np.ndarray | Mapping[str, np.ndarray],
+    b: np.ndarray | Mapping[str, np.ndarray],
+    higher_is_better: Direction = True,
 ) -> float:
     """P(A > B) + P(A = B) / 2 over all pairs of a score of a and one of b (Agarwal et al. 2021); .5 is no difference.
 
     Given task → scores, pairs are made within each task that both have, and tasks weigh alike. Seeds are not matched
-    here. Scores that are not finite are left out; NaN where nothing is left.
+    here. Scores that are not finite are left out; NaN where nothing is left. higher_is_better: False for P(A < B); or
+    task → which.
     """
     if not isinstance(a, Mapping) or not isinstance(b, Mapping):
         a, b = {"": np.asarray(a)}, {"": np.asarray(b)}
@@ -125,19 +135,28 @@ def probability_of_improvement(
         ours, theirs = (np.asarray(side[task], float) for side in (a, b))
         above = ours[np.isfinite(ours), None] - theirs[np.isfinite(theirs)]
         if above.size:
-            chances.append((np.sign(above).mean() + 1) / 2)
+            chances.append((_sign(higher_is_better, task) * np.sign(above).mean() + 1) / 2)
     return float(np.mean(chances)) if chances else np.nan
 
 
 def improvement_interval(
-    a: Mapping[str, pd.Series], b: Mapping[str, pd.Series], level: float = 0.95, draws: int = 2000, seed: int = 0
+    a: Mapping[str, pd.Series],
+    b: Mapping[str, pd.Series],
+    level: float = 0.95,
+    draws: int = 2000,
+    seed: int = 0,
+    higher_is_better: Direction = True,
 ) -> tuple[float, float]:
     """Percentile bootstrap (low, high) of `probability_of_improvement`, over the seeds within each task.
 
     a, b: task → scores indexed by seed; a draw takes the same seeds of both, since trials of one seed are paired.
     NaN where a task that both have holds fewer than ten common seeds: such a bootstrap covers 75 to 84 % at 3 to 5.
     """
-    pairs = [pd.concat([a[task], b[task]], axis=1, join="inner").to_numpy(float) for task in a if task in b]
+    pairs = [
+        _sign(higher_is_better, task) * pd.concat([a[task], b[task]], axis=1, join="inner").to_numpy(float)
+        for task in a
+        if task in b
+    ]
     pairs = [both[np.isfinite(both).all(1)] for both in pairs]
     if not pairs or min(map(len, pairs)) < FEWEST:
         return np.nan, np.nan
@@ -157,18 +176,28 @@ def _weights(counts: tuple[int, ...], draws: int, seed: int) -> list[np.ndarray]
     return [rng.multinomial(count, np.full(count, 1 / count), draws) / count for count in counts]
 
 
-def worse_than_reference(
-    results: pd.DataFrame, metric: str, reference: str = "random", labelled: int | None = None, level: float = 0.95
-) -> pd.DataFrame:
-    """How often a strategy of one task is below the reference with the same seed at a number of labels (the last).
+def _sign(higher_is_better: Direction, task: str) -> int:
+    return 1 if higher_is_better is True or (higher_is_better and higher_is_better.get(task, True)) else -1
 
-    Columns: strategy, labelled, pairs (seeds with finite values of both), worse (how many are strictly below), share,
+
+def worse_than_reference(
+    results: pd.DataFrame,
+    metric: str,
+    reference: str = "random",
+    labelled: int | None = None,
+    level: float = 0.95,
+    higher_is_better: bool = True,
+) -> pd.DataFrame:
+    """How often a strategy of one task is below the reference (of an error: above it) with the same seed at a number of
+    labels (the last).
+
+    Columns: strategy, labelled, pairs (seeds with finite values of both), worse (how many strictly are so), share,
     low, high (exact binomial interval, Clopper and Pearson 1934; NaN without pairs).
 
     Raises:
         AlbenchError: several tasks, or nothing of the reference was measured at that number of labels.
     """
-    rows = of_one_task(results, metric)
+    rows = upright(of_one_task(results, metric), higher_is_better)
     rows = shared(rows) if labelled is None else rows
     labelled = int(rows["labelled"].max()) if labelled is None and len(rows) else labelled
     values = rows[rows["labelled"] == labelled].pivot(index="seed", columns="strategy", values="value")
@@ -203,11 +232,15 @@ def interquartile_mean(values: np.ndarray) -> float:
     return float(values[cut : len(values) - cut].mean()) if len(values) else np.nan
 
 
-def blocks_of_tasks(results: pd.DataFrame, metrics: Mapping[str, str], of: str = "aubc") -> pd.DataFrame:
+def blocks_of_tasks(
+    results: pd.DataFrame, metrics: Mapping[str, str], of: str = "aubc", higher_is_better: Direction = True
+) -> pd.DataFrame:
     """Score table for `friedman`: tasks (rows) by strategies (columns), means over the seeds that all have completed.
 
-    `metrics` maps tasks to metrics. NaN where a task lacks a strategy or a common seed.
+    `metrics` maps tasks to metrics. NaN where a task lacks a strategy or a common seed. higher_is_better: False for
+    errors and losses, or task → which; their scores are times −1, so that the highest of a row is the best.
     """
+    results = upright(results, higher_is_better)
     blocks = {}
     for task, metric in metrics.items():
         scores = seed_scores(results[results["task"] == task], metric, of)
@@ -216,13 +249,17 @@ def blocks_of_tasks(results: pd.DataFrame, metrics: Mapping[str, str], of: str =
     return pd.DataFrame(blocks).T.rename_axis(index="task", columns=None)
 
 
-def blocks_of_seeds(results: pd.DataFrame, metric: str, of: str = "aubc") -> pd.DataFrame:
+def blocks_of_seeds(
+    results: pd.DataFrame, metric: str, of: str = "aubc", higher_is_better: bool = True
+) -> pd.DataFrame:
     """Score table for `friedman`: the seeds of one task (rows) by strategies (columns).
+
+    Scores of an error or a loss (higher_is_better: False) are times −1, so that the highest of a row is the best.
 
     Raises:
         AlbenchError: several tasks, whose seeds are no blocks of one another.
     """
-    rows = of_one_task(results, metric, "a ranking over seeds")
+    rows = upright(of_one_task(results, metric, "a ranking over seeds"), higher_is_better)
     return seed_scores(rows, metric, of).rename_axis(index="seed", columns=None)
 
 
@@ -247,6 +284,8 @@ class Friedman:
 
 def friedman(scores: pd.DataFrame, alpha: float = 0.05) -> Friedman:
     """Friedman's test with Nemenyi's critical difference q √(k (k + 1) / (6 N)) (Demšar 2006), from scores [N, k].
+
+    The highest score of a row is the best (`blocks_of_tasks` and `blocks_of_seeds` see to it for errors and losses).
 
     Rows are blocks: tasks (`blocks_of_tasks`), or seeds within one task (`blocks_of_seeds`); never stages, and never
     seeds of several tasks together. The name of the index ("task", "seed") is used in the words. Blocks with a score

@@ -57,7 +57,8 @@ def _totals(
         base = {task: s[run.reference] for task, s in scores.items() if run.reference in s}
         improved, low, high = np.nan, np.nan, np.nan
         if strategy != run.reference:
-            improved = probability_of_improvement(*({t: s.to_numpy(float) for t, s in x.items()} for x in (own, base)))
+            ours, theirs = ({t: s.to_numpy(float) for t, s in x.items()} for x in (own, base))
+            improved = probability_of_improvement(ours, theirs)
             low, high = improvement_interval(own, base, 1 - run.alpha)
         middle = {
             metric: interquartile_mean(np.concatenate([[], *(s for task, s in own.items() if metrics[task] == metric)]))

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from albench.analysis.efficiency import SHARES, costs_from, efficiency, rise, target_at, targets_within
+from albench.analysis.label_efficiency import SHARES, costs_from, efficiency, rise, target_at, targets_within
 from albench.report import diagrams
 from albench.report.blocks import Block, Folder, Table, Text
 from albench.report.evidence import Styles, wide
@@ -25,7 +25,7 @@ LAST = 1.0  # the "share" of the reference's own mean final value
 class Savings:
     """What a run says of label efficiency on a task.
 
-    tables: `analysis.efficiency.efficiency` by unit, with columns share (of the reference's rise that a target is),
+    tables: `analysis.efficiency` by unit, with columns share (of the reference's rise that a target is),
     reference, rise, rise_low, rise_high and told; empty where there is nothing to compare. reason: why labels saved
     are not told, or ''. budget: labels at the last stage.
     """

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+import albench
 from albench import AlbenchError
 from albench.analysis.curves import (
     COLUMNS,
@@ -20,6 +21,7 @@ from albench.analysis.curves import (
     shared,
     summary,
     t_interval,
+    upright,
     validated,
 )
 
@@ -140,7 +142,9 @@ def test_summary_says_what_it_dropped():
 def test_summary_without_reference_or_rows():
     table = summary(TWO[TWO.strategy == "mine"], "accuracy")
     assert np.isnan(table["difference"]).all()
-    assert summary(TWO, "no such metric").empty
+    assert summary(TWO.iloc[:0], "accuracy").empty
+    with pytest.raises(AlbenchError, match="no results of the metric 'acuracy'. Did you mean 'accuracy'.*: accuracy$"):
+        summary(TWO, "acuracy")
     with pytest.raises(AlbenchError, match="one task"):
         summary(pd.concat([TWO, tidy({("random", 0): (1.0,)}, task="figures")]), "accuracy")
 
@@ -159,15 +163,38 @@ def test_foreign_frames_are_checked(tmp_path):
         read(tmp_path / "absent.csv")
 
 
-@pytest.mark.parametrize(
-    ("column", "value"), [("seed", 0.5), ("seed", np.inf), ("labelled", 10.7), ("stage", "first"), ("labelled", np.nan)]
-)
+@pytest.mark.parametrize(("column", "value"), [("seed", 0.5), ("seed", np.inf), ("labelled", 10.7), ("stage", "first")])
 def test_seeds_stages_and_labels_are_whole_numbers(column, value):
     frame = TWO.astype({column: object})
     frame.loc[4, column] = value
     with pytest.raises(AlbenchError, match=rf"somewhere.csv: column {column}, row 5: {value!r} is not a whole number$"):
         validated(frame, "somewhere.csv")
     assert validated(TWO.astype({column: float}))[column].dtype.kind == "i"  # 10.0 is whole
+
+
+def test_a_share_of_the_pool_is_no_number_of_labels():
+    frame = TWO.assign(labelled=TWO["labelled"] / 200)  # numbers of numpy's, which it would write np.float64(0.05)
+    with pytest.raises(AlbenchError, match=r"row 1: 0\.05 is not a whole number; it is the number of labels, not a sh"):
+        validated(frame)
+
+
+@pytest.mark.parametrize("column", ["task", "strategy", "metric", "labelled"])
+@pytest.mark.parametrize("nothing", ["", " ", "NA"])
+def test_an_empty_cell_is_named(tmp_path, column, nothing):
+    frame = TWO.astype({column: object})
+    frame.loc[4, column] = nothing
+    path = tmp_path / "other.csv"
+    frame.to_csv(path, index=False)
+    with pytest.raises(AlbenchError, match=f"other.csv: column {column}, row 5: .*(empty|' ')"):
+        read(path)
+
+
+def test_upright_results_have_the_best_on_top():
+    both = pd.concat([TWO, TWO.assign(task="errors")])
+    turned = upright(both, {"errors": False})
+    assert (turned["value"] * both["value"] < 0).to_numpy().tolist() == [False] * len(TWO) + [True] * len(TWO)
+    assert upright(both).equals(both)
+    assert (upright(TWO, False)["value"] == -TWO["value"]).all()
 
 
 def test_a_curve_with_a_gap_is_not_complete():
@@ -259,3 +286,10 @@ def test_suites_and_devices_are_not_mixed_unasked(column, tmp_path):
         validated(TWO.assign(**{column: TWO["strategy"]}))
     # nothing known is no other value
     validated(TWO.assign(**{column: kinds.where(TWO["seed"] == 0)}))
+
+
+def test_results_are_loaded_from_a_file_too(tmp_path):
+    TWO.assign(suite="mine").to_csv(tmp_path / "other.csv", index=False)
+    pd.testing.assert_frame_equal(albench.load_results(tmp_path / "other.csv"), TWO)
+    with pytest.raises(AlbenchError, match=r"nowhere: no results\.csv"):
+        albench.load_results(tmp_path / "nowhere")

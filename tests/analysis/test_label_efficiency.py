@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from albench.analysis.efficiency import (
+from albench.analysis.label_efficiency import (
     centre,
     costs_from,
     efficiency,

@@ -3,6 +3,8 @@
 Per seed, on monotone curves. A curve that ends below the target is *censored*: all that is known is that it needs more
 than was tried. So "not reached" is +inf, and as soon as one seed is censored a median (with an interval from order
 statistics, which infinities do not harm) stands in for the mean; the mean of the lucky seeds is never given.
+
+higher_is_better is False for an error or a loss, which is reached from above; values go in and come out as they are.
 """
 
 from collections.abc import Sequence
@@ -12,7 +14,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import bdtr
 
-from albench.analysis.curves import COLUMNS, of_one_task, per_seed, shared, t_interval
+from albench.analysis.curves import COLUMNS, of_metric, of_one_task, per_seed, shared, t_interval, upright
 from albench.errors import AlbenchError
 
 EFFICIENCY = [
@@ -50,7 +52,9 @@ def _monotone(values: np.ndarray) -> np.ndarray:
     return np.maximum.accumulate(best, -1)  # equal means may differ in their last bit
 
 
-def labels_to_reach(labelled: np.ndarray, values: np.ndarray, target: float | np.ndarray) -> float | np.ndarray:
+def labels_to_reach(
+    labelled: np.ndarray, values: np.ndarray, target: float | np.ndarray, higher_is_better: bool = True
+) -> float | np.ndarray:
     """Labels at which isotonic curves [..., N] reach the target (or each of several [T]), linear between budgets.
 
     Values are finite. inf: not reached. The first budget: it was reached at once, so this is an upper bound only.
@@ -60,6 +64,8 @@ def labels_to_reach(labelled: np.ndarray, values: np.ndarray, target: float | np
     array([15., inf])
     """
     values = np.asarray(values, float)
+    if not higher_is_better:
+        values, target = -values, -np.asarray(target, float)
     x = np.broadcast_to(np.asarray(labelled, float), values.shape)
     order = np.argsort(x, axis=-1, kind="stable")
     x, fit = np.take_along_axis(x, order, -1), _monotone(np.take_along_axis(values, order, -1))
@@ -112,7 +118,7 @@ def target_at(results: pd.DataFrame, metric: str, reference: str = "random", lab
     Raises:
         AlbenchError: the reference has no finite value there.
     """
-    rows = results[results["metric"] == metric]
+    rows = of_metric(results, metric)
     rows = shared(rows) if labelled is None else rows
     mine = rows[rows["strategy"] == reference]
     mean = mine[np.isfinite(mine["value"])].groupby("labelled")["value"].mean()
@@ -128,30 +134,40 @@ def target_at(results: pd.DataFrame, metric: str, reference: str = "random", lab
 
 
 def targets_within(
-    results: pd.DataFrame, metric: str, reference: str = "random", shares: Sequence[float] = SHARES
+    results: pd.DataFrame,
+    metric: str,
+    reference: str = "random",
+    shares: Sequence[float] = SHARES,
+    higher_is_better: bool = True,
 ) -> dict[float, float]:
     """Share → the value at which the reference's mean curve (isotonic) has made that share of its whole rise.
 
     Clearly inside the range most seeds reach them, while about half of the reference's own end below its mean final
     value. Empty where the mean curve does not rise or there is none.
     """
-    curve = mean_curves(results, metric).get(reference)
+    sign = 1 if higher_is_better else -1
+    curve = mean_curves(upright(results, higher_is_better), metric).get(reference)
     if curve is None or len(curve) < 2:
         return {}
     fit = isotonic(curve.index.to_numpy(), curve.to_numpy())
     low, high = float(fit[0]), float(fit[-1])
-    return {share: low + share * (high - low) for share in shares} if high > low else {}
+    return {share: sign * (low + share * (high - low)) for share in shares} if high > low else {}
 
 
 def rise(
-    results: pd.DataFrame, metric: str, reference: str = "random", level: float = 0.95
+    results: pd.DataFrame,
+    metric: str,
+    reference: str = "random",
+    level: float = 0.95,
+    higher_is_better: bool = True,
 ) -> tuple[float, float, float, int]:
-    """How much the reference's last value is above its first: mean, low, high (t interval), seeds with whole curves.
+    """How much better the reference's last value is than its first: mean, low, high (t interval), seeds with whole
+    curves. Of an error it is how far it fell, above 0 where it did.
 
     Paired by seed. Where `low` is not above 0, values within that rise are reached by chance, and labels saved in
     reaching them mean nothing. NaN: no seeds; low and high for one seed.
     """
-    rows = _whole(results, metric)
+    rows = _whole(upright(results, higher_is_better), metric)
     values = rows[rows["strategy"] == reference].pivot(index="seed", columns="labelled", values="value")
     if values.empty:
         return np.nan, np.nan, np.nan, 0
@@ -202,6 +218,7 @@ def efficiency(
     target: float | Sequence[float] | None = None,
     level: float = 0.95,
     cost: pd.DataFrame | None = None,
+    higher_is_better: bool = True,
 ) -> pd.DataFrame:
     """One row per other strategy of one task: what it needs for the target, against what the reference needs.
 
@@ -213,10 +230,10 @@ def efficiency(
     Columns: strategy, target, pairs (seeds both have complete); summary: "mean", or "median" as soon as one of the
     seeds did not reach the target (see `centre`); labels_reference, labels with its interval labels_low, labels_high;
     saved = reference − strategy, paired by seed, with its interval; speed_up = reference / strategy (geometric mean,
-    or median); not_reached and at_once (and …_reference): how many seeds ended below the target, and how many were
+    or median); not_reached and at_once (and …_reference): how many seeds ended short of the target, and how many were
     there with the first labels, so that what they needed is an upper bound; mean_curve_reference, mean_curve: what
     the mean curves over seeds need, which is how papers read it off a figure; dropped: seeds not counted, and why.
-    An infinity says "more than was tried". Default target: about half of the reference's own seeds end below it.
+    An infinity says "more than was tried". Default target: about half of the reference's own seeds end short of it.
 
     Raises:
         AlbenchError: several tasks, no reference, or a cost that is missing for a measurement.
@@ -229,6 +246,9 @@ def efficiency(
     if cost is not None:
         results = _at_cost(results, cost)
     targets = np.atleast_1d(np.asarray(target, float))
+    shown = targets
+    if not higher_is_better:
+        results, targets = upright(results, False), -targets
     needed, means = _needed(results, targets), mean_curves(results, metric, "x" if cost is not None else "labelled")
     crossed = {k: np.asarray(labels_to_reach(c.index.to_numpy(), c.to_numpy(), targets)) for k, c in means.items()}
     nowhere = np.full(len(targets), np.nan)
@@ -237,7 +257,7 @@ def efficiency(
         | _row(needed[reference][place], needed[strategy][place], level)
         | {"mean_curve_reference": crossed.get(reference, nowhere)[place]}
         | {"mean_curve": crossed.get(strategy, nowhere)[place]}
-        for place, value in enumerate(targets)
+        for place, value in enumerate(shown)
         for strategy in results["strategy"].unique()
         if strategy != reference
     ]
