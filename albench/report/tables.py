@@ -8,7 +8,7 @@ import pandas as pd
 
 from albench.analysis.comparison import against_reference
 from albench.analysis.curves import left_out, summary
-from albench.analysis.efficiency import rise
+from albench.analysis.label_efficiency import rise
 from albench.report.blocks import Folder, Table
 from albench.report.looks import Look, present
 from albench.report.numbers import interval, mean_std, metric_name, number, p_value, percent
@@ -23,7 +23,7 @@ def summaries(runs: list[Run], task: str) -> pd.DataFrame:
 
     Columns: those of `analysis.curves.summary` and `analysis.comparison.against_reference` (difference for its mean),
     reference, cheats, run; lowest and highest value of the task in the run, and rise, rise_low, rise_high of its
-    reference (see `analysis.efficiency.rise`). NaN where there is nothing to compare with.
+    reference (see `analysis.rise`). NaN where there is nothing to compare with.
     """
     parts = []
     for run in runs:
