@@ -101,6 +101,8 @@ class Registry:
         base = getattr(importlib.import_module(module), attribute)
         if not (isinstance(value, type) and issubclass(value, base)):
             raise AlbenchError(f"{self.kind} {name!r} is {value!r}; it must be a class derived from {attribute}")
+        if missing := [needed for needed in getattr(base, "must_say", ()) if not hasattr(value, needed)]:
+            raise AlbenchError(f"{self.kind} {name!r} ({value.__qualname__}) does not say its {' and '.join(missing)}")
         return value
 
     def register(self, name: str) -> Callable[[T], T]:

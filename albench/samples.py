@@ -8,11 +8,23 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from albench.errors import AlbenchError
+
 Batch = dict[str, Tensor]
+
+
+def _said(value: Any) -> str:
+    """'float32 [10, 3, 32, 32]', or what it is instead of a tensor."""
+    return (
+        f"{value.dtype} {list(value.shape)}".removeprefix("torch.")
+        if isinstance(value, Tensor)
+        else type(value).__name__
+    )
 
 
 @dataclass
@@ -30,10 +42,16 @@ class Samples:
     streamed_to: torch.device | None = None
 
     def __post_init__(self) -> None:
-        assert self.images.dtype == torch.uint8
-        assert self.images.ndim == 4
-        assert all(len(t) == len(self.images) for t in self.targets.values())
-        assert len(self.names) == len(self.images)
+        images = self.images
+        if not isinstance(images, Tensor) or images.dtype != torch.uint8 or images.ndim != 4:
+            raise AlbenchError(f"images must be a uint8 tensor [N, C, H, W], not {_said(images)}")
+        for name, target in self.targets.items():
+            if not isinstance(target, Tensor) or target.ndim == 0 or len(target) != len(images):
+                raise AlbenchError(
+                    f"target {name!r} must be a tensor with a row for each of {len(images)} images, not {_said(target)}"
+                )
+        if len(self.names) != len(images):
+            raise AlbenchError(f"there are {len(self.names)} names for {len(images)} images")
 
     def __len__(self) -> int:
         return len(self.images)

@@ -102,6 +102,7 @@ class Task(BaseModel, ABC):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    must_say: ClassVar[tuple[str, ...]] = ("metric", "recipe")  # what has no default; checked when it is registered
     metric: ClassVar[str]  # the primary metric; higher is better. A property where a parameter decides
     recipe: ClassVar[Recipe]  # how it is trained unless the suite says otherwise
     source: ClassVar[str] = "made from a seed; nothing to download"  # where the data come from, in one line

@@ -349,7 +349,12 @@ def evaluate(setup: Setup, model: nn.Module) -> tuple[dict[str, float], dict[str
     """
     with torch.inference_mode():
         metrics, outcomes = setup.task.measure(passes(setup, model, setup.data.test), setup.data.classes)
-    if not math.isfinite(metrics.get(setup.task.metric, math.nan)):
+    if setup.task.metric not in metrics:
+        raise AlbenchError(
+            f"measure() gave no metric {setup.task.metric!r}, which the task names as its own; it gave: "
+            + (", ".join(metrics) or "none")
+        )
+    if not math.isfinite(metrics[setup.task.metric]):
         raise AlbenchError(f"the metric {setup.task.metric!r} is not finite on the test set: {metrics}")
     return metrics, outcomes
 

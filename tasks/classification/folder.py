@@ -17,7 +17,6 @@ from torch import Tensor
 from albench.cache import PARTS, NewImages, Part, cached, listing
 from albench.datafiles import OTHERS, SUFFIXES, as_rgb, below, each_problem, image_files, opened_image, require_inside
 from albench.errors import AlbenchError
-from albench.recipe import Recipe
 from albench.samples import Data, Samples
 from albench.tasks.classification.task import Classification
 
@@ -32,16 +31,8 @@ class ImageFolder(Classification):
     The network is a compact one for CPUs; ResNet-18 has blocks = [2, 2, 2, 2] and width = 64.
     """
 
-    mean = (0.485, 0.456, 0.406)  # ImageNet's, as photos have them
-    std = (0.229, 0.224, 0.225)
     source: ClassVar[str] = "your own images: SPLIT/CLASS/*.jpg or *.png"
-    recipe: ClassVar[Recipe] = Recipe(  # that of real-small's CIFAR-10; not tuned on other images
-        updates=500, batch=64, learning_rate=0.1, weight_decay=5e-4, schedule="cosine", warmup=0.1
-    )
 
-    blocks: tuple[Annotated[int, Field(gt=0)], ...] = (1, 1, 1)
-    width: Annotated[int, Field(gt=0)] = 24
-    pad: Annotated[int, Field(ge=0)] = 4
     folder: str = "images"  # in the data root; the data root itself may be that folder
     pool_split: str = "train"
     test_split: str = "test"

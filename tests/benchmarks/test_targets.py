@@ -37,11 +37,11 @@ CPU = torch.device("cpu")
 
 def test_every_target_has_a_line_and_what_nobody_measured_says_so(tmp_path):
     assert render(tmp_path).count("not measured") == len(TARGETS)
-    row = {"ways": {"plain": {"median": 2.0}, "albench": {"median": 6000.0, "least": 5, "most": 7}}}
+    row = {"ways": {"plain": {"median": 2.0}, "albench": {"median": 6000.0, "least": 5, "most": 7, "rounds": 3}}}
     row |= {"unit": "s", "ratio": 3.0, "machine": "an abacus"}
     (tmp_path / "abacus.json").write_text(json.dumps({"machine": "an abacus", "rows": {"badge": row}}))
     (line,) = [line for line in render(tmp_path).splitlines() if "abacus" in line]
-    assert "2 s | 6,000 (5–7) s | 3× | ≥ 25× | an abacus" in line
+    assert "2 (1 round) s | 6,000 (5–7, 3 rounds) s | 3× | ≥ 25× | an abacus" in line
 
 
 def test_what_is_kept_has_the_straightforward_way_first(tmp_path, monkeypatch):
@@ -49,7 +49,7 @@ def test_what_is_kept_has_the_straightforward_way_first(tmp_path, monkeypatch):
     kept = conftest.Table(enabled=True)
     kept.keep("badge", {"materialised": 12.0, "albench": 4.0}, "s", 3.0, CPU)
     kept.save()
-    assert "outer products materialised: 12 s | 4 s | 3×" in render(tmp_path)
+    assert "outer products materialised: 12 (1 round) s | 4 (1 round) s | 3×" in render(tmp_path)
 
 
 def test_the_readme_has_the_table_of_what_was_measured():
@@ -60,8 +60,8 @@ def test_the_readme_has_the_table_of_what_was_measured():
 def test_a_loss_of_accuracy_is_not_called_noise():
     fp32 = [0.50, 0.54, 0.52, 0.56]
     noise, loss = [0.51, 0.53, 0.53, 0.55], [0.40, 0.45, 0.42, 0.46]
-    assert precision.line("accuracy", precision.CASES[0], fp32, noise).endswith("+0.0000 ± 0.0184 | yes |\n")
-    assert precision.line("accuracy", precision.CASES[0], fp32, loss).endswith("-0.0975 ± 0.0080 | no |\n")
+    assert precision.line("accuracy", precision.CASES[0], fp32, noise).endswith("+0.0000 ± 0.0184 | yes | undecided |\n")
+    assert precision.line("accuracy", precision.CASES[0], fp32, loss).endswith("-0.0975 ± 0.0080 | no | no |\n")
 
 
 # Training -----------------------------------------------------------------------------------------------------------
