@@ -60,8 +60,9 @@ def test_the_readme_has_the_table_of_what_was_measured():
 def test_a_loss_of_accuracy_is_not_called_noise():
     fp32 = [0.50, 0.54, 0.52, 0.56]
     noise, loss = [0.51, 0.53, 0.53, 0.55], [0.40, 0.45, 0.42, 0.46]
-    assert precision.line("accuracy", precision.CASES[0], fp32, noise).endswith("+0.0000 ± 0.0184 | yes | undecided |\n")
-    assert precision.line("accuracy", precision.CASES[0], fp32, loss).endswith("-0.0975 ± 0.0080 | no | no |\n")
+    digits = precision.CASES[0]
+    assert precision.line("accuracy", digits, fp32, noise).endswith("+0.0000 ± 0.0184 | yes | undecided |\n")
+    assert precision.line("accuracy", digits, fp32, loss).endswith("-0.0975 ± 0.0080 | no | no |\n")
 
 
 # Training -----------------------------------------------------------------------------------------------------------
