@@ -43,6 +43,7 @@ def task_facts(label: str, entry: TaskEntry, task: Task, data: Data, plan: Plan)
     return {
         "task": entry.task,
         "metric": task.metric,
+        "higher_is_better": task.higher_is_better,
         "source": entry.source or task.data_source,
         "pool": size,
         "test": len(data.test),

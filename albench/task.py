@@ -103,7 +103,8 @@ class Task(BaseModel, ABC):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     must_say: ClassVar[tuple[str, ...]] = ("metric", "recipe")  # what has no default; checked when it is registered
-    metric: ClassVar[str]  # the primary metric; higher is better. A property where a parameter decides
+    metric: ClassVar[str]  # the primary metric. A property where a parameter decides
+    higher_is_better: ClassVar[bool] = True  # of the primary metric; False for an error or a loss
     recipe: ClassVar[Recipe]  # how it is trained unless the suite says otherwise
     source: ClassVar[str] = "made from a seed; nothing to download"  # where the data come from, in one line
     places: ClassVar[frozenset[str]] = frozenset()  # parameters that say where files lie, and no more

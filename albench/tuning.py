@@ -57,7 +57,7 @@ def tune(
 
     planned: settings → the run with them (its strategies play no part). Returns one row a combination and seed, in
     order: settings (text), seed, labels (those that were looked at), held (of them, to measure on), value (of the
-    task's metric; higher is better);
+    task's metric), higher_is_better (of that metric);
     `so_far` is given the rows after every training, so that none is lost to what comes after it.
 
     Raises:
@@ -76,11 +76,11 @@ def tune(
     return _table(rows)
 
 
-def _table(rows: list[tuple[str, int, int, int, float]]) -> pd.DataFrame:
-    return pd.DataFrame(rows, columns=["settings", "seed", "labels", "held", "value"])
+def _table(rows: list[tuple[str, int, int, int, float, bool]]) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=["settings", "seed", "labels", "held", "value", "higher_is_better"])
 
 
-def _measured(run: Run, task: str, seed: int, holdout: float) -> tuple[int, int, float]:
+def _measured(run: Run, task: str, seed: int, holdout: float) -> tuple[int, int, float, bool]:
     setup = trial_run(run, Trial(task, CEILING, seed), "").setup  # plainly trained, without any companion
     first = initial_set(setup, run.plan(task))
     first = first[torch.randperm(len(first), generator=generator(*setup.axes, "tuning"))]
@@ -92,7 +92,7 @@ def _measured(run: Run, task: str, seed: int, holdout: float) -> tuple[int, int,
         with torch.inference_mode():
             passes = training.passes(setup, fitted.model, setup.data.pool, first[:held])
             metrics, _ = setup.task.measure(passes, setup.data.classes)
-    return len(first), held, metrics[setup.task.metric]
+    return len(first), held, metrics[setup.task.metric], setup.task.higher_is_better
 
 
 def ranked(table: pd.DataFrame) -> pd.DataFrame:
@@ -104,13 +104,15 @@ def ranked(table: pd.DataFrame) -> pd.DataFrame:
     """
     seeds = table.groupby("settings", sort=False)
     rows = seeds.agg(mean=("value", "mean"), std=("value", "std"), seeds=("value", "count"), held=("held", "min"))
-    rows = rows.sort_values("mean", ascending=False, kind="stable").reset_index()
+    higher = bool(table["higher_is_better"].all())
+    rows = rows.sort_values("mean", ascending=not higher, kind="stable").reset_index()
     values = table.pivot(index="seed", columns="settings", values="value")
     for place, settings in enumerate(rows["settings"]):
         difference = (values[settings] - values[rows["settings"].iloc[0]]).to_numpy()
         low, high = t_interval(difference) if place else (float("nan"), float("nan"))
         rows.loc[place, ["difference", "low", "high"]] = difference.mean(), low, high
-    rows["tied"] = (rows.index > 0) & ~((rows["high"] < 0) & (rows["low"] < rows["high"]))
+    behind = rows["high"] < 0 if higher else rows["low"] > 0
+    rows["tied"] = (rows.index > 0) & ~(behind & (rows["low"] < rows["high"]))
     return rows
 
 

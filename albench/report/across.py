@@ -42,11 +42,17 @@ def section(run: Run, styles: Styles, folder: Folder, rows: pd.DataFrame, name: 
     return Section(title + (f": {run.name}" if several else ""), f"across-{name}", blocks)
 
 
+def _direction(run: Run) -> dict[str, bool]:
+    """Task → whether a higher value is a better one."""
+    return {task: run.higher(task) for task in run.tasks}
+
+
 def _totals(
     run: Run, fair: pd.DataFrame, metrics: dict[str, str], rows: pd.DataFrame, styles: Styles, folder: Folder, name: str
 ) -> Table:
     """Verdicts counted, probability of improvement, interquartile mean."""
     scores = {task: seed_scores(fair[fair["task"] == task], metric) for task, metric in metrics.items()}
+    higher = _direction(run)
     verdicts = rows[rows["strategy"] != rows["reference"]].dropna(subset=["verdict"])
     counted = (
         win_tie_loss(verdicts[["strategy", "reference", "verdict"]]).set_index("strategy") if len(verdicts) else None
@@ -58,8 +64,8 @@ def _totals(
         improved, low, high = np.nan, np.nan, np.nan
         if strategy != run.reference:
             ours, theirs = ({t: s.to_numpy(float) for t, s in x.items()} for x in (own, base))
-            improved = probability_of_improvement(ours, theirs)
-            low, high = improvement_interval(own, base, 1 - run.alpha)
+            improved = probability_of_improvement(ours, theirs, higher)
+            low, high = improvement_interval(own, base, 1 - run.alpha, higher_is_better=higher)
         middle = {
             metric: interquartile_mean(np.concatenate([[], *(s for task, s in own.items() if metrics[task] == metric)]))
             for metric in dict.fromkeys(metrics.values())
@@ -82,15 +88,15 @@ def _totals(
     return Table(
         title=f"Verdicts over {len(metrics)} tasks" if len(metrics) > 1 else "Probability of improvement",
         columns=[
-            *("strategy", *VERDICTS, f"P(above {run.reference})"),
+            *("strategy", *VERDICTS, f"P(better than {run.reference})"),
             *(f"IQM of AUBC, {metric_name(metric)}" for metric in dict.fromkeys(metrics.values())),
         ],
         rows=table,
         notes=[
             f"Tasks on which the primary test calls a strategy better than, worse than or equivalent to "
             f"{run.reference}. The probability of improvement is the share of pairs of one of its seeds and one of the "
-            "reference's in which its AUBC is higher, mean over tasks (.5 is no difference); descriptive, with a "
-            f"percentile bootstrap over seeds from {FEWEST} seeds on, since below it would be too narrow. The "
+            "reference's in which its AUBC is the better one, mean over tasks (.5 is no difference); descriptive, with "
+            f"a percentile bootstrap over seeds from {FEWEST} seeds on, since below it would be too narrow. The "
             "interquartile mean (IQM) is of all seeds of the tasks of one metric; of three or fewer it is their mean.",
             *([HOLLOW] if (verdicts["verdict"].eq("equivalent") & ~(verdicts["rise_low"] > 0)).any() else []),
         ],
@@ -113,7 +119,7 @@ VERDICTS = ("better", "equivalent", "undecided", "worse")
 def _penalties(
     run: Run, fair: pd.DataFrame, metrics: dict[str, str], styles: Styles, folder: Folder, name: str
 ) -> list[Block]:
-    matrix = penalty_matrix(fair, metrics, run.reference, run.alpha)
+    matrix = penalty_matrix(fair, metrics, run.reference, run.alpha, _direction(run))
     if len(matrix) < 3 or run.suite["seeds"] < 2:
         return []
     if not matrix.to_numpy().any():
@@ -148,9 +154,13 @@ def _ranks(
 ) -> list[Block]:
     """Friedman and Nemenyi over tasks, and over the seeds of each task; a sentence where they cannot decide."""
     blocks: list[Block] = []
-    settings = [("over tasks", f"ranks-{name}", blocks_of_tasks(fair, metrics))] if len(metrics) > 1 else []
+    settings = (
+        [("over tasks", f"ranks-{name}", blocks_of_tasks(fair, metrics, higher_is_better=_direction(run)))]
+        if len(metrics) > 1
+        else []
+    )
     for number_, (task, metric) in enumerate(metrics.items()):
-        scores = blocks_of_seeds(fair[fair["task"] == task], metric)
+        scores = blocks_of_seeds(fair[fair["task"] == task], metric, higher_is_better=run.higher(task))
         settings.append((f"over the seeds of {task}", f"ranks-{name}-{number_}", scores))
     unable = []
     for where, stem, scores in settings:

@@ -151,6 +151,8 @@ def _task_section(
         return Section(task, f"task-{name}", [Text("Nothing was measured on this task yet.")])
     measured = curves(results)
     primary = measured[measured["metric"] == metric]
+    if not runs[0].higher(task):
+        blocks.append(Text(words.lower_is_better(metric)))
     if apart := pooled.settings(runs, task):
         warning = "These runs differ in more than their strategies, and their curves may differ by that alone"
         blocks.append(Text(f"{warning}: {'. '.join(apart)}."))
@@ -206,11 +208,21 @@ def _curve(table: pd.DataFrame, styles: dict[str, Look], runs: list[Run], task: 
     if not figures.banded(table):
         band = (
             f"Mean over {words.count(most, 'seed')}. With so many strategies the figure has only {runs[0].reference} "
-            f"and the {figures.LEADERS} that end highest in colour; the page's chart and the table have all of them, "
+            f"and the {figures.LEADERS} that end best in colour; the page's chart and the table have all of them, "
             "the table the spread over seeds, too."
         )
     return folder.picture(
-        evidence.wide(figures.learning_curve, table, styles, written, ceiling, theirs, source, runs[0].reference),
+        evidence.wide(
+            figures.learning_curve,
+            table,
+            styles,
+            written,
+            ceiling,
+            theirs,
+            source,
+            runs[0].reference,
+            runs[0].higher(task),
+        ),
         f"curve-{slug(task)}",
         "Learning curves",
         alt=f"Learning curves on {task}: {written} from {span}. At the last stage: {ends}.",

@@ -40,7 +40,7 @@ def comparison(
     ylabel = f"{written} − {reference}"
     blocks.append(
         folder.picture(
-            wide(figures.difference_curve, along, styles, ylabel, reference),
+            wide(figures.difference_curve, along, styles, ylabel, reference, runs[0].higher(task)),
             f"difference-{name}",
             f"Difference to {reference}",
             alt=f"Paired difference of {written} to {reference} on {task} against labels, a curve per strategy.",
@@ -76,7 +76,7 @@ def _band(along: pd.DataFrame) -> str:
         return "one seed has no interval."
     if not figures.banded(along):
         return (
-            f"of so many strategies the figure has the {figures.LEADERS} that end highest in colour, the page's chart "
+            f"of so many strategies the figure has the {figures.LEADERS} that end best in colour, the page's chart "
             "all of them; the intervals are in the CSV."
         )
     band = "the band is its 95\u202f% t interval at each number of labels, not adjusted for looking at many."
@@ -108,24 +108,27 @@ def wide(draw: Callable[..., Figure], *args: object) -> Callable[[float], Figure
 
 
 def _below(runs: list[Run], task: str, styles: Styles, folder: Folder, name: str) -> Table:
-    """How often a strategy is below the reference, at every number of labels."""
+    """How often a strategy is worse than the reference, at every number of labels."""
     parts = []
     for run in _tested(runs, task):
         rows, metric = run.primary(task), run.tasks[task]["metric"]
         measured = rows.loc[rows["strategy"] == run.reference, "labelled"].unique()
-        parts += [worse_than_reference(rows, metric, run.reference, int(labelled)) for labelled in measured]
+        parts += [
+            worse_than_reference(rows, metric, run.reference, int(labelled), higher_is_better=run.higher(task))
+            for labelled in measured
+        ]
     table = pd.concat(parts)
     along = sorted(table["labelled"].unique())
     cell = {(r["strategy"], r["labelled"]): f"{r['worse']} of {r['pairs']}" for r in table.to_dict("records")}
     shown = present(styles, table)
     return Table(
-        title="Seeds below the reference at each number of labels",
+        title="Seeds worse than the reference at each number of labels",
         columns=["strategy", *(f"{labelled:,}" for labelled in along)],
         rows=[[styles[s].name, *(cell.get((s, b), "–") for b in along)] for s in shown],
         notes=[
-            "Of the seeds that both have, those in which a strategy was strictly below the reference: an estimate of "
-            "the chance of being worse than it at that budget. The CSV has the share with its exact 95\u202f% interval "
-            f"(Clopper and Pearson), which at {count(int(table['pairs'].max()), 'seed')} is wide."
+            "Of the seeds that both have, those in which a strategy was strictly worse than the reference: an estimate "
+            "of the chance of being worse than it at that budget. The CSV has the share with its exact 95\u202f% "
+            f"interval (Clopper and Pearson), which at {count(int(table['pairs'].max()), 'seed')} is wide."
         ],
         data=folder.csv(table, f"below-{name}"),
         swatches=[(styles[s].colour, styles[s].glyph) for s in shown],
@@ -146,7 +149,7 @@ def _all_pairs(runs: list[Run], task: str, styles: Styles, folder: Folder, name:
         if fair["strategy"].nunique() < 3 or fair["seed"].nunique() < 2:
             continue
         suffix = f"{name}-{run.name}".replace("/", "-") if len(runs) > 1 else name
-        pairs = all_pairs(fair, metric, run.effect, run.alpha)
+        pairs = all_pairs(fair, metric, run.effect, run.alpha, higher_is_better=run.higher(task))
         order = [s for s in styles if s in set(pairs["a"]) | set(pairs["b"])]
         difference, p = (square(pairs, column, order, sign) for column, sign in (("mean", -1), ("p_holm", 1)))
         of_run = f" ({run.name})" if len(runs) > 1 else ""
@@ -210,11 +213,14 @@ def _budgets(
 def _exploratory(runs: list[Run], task: str, tested: pd.DataFrame, styles: Styles, folder: Folder, name: str) -> Table:
     """Other tests and what pairing bought: for the careful reader."""
     below = pd.concat(
-        [worse_than_reference(r.primary(task), r.tasks[task]["metric"], r.reference) for r in _tested(runs, task)]
+        [
+            worse_than_reference(r.primary(task), r.tasks[task]["metric"], r.reference, higher_is_better=r.higher(task))
+            for r in _tested(runs, task)
+        ]
     ).set_index("strategy")
     columns = [
         *("strategy", "d_z", "p (t)", "p (Wilcoxon)", "p (sign-flip)", "least attainable p", "p (equivalent, Holm)"),
-        *("paired / unpaired variance", "seeds below at the end"),
+        *("paired / unpaired variance", "seeds worse at the end"),
     ]
     rows = []
     for r in tested.to_dict("records"):
@@ -236,7 +242,8 @@ def _exploratory(runs: list[Run], task: str, tested: pd.DataFrame, styles: Style
             "One test decides, the others are shown: taking whichever is significant gives about twice the nominal "
             "rate of false positives. Wilcoxon and sign-flip are exact and cannot fall below the least attainable p. A "
             "ratio of variances below 1 says that pairing by seed made the comparison sharper. The last column counts "
-            "seeds in which the strategy ended below the reference, with the exact 95\u202f% interval of that share."
+            "seeds in which the strategy ended worse than the reference, with the exact 95\u202f% interval of that "
+            "share."
         ],
         data=folder.csv(tested.merge(below, on="strategy", suffixes=("", "_below")), f"exploratory-{name}"),
         swatches=[(styles[s].colour, styles[s].glyph) for s in tested["strategy"]],

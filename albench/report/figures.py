@@ -30,6 +30,7 @@ def learning_curve(
     published: pd.DataFrame | None = None,
     published_name: str = "published",
     reference: str = "",
+    higher: bool = True,
     width: float = TWO_COLUMNS,
 ) -> Figure:
     """Mean and ± 1 std over seeds against labels; of very many strategies only the `leading` ones in colour.
@@ -42,10 +43,11 @@ def learning_curve(
         published: columns strategy, labelled, value, uncertainty (of reading it off a figure); dashed, with error bars.
         published_name: what the dashed curves are called.
         reference: the strategy that is in colour in any case.
+        higher: whether a higher value is a better one.
         width: inches.
     """
     extra = [(published_name, _published_line("#444444", "o"))] if published is not None else []
-    coloured = leading(table, styles, reference)
+    coloured = leading(table, styles, reference, higher)
     figure, axes, finish = _over_labels(list(coloured.values()), ylabel, width, [*_crowd(table, coloured), *extra])
     ends = []
     _draw_crowd(axes, table, styles, coloured)
@@ -67,7 +69,12 @@ def learning_curve(
 
 
 def difference_curve(
-    table: pd.DataFrame, styles: dict[str, Look], ylabel: str, reference: str, width: float = TWO_COLUMNS
+    table: pd.DataFrame,
+    styles: dict[str, Look],
+    ylabel: str,
+    reference: str,
+    higher: bool = True,
+    width: float = TWO_COLUMNS,
 ) -> Figure:
     """Mean paired difference to the reference with its interval, against labels; colours as in `learning_curve`.
 
@@ -75,7 +82,7 @@ def difference_curve(
     "accuracy − random".
     """
     table = table[table["strategy"] != reference]
-    coloured = leading(table, styles)
+    coloured = leading(table, styles, higher=higher)
     figure, axes, finish = _over_labels(list(coloured.values()), ylabel, width, _crowd(table, coloured))
     axes.axhline(0, color=INK, linewidth=1)
     ends = []
@@ -117,13 +124,13 @@ def banded(table: pd.DataFrame) -> bool:
     return table["strategy"].nunique() <= BANDS
 
 
-def leading(table: pd.DataFrame, styles: dict[str, Look], reference: str = "") -> dict[str, Look]:
-    """The strategies in colour: all that there are, or of very many those that end highest, and the reference."""
+def leading(table: pd.DataFrame, styles: dict[str, Look], reference: str = "", higher: bool = True) -> dict[str, Look]:
+    """The strategies in colour: all that there are, or of very many those that end best, and the reference."""
     shown = present(styles, table)
     if banded(table):
         return shown
     ends = table.sort_values("labelled").groupby("strategy")["mean"].last().drop(reference, errors="ignore")
-    kept = {reference, *ends.nlargest(LEADERS).index}
+    kept = {reference, *(ends.nlargest(LEADERS) if higher else ends.nsmallest(LEADERS)).index}
     return {strategy: look for strategy, look in shown.items() if strategy in kept}
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 
+from albench.analysis.curves import upright
 from albench.report.checklist import pairing
 from albench.report.numbers import metric_name, number
 from albench.report.runs import Run
@@ -76,12 +77,13 @@ def saturation(run: Run, task: str) -> list[str]:
 
     To it: no further below than the smallest effect of interest, or than CLOSE of the reference's own rise.
     """
-    top, rows = run.ceiling_of(task), run.primary(task)
+    sign = 1 if run.higher(task) else -1  # errors times −1, so that the best is the highest
+    top, rows = sign * run.ceiling_of(task), upright(run.primary(task), run.higher(task))
     means = rows.groupby(["strategy", "labelled"], sort=False)["value"].mean().unstack("labelled").sort_index(axis=1)
     means = means.reindex([s for s in run.strategies if s in means.index]).dropna(how="all")
     if not np.isfinite(top) or means.shape[1] < 2 or means.empty:
         return []
-    if abs(top) <= run.effect:
+    if sign > 0 and abs(top) <= run.effect:
         return [
             f"On {task} training on the whole pool reaches {top:.2g}, which is below the smallest effect of interest: "
             "nothing was learned in which strategies could differ."
@@ -92,13 +94,14 @@ def saturation(run: Run, task: str) -> list[str]:
     whole = rows["labelled"].max() >= run.labels_planned(task)
     flat = whole & ((means.iloc[:, [0, -1]] - top).abs() <= run.effect).all(axis=1) & ~above
     close = near & ~flat & ~above
-    ceiling = f"({number(top)}, {count(run.ceiling_seeds(task), 'training')})"
+    ceiling = f"({number(sign * top)}, {count(run.ceiling_seeds(task), 'training')})"
     recipe = f"the recipe ({length})" if (length := _length(run, task)) else "the recipe"
+    shown, beyond = sign * means, "above" if sign > 0 else "below"
     found = []
     if above.any():
         found.append(
-            f"On {task}, {_curves(means[above], 'is', 'are')} above what the whole pool reaches {ceiling}, which is "
-            f"no ceiling then: {recipe} is too short for so many labels, or chance has its part."
+            f"On {task}, {_curves(shown[above], 'is', 'are', sign)} {beyond} what the whole pool reaches {ceiling}, "
+            f"which is no ceiling then: {recipe} is too short for so many labels, or chance has its part."
         )
     if flat.any():
         found.append(
@@ -107,7 +110,7 @@ def saturation(run: Run, task: str) -> list[str]:
         )
     if close.any():
         found.append(
-            f"On {task}, {_curves(means[close], 'has', 'have')} come to what the whole pool reaches {ceiling}: "
+            f"On {task}, {_curves(shown[close], 'has', 'have', sign)} come to what the whole pool reaches {ceiling}: "
             f"{recipe} bounds what labels can bring; more labels cannot be told from fewer there."
         )
     return found
@@ -120,9 +123,12 @@ def _rise(means: pd.DataFrame, reference: str) -> float:
     return float(curve.max() - curve[0]) if len(curve) else 0.0
 
 
-def _curves(means: pd.DataFrame, one: str, many: str) -> str:
+def _curves(means: pd.DataFrame, one: str, many: str, sign: int) -> str:
     """'the mean curves of random (0.4988 at 2,000 labels) and entropy (…) have', with a verb in their number."""
-    best = [f"{name} ({number(curve.max())} at {curve.idxmax():,} labels)" for name, curve in means.iterrows()]
+    best = []
+    for name, curve in means.iterrows():
+        at = int(np.nanargmax(sign * curve.to_numpy(float)))
+        best.append(f"{name} ({number(curve.iloc[at])} at {means.columns[at]:,} labels)")
     return f"the mean curve of {best[0]} {one}" if len(best) == 1 else f"the mean curves of {listed(best)} {many}"
 
 

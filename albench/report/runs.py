@@ -82,6 +82,10 @@ class Run:
         """The strategies that the primary test compares with the reference."""
         return [label for label in self.strategies if label != self.reference and label not in self.cheats]
 
+    def higher(self, task: str) -> bool:
+        """Whether a higher value of a task's own metric is a better one; runs of before the key was there: it is."""
+        return bool(self.tasks[task].get("higher_is_better", True))
+
     def devices(self) -> list[str]:
         """The kinds of device that its trainings ran on; what the sessions say where the trainings do not."""
         found = [str(device) for device in self.trainings["device"].dropna().unique() if device]
@@ -194,7 +198,7 @@ def refuse_mixed(run: Run, mixed: bool) -> None:
 def _separate(runs: list[Run]) -> None:
     def meaning(run: Run, task: str) -> tuple:
         facts = run.tasks[task]
-        return facts.get("fingerprint"), facts["metric"], run.alpha, run.effect
+        return facts.get("fingerprint"), facts["metric"], run.higher(task), run.alpha, run.effect
 
     renamed: dict[str, dict[str, str]] = {run.name: {} for run in runs}
     for run in runs:

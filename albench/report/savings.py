@@ -48,7 +48,8 @@ def _measured(run: Run, task: str) -> Savings:
     budget = int(results["labelled"].max())
     if reference not in set(results["strategy"]):
         return Savings(run, {}, f"Labels saved are not told: {reference} has no results to compare with.", budget)
-    targets = targets_within(results, metric, reference, run.suite.get("efficiency", SHARES))
+    higher = run.higher(task)
+    targets = targets_within(results, metric, reference, run.suite.get("efficiency", SHARES), higher)
     if not targets:
         reason = (
             f"Labels saved cannot be told: the mean curve of {reference} does not rise, so there are no values to "
@@ -56,10 +57,10 @@ def _measured(run: Run, task: str) -> Savings:
         )
         return Savings(run, {}, reason, budget)
     targets[LAST] = target_at(results, metric, reference)
-    risen, low, high, seeds = rise(results, metric, reference)
+    risen, low, high, seeds = rise(results, metric, reference, higher_is_better=higher)
     tables = {}
     for unit, cost in _costs(run, task).items():
-        table = efficiency(results, metric, reference, list(targets.values()), cost=cost)
+        table = efficiency(results, metric, reference, list(targets.values()), cost=cost, higher_is_better=higher)
         share = table["target"].map({value: share for share, value in targets.items()})
         table = table.assign(share=share, reference=reference, told=low > 0)
         tables[unit] = table.assign(rise=risen, rise_low=low, rise_high=high)

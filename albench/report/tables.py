@@ -22,18 +22,19 @@ def summaries(runs: list[Run], task: str) -> pd.DataFrame:
     """The summary of a task over all runs that have it, with the primary test against each run's own reference.
 
     Columns: those of `analysis.curves.summary` and `analysis.comparison.against_reference` (difference for its mean),
-    reference, cheats, run; lowest and highest value of the task in the run, and rise, rise_low, rise_high of its
-    reference (see `analysis.rise`). NaN where there is nothing to compare with.
+    reference, cheats, run, higher_is_better; lowest and highest value of the task in the run, and rise, rise_low,
+    rise_high of its reference (see `analysis.rise`). NaN where there is nothing to compare with.
     """
     parts = []
     for run in runs:
         if task in run.tasks:
-            metric, results = run.tasks[task]["metric"], run.primary(task)
+            metric, results, higher = run.tasks[task]["metric"], run.primary(task), run.higher(task)
             rows = summary(results, metric, run.reference)
             rows = rows.set_index("strategy").reindex([s for s in run.strategies if s in set(rows["strategy"])])
             tests = pd.DataFrame(columns=["strategy"])
             if (results["strategy"] == run.reference).any():
                 family: dict[str, Any] = {"leave_out": set(run.cheats), "comparisons": len(run.compared)}
+                family["higher_is_better"] = higher
                 tests = against_reference(results, metric, run.reference, run.effect, run.alpha, **family)
             rows = rows.drop(columns=["difference", "difference_low", "difference_high", "pairs", "dropped"])
             rows["dropped"] = rows.index.map(left_out(results))
@@ -44,7 +45,10 @@ def summaries(runs: list[Run], task: str) -> pd.DataFrame:
             rows["verdict"] = rows["verdict"].astype(object).mask(untested, NO_RESULT)
             rows["reference"], rows["run"] = run.reference, run.name
             rows["lowest"], rows["highest"] = results["value"].min(), results["value"].max()
-            rows["rise"], rows["rise_low"], rows["rise_high"], _ = rise(results, metric, run.reference)
+            rows["rise"], rows["rise_low"], rows["rise_high"], _ = rise(
+                results, metric, run.reference, higher_is_better=higher
+            )
+            rows["higher_is_better"] = higher
             rows["cheats"] = [bool(run.strategies.get(s, {}).get("cheats")) for s in rows["strategy"]]
             parts.append(rows)
     return pd.concat(parts, ignore_index=True)
@@ -115,9 +119,15 @@ def resampled_table(rows: pd.DataFrame, styles: dict[str, Look], alpha: float, d
 
 
 def leader(rows: pd.DataFrame) -> int | None:
-    """The row of the highest mean AUBC among those that do not cheat, None where nobody has one."""
+    """The row of the best mean AUBC among those that do not cheat, None where nobody has one."""
     fair = rows[~rows["cheats"] & rows["aubc_mean"].notna()]
-    return None if fair.empty else fair.index[int(fair["aubc_mean"].to_numpy().argmax())]
+    means = fair["aubc_mean"].to_numpy()
+    return None if fair.empty else fair.index[int(means.argmax() if higher(rows) else means.argmin())]
+
+
+def higher(rows: pd.DataFrame) -> bool:
+    """Whether a higher value of the metric is a better one; rows: of `summaries`."""
+    return bool(rows["higher_is_better"].all())
 
 
 def against(rows: pd.DataFrame) -> str:
@@ -137,9 +147,9 @@ def summary_table(rows: pd.DataFrame, styles: dict[str, Look], metric: str, alph
     labelled = f" at {rows['labelled'].max():,} labels" if len(rows) else ""
     columns = ["strategy", "verdict", f"AUBC − {reference} [{percent(1 - alpha)} interval]"]
     columns += ["p (Holm)", "AUBC", f"{metric_name(metric)}{labelled}", "seeds"]
-    body, marks = [], {}
+    body, marks, most = [], {}, "highest" if higher(rows) else "lowest"
     notes = [
-        f"Mean ± standard deviation over seeds; bold: the highest mean AUBC. The primary test is a two-sided paired t "
+        f"Mean ± standard deviation over seeds; bold: the {most} mean AUBC. The primary test is a two-sided paired t "
         f"of the AUBC, p by Holm's method over the comparisons with {reference}; * marks p below {alpha:g}. Intervals "
         "are of single differences, not adjusted, so one may exclude 0 where the corrected test remains undecided; "
         "“equivalent” is read off two one-sided tests. The figure of the primary test shows both kinds of interval."

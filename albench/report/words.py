@@ -8,7 +8,7 @@ import pandas as pd
 
 from albench.report.numbers import metric_name, number, p_value, percent
 from albench.report.runs import Run
-from albench.report.tables import NO_RESULT, leader, shown_to_learn
+from albench.report.tables import NO_RESULT, higher, leader, shown_to_learn
 
 MANY = 10  # seeds, from which their standard error is known well
 SMALL = 0.1  # of the seeds' standard error: what is below it does not widen an interval
@@ -90,14 +90,15 @@ def what_was_run(run: Run, missing: int) -> str:
 
 
 def finding(rows: pd.DataFrame, metric: str, alpha: float) -> str:
-    """Who has the highest mean AUBC on a task and by how much, at 1 − alpha; rows: `tables.summaries`."""
+    """Who has the best mean AUBC on a task and by how much, at 1 − alpha; rows: `tables.summaries`."""
     best = leader(rows)
     if best is None:
         return "no strategy has a complete curve of two stages or more yet."
     top = rows.to_dict("records")[best]
     if _flat(top):
         return f"all values of {metric_name(metric)} are {number(top['highest'])}, so no strategy leads."
-    start = f"{top['strategy']} has the highest mean AUBC of {metric_name(metric)}, {number(top['aubc_mean'])}"
+    most, exceeds = ("highest", "exceeds") if higher(rows) else ("lowest", "is below")
+    start = f"{top['strategy']} has the {most} mean AUBC of {metric_name(metric)}, {number(top['aubc_mean'])}"
     if top["strategy"] != top["reference"]:
         if not pd.notna(top["difference"]):
             return f"{start}; there is no reference with the same seeds to compare it with."
@@ -105,11 +106,12 @@ def finding(rows: pd.DataFrame, metric: str, alpha: float) -> str:
     others = rows[~rows["cheats"] & rows["aubc_mean"].notna() & (rows.index != best)]
     if others.empty:
         return f"{start}; nothing else has a complete curve."
-    second = others.sort_values("aubc_mean").to_dict("records")[-1]
-    behind = f"{number(top['aubc_mean'] - second['aubc_mean'])} below, not paired by seed"
+    second = others.sort_values("aubc_mean", ascending=higher(rows)).to_dict("records")[-1]
+    side = "below" if higher(rows) else "above"
+    behind = f"{number(abs(top['aubc_mean'] - second['aubc_mean']))} {side}, not paired by seed"
     if second["reference"] == top["strategy"] and pd.notna(second["difference"]):
         behind = _apart(second, alpha)
-    return f"{start}; no other strategy exceeds this reference, the nearest is {second['strategy']}, {behind}."
+    return f"{start}; no other strategy {exceeds} this reference, the nearest is {second['strategy']}, {behind}."
 
 
 def _apart(row: dict[Hashable, Any], alpha: float) -> str:
@@ -126,6 +128,14 @@ def _apart(row: dict[Hashable, Any], alpha: float) -> str:
     return f"{number(abs(row['difference']))} {side} {row['reference']} {certainty}"
 
 
+def lower_is_better(metric: str) -> str:
+    """What a section says of an error or a loss before anything else."""
+    return (
+        f"Lower is better: {metric_name(metric)} is an error or a loss. A strategy is better where its curve is lower "
+        "and its difference to the reference below 0; the reference's rise is how far its error fell."
+    )
+
+
 def so_far(rows: pd.DataFrame, planned: int) -> str:
     """Up to which number of labels strategies are compared, where that is not all; rows: `tables.summaries`."""
     reached = rows.loc[rows["seeds"] > 0, "labelled"].max() if len(rows) else planned
@@ -140,7 +150,7 @@ def over_seeds(table: pd.DataFrame) -> str:
 
 
 def leading_verdict(rows: pd.DataFrame) -> str:
-    """The primary test's word on the strategy with the highest mean AUBC; '' where there is none.
+    """The primary test's word on the strategy with the best mean AUBC; '' where there is none.
 
     "equivalent" is no word for strategies of which none is shown to have learned anything after its first labels.
     """

@@ -101,10 +101,10 @@ def test_the_command_prints_the_line_for_the_suite(tiny, tmp_path):
     assert read(str(tmp_path / "mine.toml")).tuning.startswith("recipe.updates=")
 
 
-def measured(values):
+def measured(values, higher=True):
     """A table of `tune`: settings → value of each seed."""
-    rows = [(s, 100 + seed, 40, 8, value) for s, seeds in values.items() for seed, value in enumerate(seeds)]
-    return pd.DataFrame(rows, columns=["settings", "seed", "labels", "held", "value"])
+    rows = [(s, 100 + seed, 40, 8, value, higher) for s, seeds in values.items() for seed, value in enumerate(seeds)]
+    return pd.DataFrame(rows, columns=["settings", "seed", "labels", "held", "value", "higher_is_better"])
 
 
 def test_a_best_that_cannot_be_told_from_others_is_no_winner():
@@ -121,6 +121,15 @@ def test_a_best_that_cannot_be_told_from_others_is_no_winner():
     assert sentence(clear, 0.2).endswith(", told from all others.")
     assert "told" not in sentence(clear[clear["settings"] == "b"], 0.2)  # with nothing to be told from
     assert verdict(clear[clear["settings"] == "b"]) == ""
+
+
+def test_the_best_of_an_error_is_the_lowest():
+    values = {"a": [0.5, 0.6, 0.7], "b": [0.52, 0.6, 0.75], "c": [0.1, 0.2, 0.31]}
+    up = measured({settings: [-value for value in own] for settings, own in values.items()})
+    down = measured(values, higher=False)
+    assert list(ranked(down)["settings"]) == list(ranked(up)["settings"]) == ["c", "a", "b"]
+    assert ranked(down)["tied"].tolist() == ranked(up)["tied"].tolist() == [False, False, False]
+    assert sentence(down, 0.2).startswith("c: best of 3 combinations")
 
 
 @pytest.mark.parametrize("values", [{"a": [0.9], "b": [0.1]}, {"a": [0.5, 0.75], "b": [0.25, 0.5]}])
