@@ -6,7 +6,7 @@ the cycle runner does it: training with the companion, observing, selecting, sev
 
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -129,7 +129,7 @@ class Case:
             if strategy.sees_labelled:
                 kept[1].update(observe(setup, strategy, fitted, pool, rows[1], stage)[0])
         targets = {name: target[rows[1]] for name, target in pool.targets.items()}
-        return PoolView(self.bench.name, 0, stage, *rows, *kept, targets)
+        return PoolView(self.bench.name, 0, stage, *rows, *kept, targets, _history(rows[1]))
 
     @cached_property
     def look(self) -> Look:
@@ -161,9 +161,15 @@ class Case:
             found.kept = kept(rows) if strategy.observes() else {}
             beside = kept(labelled) if strategy.sees_labelled else {}
             targets = {name: target[labelled] for name, target in bench.data.pool.targets.items()}
-            view = PoolView(bench.name, 0, 1, rows, labelled, found.kept, beside, targets)
+            view = PoolView(bench.name, 0, 1, rows, labelled, found.kept, beside, targets, _history(labelled))
             for k in (BUDGET, 1, len(rows)):
                 found.answers[k] = strategy.select(view, k, generator("look", k))
+
+
+def _history(labelled: Tensor) -> tuple[Tensor, ...]:
+    """The labelled rows as `PoolView.history` has them."""
+    later = (len(labelled) - INITIAL) // BUDGET
+    return labelled.split([INITIAL] + [BUDGET] * later)
 
 
 def _runs(case: Case) -> str | None:
@@ -275,9 +281,7 @@ def _order(case: Case) -> str | None:
             raise Inapplicable("it draws at random")
         order = torch.randperm(len(view), generator=generator("order"))
         kept = {name: value[order.to(value.device)] for name, value in view.candidates.items()}
-        turned = PoolView(
-            view.task, view.seed, 1, view.index[order], view.labelled_index, kept, view.labelled, view.targets
-        )
+        turned = replace(view, index=view.index[order], candidates=kept)
         after = selected(turned, 0)
     if before == after or _tied(view, before, after):
         return None

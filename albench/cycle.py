@@ -305,10 +305,10 @@ class TrialRun:
         self.progress(number, "selecting", 0.0)
         clock = time.perf_counter()
         targets = setup.data.pool.annotations(labelled)
+        history = labelled.split([self.plan.labelled(0)] + [self.plan.budget] * number)
         followed = self._followed(strategy, number)
-        view = PoolView(
-            self.trial.task, self.trial.seed, number, rows, labelled, kept, kept_labelled, targets, followed
-        )
+        seen = (kept, kept_labelled, targets, history, followed)
+        view = PoolView(self.trial.task, self.trial.seed, number, rows, labelled, *seen)
         positions = select(setup, strategy, self.strategy_name, view, self.plan.budget)
         seconds["select"] = time.perf_counter() - clock
         return positions, diagnosis, seconds, batch

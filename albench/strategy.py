@@ -134,16 +134,20 @@ class Companion(nn.Module):
 
 @dataclass(frozen=True)
 class PoolView:
-    """What a strategy sees when it selects. Rows of `candidates` and `index` are the positions it answers with."""
+    """What a strategy sees when it selects. Rows of `candidates` and `index` are the positions it answers with.
+
+    Rows of `labelled` and `targets` are those of `labelled_index`, whose parts are `history`.
+    """
 
     task: str
     seed: int
     stage: int
     index: Tensor  # [M] candidates' numbers in the pool: for looking records up, never an answer
-    labelled_index: Tensor  # [L]
+    labelled_index: Tensor  # [L] the same of the labelled: the first, random ones, then what each stage selected
     candidates: dict[str, Tensor]  # what observe() kept, [M, …] each
     labelled: dict[str, Tensor]  # the same for the labelled samples, where sees_labelled
     targets: dict[str, Tensor]  # the labelled samples' annotations, [L, …] each
+    history: tuple[Tensor, ...] = ()  # `labelled_index` in parts: the first labels, then each stage's, in its order
     followed: Tensor | None = None  # [k] numbers in the pool that the strategy it follows selected at this stage
 
     def __len__(self) -> int:

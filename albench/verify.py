@@ -124,13 +124,14 @@ class Verification:
                 yield trial, {(r["kind"], r["stage"]): r for r in self.store.records(trial)}
 
     def _require_names(self) -> None:
-        """Strategies and companions of plug-ins are run only where the user names the file."""
+        """Tasks, strategies and companions of plug-ins are run only where the user names the file."""
         suite = self.run.suite
         for trial, _ in self.chosen:
-            if trial.strategy == CEILING:
-                continue
-            entry = suite.strategies[trial.strategy]
             try:
+                registry.tasks.get(suite.tasks[trial.task].task or trial.task)
+                if trial.strategy == CEILING:
+                    continue
+                entry = suite.strategies[trial.strategy]
                 registry.strategies.get(entry.strategy or trial.strategy)
                 if entry.companion is not None:
                     registry.companions.get(entry.companion)

@@ -315,3 +315,34 @@ def test_one_pass_gives_all_that_is_asked_and_random_costs_none(run, tiny, count
     strategies(tiny, "[strategies.learning-loss]\n")  # score, entropy, trivial, true loss, character, and the test set
     run(seeds=1, out="learning-loss")
     assert counted["scored"] == evaluation + (80 - 8) + (80 - 16) + 3 * test + 2
+
+
+HISTORY = """
+import json
+from pathlib import Path
+import torch
+import albench
+
+@albench.register_strategy("{name}")
+class Historian(albench.Strategy):
+    def select(self, pool, k, rng):
+        assert torch.equal(torch.cat(pool.history), pool.labelled_index)
+        assert all(len(column) == len(pool.labelled_index) for column in pool.targets.values())
+        file = Path(__file__).with_name(f"stage{{pool.stage}}.json")
+        file.write_text(json.dumps([part.tolist() for part in pool.history]))
+        return torch.randperm(len(pool), generator=rng)[:k]
+"""
+
+
+def test_a_strategy_sees_what_was_labelled_stage_by_stage(run, tmp_path):
+    name = tmp_path.name.replace("_", "-")
+    path = tmp_path / "historian.py"
+    path.write_text(HISTORY.format(name=name))
+    folder, failed, _ = run(strategies=[name], plugins=[path], seeds=1)
+    assert failed == []
+    records = Store(folder).records(Store(folder).trials()[0])
+    parts = [record["initial"] for record in records if "initial" in record]
+    parts += [record["indices"] for record in records if record["kind"] == "selected"]
+    assert len(parts) == 3
+    for stage in (0, 1):
+        assert json.loads((tmp_path / f"stage{stage}.json").read_text()) == parts[: stage + 1]

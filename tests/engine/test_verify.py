@@ -125,6 +125,25 @@ def test_a_plugin_runs_only_where_it_is_named(run, tmp_path, monkeypatch):
     assert f"had the plug-ins {path}: name one with --plugin" in done.stderr
 
 
+def test_a_task_of_a_plugin_is_asked_for_and_not_called_different(run, tmp_path, monkeypatch):
+    from albench import registry
+
+    path, name = tmp_path / "task.py", f"{tmp_path.name.replace('_', '-')}-task"
+    path.write_text(
+        "import albench\nfrom albench.tasks.classification.digits import Digits\n\n"
+        f"@albench.register_task('{name}')\nclass Mine(Digits):\n    pass\n"
+    )
+    settings = [f"tasks.{name}.params.samples=60", f"tasks.{name}.params.width=4"]
+    folder, failed, _ = run(tasks=[name], strategies=["random"], seeds=1, stages=1, plugins=[path], settings=settings)
+    assert failed == []
+    monkeypatch.setattr(registry.tasks, "_plugins", {})
+    done = verify(folder)
+    assert done.exit_code == 2
+    assert f"no task is called '{name}'" in done.stderr
+    assert f"had the plug-ins {path}: name one with --plugin" in done.stderr
+    assert "DIFFERS" not in done.output
+
+
 def test_what_is_no_run_is_one_line(tmp_path, run):
     assert "no manifest.json" in verify(tmp_path).stderr
     folder, _, _ = run(strategies=["random"], seeds=1, stages=1)
