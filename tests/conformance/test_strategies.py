@@ -94,8 +94,11 @@ def on_digits_alone(monkeypatch):
 def test_command_passes_a_good_strategy(on_digits_alone):
     result = CliRunner().invoke(main, ["check-strategy", "margin"])
     assert result.exit_code == 0, result.output
-    assert "✓ digits · hidden labels" in result.output
-    assert "✗" not in result.output
+    assert "✓ digits: 11 checks pass\n" in result.output
+    assert "hidden labels" not in result.output
+    assert "✓ digits · hidden labels" in CliRunner().invoke(main, ["check-strategy", "margin", "--verbose"]).output
+    drawn = CliRunner().invoke(main, ["check-strategy", "random"]).output
+    assert "checks pass (order: it draws at random)" in drawn
 
 
 def test_command_says_what_a_file_breaks(on_digits_alone, plugins):
