@@ -59,7 +59,7 @@ def against_reference(
     results: pd.DataFrame,
     metric: str,
     reference: str = "random",
-    effect: float = EFFECT,
+    effect: float | None = None,
     alpha: float = 0.05,
     of: str = "aubc",
     leave_out: Collection[str] = (),
@@ -69,7 +69,8 @@ def against_reference(
     """The primary test: each other strategy of one task against the reference, over the seeds both have completed.
 
     Args:
-        effect: the smallest effect of interest, in the metric's unit.
+        effect: the smallest effect of interest, in the metric's unit. Default: 0.005, which is half a point of a share
+            between 0 and 1; where all values are above 1 a warning says so, since they may be in per cent.
         of: what a seed is scored by, "aubc" or "final".
         leave_out: strategies outside the family (those that cheat): they get p but no p_holm, and verdict "".
         comparisons: how many were planned; Holm counts those that cannot be made yet, so that no verdict of a partial
@@ -85,8 +86,6 @@ def against_reference(
         interval that the verdict is read off, see `_deciding`; NaN where there is no verdict);
         exploratory: wilcoxon, sign_flip, attainable (the least p these two can reach), variance_ratio =
         var(differences) / (var(a) + var(b)): below 1 where pairing by seed paid.
-
-    Warns where all values are above 1 and the effect is the default: it may be meant in per cent.
 
     Raises:
         AlbenchError: several tasks, no such metric, or no strategy of the reference's name.
@@ -104,7 +103,7 @@ def against_reference(
 def all_pairs(
     results: pd.DataFrame,
     metric: str,
-    effect: float = EFFECT,
+    effect: float | None = None,
     alpha: float = 0.05,
     of: str = "aubc",
     leave_out: Collection[str] = (),
@@ -173,14 +172,17 @@ def _compared(
     metric: str,
     pairs: Sequence[tuple[str, str]],
     names: tuple[str, str],
-    effect: float,
+    effect: float | None,
     alpha: float,
     of: str,
     leave_out: Collection[str],
     higher_is_better: bool,
     planned: int = 0,
 ) -> pd.DataFrame:
-    _note_unit(results, metric, effect)
+    if effect is None:
+        effect = EFFECT
+        if note := unit_note(results, metric, effect):
+            warnings.warn(note, stacklevel=3)  # whoever called the public function
     sign = 1 if higher_is_better else -1
     seeds = per_seed(of_one_task(results, metric))
     scores = seed_scores(results, metric, of, seeds)
@@ -211,11 +213,6 @@ def unit_note(results: pd.DataFrame, metric: str, effect: float) -> str:
         f"All values of {metric} are above 1, and the smallest effect of interest is the default, {EFFECT:g} in the "
         "metric's unit: where it is in per cent, half a point is an effect of 0.5."
     )
-
-
-def _note_unit(results: pd.DataFrame, metric: str, effect: float) -> None:
-    if note := unit_note(results, metric, effect):
-        warnings.warn(note, stacklevel=4)  # whoever called the public function
 
 
 def _deciding(table: pd.DataFrame, family: np.ndarray, alpha: float, size: int) -> tuple[np.ndarray, np.ndarray]:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from albench.cli.reading import options, reading
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -21,12 +23,13 @@ def _names(_context: click.Context, _parameter: click.Parameter, value: str | No
 
 
 @click.command("power")
-@click.argument("run_dir", type=click.Path(path_type=Path))
+@click.argument("run_dir", type=click.Path(path_type=Path), metavar="RUN_DIR|CSV")
 @click.option("--effect", type=float, help="Smallest effect of interest, in the metric's unit. Default: the suite's.")
 @click.option("--power", type=float, default=0.8, show_default=True, help="Chance of finding that effect.")
 @click.option("--alpha", type=float, help="Family-wise error rate. Default: the suite's.")
 @click.option("--tasks", callback=_names, metavar="A,B", help="Only these tasks.")
 @click.option("--mixed-devices", is_flag=True, help="Use seeds together although they ran on different GPU models.")
+@options
 def command(
     run_dir: Path,
     effect: float | None,
@@ -34,20 +37,23 @@ def command(
     alpha: float | None,
     tasks: list[str] | None,
     mixed_devices: bool,
+    reference: str | None,
+    metric: str | None,
+    lower_is_better: bool,
 ) -> None:
     """Say how many seeds the primary test needs to find the smallest effect of interest.
 
     From a run that serves as the pilot: the spread of its paired differences in AUBC, taken at its upper 80 %
     confidence bound, and the strictest of Holm's levels. The differences that were observed play no part.
+    A CSV of tidy results (see `albench report --help`) may be the pilot, too.
     """
     from rich.console import Console
 
     from albench.analysis.power import greatest, plan
     from albench.errors import AlbenchError, did_you_mean
-    from albench.report.runs import read, refuse_mixed
+    from albench.report.runs import gather
 
-    run = read(run_dir, run_dir.resolve().name)
-    refuse_mixed(run, mixed_devices)
+    (run,) = gather([run_dir], mixed_devices, reading=reading(reference, None, metric, lower_is_better))
     for name in tasks or []:
         if name not in run.tasks:
             hint = did_you_mean(name, list(run.tasks))
@@ -137,6 +143,10 @@ def _planned(
         lines = [f"More than 1,000 seeds are needed before {aim}; with {there} seeds {now}."]
     elif needed <= there:
         lines = [f"{there} seeds are enough: {aim}."]
+    elif run.foreign:
+        lines = [
+            f"Plan {needed:.0f} seeds, so that {aim}; seeds added after looking at results inflate false positives."
+        ]
     else:
         lines = [
             f"Plan {needed:.0f} seeds, so that {aim}: `{_carry_on(run, int(needed))}` carries this run on. "

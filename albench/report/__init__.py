@@ -2,6 +2,10 @@
 
 from contextlib import nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from albench.report.foreign import Reading
 
 
 def write(
@@ -11,16 +15,18 @@ def write(
     mixed_devices: bool = False,
     pool: bool = False,
     aloud: bool = False,
+    reading: "Reading | None" = None,
 ) -> Path:
     """Write index.html, report.md, figures/* (PNG, PDF, SVG), tables/* (CSV, LaTeX); returns the path of index.html.
 
     Args:
-        run_dirs: run folders; several are shown side by side.
-        out: where to; default the first run's folder, under report/.
+        run_dirs: run folders, or CSVs of tidy results (see `albench.analysis`); several are shown side by side.
+        out: where to; default the first run's folder, under report/; of NAME.csv a folder NAME beside it.
         data_root: where data sets lie, for the pictures of selected samples; default where the run found them.
         mixed_devices: average seeds although they ran on different devices.
         aloud: say on stderr what is being done, and on a terminal how far it is.
         pool: take the seeds of all runs as those of one; they must be of one suite, with different suite seeds.
+        reading: reference, smallest effect of interest, metric and direction of CSVs, which do not say them.
 
     Raises:
         AlbenchError: a folder holds no run, a table is damaged, runs cannot be pooled, or `out` cannot be written.
@@ -35,7 +41,7 @@ def write(
         from albench.report.runs import gather
         from albench.terminal import counting, say
 
-        runs = gather([Path(folder) for folder in run_dirs], mixed_devices, pool)
+        runs = gather([Path(folder) for folder in run_dirs], mixed_devices, pool, reading)
         folder = Folder(Path(out) if out is not None else runs[0].folder / "report", later=True, warm=warm)
         if aloud:
             trials = sum(run.trials for run in runs)

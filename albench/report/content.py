@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from albench.analysis.comparison import unit_note
 from albench.analysis.curves import curves
 from albench.report import (
     across,
@@ -16,6 +17,7 @@ from albench.report import (
     checklist,
     evidence,
     figures,
+    foreign,
     gallery,
     looks,
     methods,
@@ -56,12 +58,12 @@ def document(runs: list[Run], folder: Folder, data_root: Path | None) -> Documen
     missing, unsampled = {run.name: run.shortfall() for run in runs}, []
     for task in labels:
         having = [run for run in runs if task in run.tasks]
-        sampled = {run.name: other_test_sets(run, task, bounded=True) for run in having}
+        sampled = {run.name: other_test_sets(run, task, bounded=True) for run in having if not run.foreign}
         unsampled += [note for _, notes in sampled.values() for note in notes]
         rows = tables.with_test_sets(
             tables.summaries(having, task), {name: table for name, (table, _) in sampled.items()}
         )
-        test_sets = pd.concat([table.assign(run=name) for name, (table, _) in sampled.items()])
+        test_sets = pd.concat([pd.DataFrame(), *(table.assign(run=name) for name, (table, _) in sampled.items())])
         all_rows.append(rows)
         saved = savings.measured(having, task)
         findings.append(_finding(having, task, rows, saved))
@@ -85,10 +87,10 @@ def document(runs: list[Run], folder: Folder, data_root: Path | None) -> Documen
     return Document(
         title=f"Active learning: {names}",
         subtitle=" ".join(dict.fromkeys(run.suite["description"] for run in runs if run.suite.get("description"))),
-        banner=words.banner(runs),
-        lede=[words.what_was_run(run, len(missing[run.name])) for run in runs],
+        banner=" ".join(filter(None, [words.banner(runs), foreign.banner(runs)])) or None,
+        lede=[foreign.what_it_holds(r) if r.foreign else words.what_was_run(r, len(missing[r.name])) for r in runs],
         findings=findings,
-        closing=words.CLOSING,
+        closing=foreign.CLOSING if any(run.foreign for run in runs) else words.CLOSING,
         sections=sections,
         settings=json.dumps(
             {run.name: {"suite": run.suite, "sessions": run.sessions} for run in runs}, indent=2, ensure_ascii=False
@@ -105,7 +107,7 @@ def _finding(runs: list[Run], task: str, rows: pd.DataFrame, saved: list[savings
     details += savings.sentences(saved)
     details += [words.joint_training(character.first_stage_effects(run, task), metric, alpha) for run in runs]
     details += [remarks.selection(remarks.selection_effects(run, task), alpha) for run in runs]
-    details += [remarks.next_step(run, task, rows) for run in runs]
+    details += [remarks.next_step(run, task, rows) for run in runs if not run.foreign]
     alike = {label: f"{run.name} {training(run, label)}" for run in runs for label in run.strategies}
     details += [remarks.cost(_whole_costs(runs, task), alike)]
     details += [text for run in runs for text in methods.saturation(run, task)]
@@ -120,6 +122,10 @@ def _finding(runs: list[Run], task: str, rows: pd.DataFrame, saved: list[savings
 
 def _review(run: Run, missing: list[Unfinished], several: bool) -> Section:
     """The methods paragraph and the reviewer's checklist."""
+    if run.foreign:
+        return foreign.review(
+            run, "Methods and checklist" + (f": {run.name}" if several else ""), f"methods-{slug(run.name)}"
+        )
     saturated = [text for task in run.tasks for text in methods.saturation(run, task)]
     return Section(
         "Methods and checklist" + (f": {run.name}" if several else ""),
@@ -153,6 +159,8 @@ def _task_section(
     primary = measured[measured["metric"] == metric]
     if not runs[0].higher(task):
         blocks.append(Text(words.lower_is_better(metric)))
+    if note := unit_note(results, metric, runs[0].effect):
+        blocks.append(Text(note))
     if apart := pooled.settings(runs, task):
         warning = "These runs differ in more than their strategies, and their curves may differ by that alone"
         blocks.append(Text(f"{warning}: {'. '.join(apart)}."))
@@ -169,7 +177,8 @@ def _task_section(
     blocks += _diagnoses(measured, results, _rows("diagnostics", runs, task), styles, task, folder)
     for run in runs:
         blocks += beside.ranking(run, task, tables.last_stage(measured))
-    blocks += gallery.blocks(runs, task, styles, folder, data_root, name)
+    if made_here := [run for run in runs if not run.foreign]:
+        blocks += gallery.blocks(made_here, task, styles, folder, data_root, name)
     blocks += _descents(_rows("descent", runs, task), styles, task, folder)
     costs = tables.costs_table(_whole_costs(runs, task), styles, folder, f"costs-{name}")
     blocks += [costs] if costs else []
@@ -377,7 +386,7 @@ def _unfinished(trials: list[Unfinished], title: str, stages: int) -> Table:
 
 
 def _how_to_read(runs: list[Run]) -> Section:
-    rows = list(words.HOW_TO_READ)
+    rows = foreign.how_to_read() if all(run.foreign for run in runs) else list(words.HOW_TO_READ)
     cheats = [label for run in runs for label, facts in run.strategies.items() if facts.get("cheats")]
     if cheats:
         rows.append((words.listed([f"{label} ⚠" for label in dict.fromkeys(cheats)]), words.CHEATS))
@@ -385,6 +394,8 @@ def _how_to_read(runs: list[Run]) -> Section:
 
 
 def _facts(run: Run, one_of_several: bool) -> Section:
+    if run.foreign:
+        return foreign.facts(run, f"The table {run.name}", f"facts-{slug(run.name)}")
     strategies = [
         (
             label,

@@ -7,7 +7,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
@@ -15,6 +15,9 @@ from albench.analysis.curves import validated
 from albench.errors import AlbenchError
 from albench.store import Store, failures, planned
 from albench.tables import TABLES, refresh
+
+if TYPE_CHECKING:
+    from albench.report.foreign import Reading
 
 COSTS = ("seconds/", "peak-memory/")
 NAMES = ("task", "strategy", "metric", "where")
@@ -38,7 +41,7 @@ class Run:
     older run has not got are empty. Their names (NAMES) are categories, which millions of rows need in order to be
     small and quickly searched; `rows` and `primary` give plain text. trainings also names the folder that holds the
     outcomes. planned: seeds, stages and strategies of the first session; an older run kept its seeds alone.
-    failures: [{"trial", "error"}].
+    failures: [{"trial", "error"}]. foreign: it is a CSV of which no more is known (see `foreign`).
     """
 
     folder: Path
@@ -61,6 +64,7 @@ class Run:
     descent: pd.DataFrame
     ceiling: pd.DataFrame
     failures: list[dict[str, str]]
+    foreign: bool = False
 
     @property
     def effect(self) -> float:
@@ -127,7 +131,9 @@ class Run:
         return (entry.get("initial") or budget) + budget * (self.suite["stages"] - 1)
 
     def shortfall(self) -> list[Unfinished]:
-        """Trials of the suite that did not reach their last stage."""
+        """Trials of the suite that did not reach their last stage; of a CSV nobody knows what was planned."""
+        if self.foreign:
+            return []
         reached = self.primary().groupby(["task", "strategy", "seed"])["stage"].max().to_dict()
         trials = itertools.product(self.tasks, self.strategies, range(self.suite["seeds"]))
         stages = {trial: reached.get(trial, -1) + 1 for trial in trials}
@@ -153,8 +159,10 @@ class Run:
             table["strategy"] = table["strategy"].cat.rename_categories(strategies)
 
 
-def gather(folders: list[Path], mixed: bool = False, pool: bool = False) -> list[Run]:
-    """Read run folders; of several runs, a task or strategy that would be taken for another gets its run's name.
+def gather(folders: list[Path], mixed: bool = False, pool: bool = False, reading: "Reading | None" = None) -> list[Run]:
+    """Read run folders, and CSVs as `reading` says.
+
+    Of several runs, a task or strategy that would be taken for another gets its run's name.
 
     mixed: allow that a run's trials come from different devices. pool: take the seeds of all as those of one run (see
     `pooled`). A task in two runs is one section of the report where data, metric, error rate and smallest effect of
@@ -171,8 +179,14 @@ def gather(folders: list[Path], mixed: bool = False, pool: bool = False) -> list
         raise AlbenchError("a run folder is given twice")
     names = Counter(folder.name for folder in resolved)
     unique = [f.name if names[f.name] == 1 else f"{f.parent.name}/{f.name}" for f in resolved]
-    runs = [read(folder, name) for folder, name in zip(resolved, unique, strict=True)]
+    if reading is not None and not any(path.is_file() for path in resolved):
+        raise AlbenchError(
+            "--reference, --effect, --metric and --lower-is-better are for a CSV; a run folder says its own"
+        )
+    runs = [opened(path, name, mixed, reading) for path, name in zip(resolved, unique, strict=True)]
     if pool and len(runs) > 1:
+        if any(run.foreign for run in runs):
+            raise AlbenchError("--pool is for run folders: of a CSV no suite is known; put the rows into one file")
         from albench.report import pooled
 
         runs = [pooled.pool(runs)]
@@ -180,6 +194,19 @@ def gather(folders: list[Path], mixed: bool = False, pool: bool = False) -> list
         refuse_mixed(run, mixed)
     _separate(runs)
     return runs
+
+
+def opened(path: Path, name: str, mixed: bool = False, reading: "Reading | None" = None) -> Run:
+    """A run folder, or a CSV of tidy results.
+
+    Raises:
+        AlbenchError: it is neither, or not as `reading` says.
+    """
+    if not path.is_file():
+        return read(path, name)
+    from albench.report import foreign
+
+    return foreign.from_csv(path, name, reading or foreign.Reading(), mixed)
 
 
 def refuse_mixed(run: Run, mixed: bool) -> None:
@@ -275,6 +302,13 @@ def read(folder: Path, name: str) -> Run:
 def _tidy(table: pd.DataFrame, file: Path) -> pd.DataFrame:
     """A table with the columns of results.csv that older runs have not got."""
     return validated(table, str(file), categories=True) if len(table) else table.astype({"value": float})
+
+
+def empty_tables() -> dict[str, pd.DataFrame]:
+    """All tables without a row."""
+    numbers = ("value", "predicted", "true", "objective")
+    tables = {name: _named(pd.DataFrame(columns=list(columns))) for name, columns in TABLES.items()}
+    return {n: table.astype({c: float for c in numbers if c in table}) for n, table in tables.items()}
 
 
 def _refresh(folder: Path) -> None:

@@ -117,7 +117,7 @@ def test_per_cents_are_noted_unless_the_effect_was_chosen():
     assert caught[0].filename == __file__
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        analysis.against_reference(results, "nll", effect=0.5)
+        analysis.against_reference(results, "nll", effect=0.005)
         analysis.against_reference(results.assign(value=results["value"] / 100), "nll")
 
 

@@ -1,0 +1,166 @@
+"""A CSV of tidy results as a run: what its rows say, and no word on how they came about, which nobody told albench."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from albench.analysis.comparison import EFFECT
+from albench.analysis.curves import not_finite, per_seed, read
+from albench.errors import AlbenchError, did_you_mean
+from albench.report.blocks import Checklist, Item, Section, Text
+from albench.report.numbers import metric_name
+from albench.report.runs import COSTS, Run, empty_tables
+from albench.report.tables import facts_table
+from albench.report.words import HOW_TO_READ, count, listed
+
+UNKNOWN = "nothing about how it was made is known to albench"
+CLOSING = (
+    "AUBC is the mean height of a learning curve over its range of labels (see How to read this). Verdicts are those "
+    "of one test, chosen by albench: better or worse than the reference; equivalent, where the difference is certainly "
+    "smaller than what is of interest; undecided, where these seeds cannot tell, which does not mean equal. Whether "
+    "reference, metric and effect were fixed before the results were seen is not known."
+)
+PAIRED = (
+    "Paired difference",
+    "Differences are taken seed by seed: values of two strategies under one seed number are taken for a pair. Whether "
+    "such trials share anything (first labels, weights) is not known; where they do not, pairing does no harm but "
+    "gains nothing. The interval is the t interval of the mean, of one comparison alone, while verdicts are corrected "
+    "for their number.",
+)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a CSV does not say itself.
+
+    metric: the one to compare by; may be left out where a task has only one. lower_is_better: of that metric.
+    """
+
+    reference: str = "random"
+    effect: float | None = None
+    metric: str | None = None
+    lower_is_better: bool = False
+
+
+def from_csv(path: Path, name: str, reading: Reading, mixed: bool = False) -> Run:
+    """The results of a CSV as a run with the suite that its rows show; costs are left out.
+
+    Raises:
+        AlbenchError: it is no such table, its metric has to be named, or it lacks the reference.
+    """
+    results = read(path, mixed)
+    results = results[~results["metric"].str.startswith(COSTS)]
+    if results.empty:
+        raise AlbenchError(f"{path}: holds no measurements")
+    metrics = _metrics(results, reading.metric, path)
+    primary = results[results["metric"] == results["task"].map(metrics)]
+    strategies = list(dict.fromkeys(results["strategy"]))
+    if reading.reference not in strategies:
+        hint = did_you_mean(reading.reference, strategies)
+        raise AlbenchError(
+            f"{path}: no strategy {reading.reference!r} to compare with; name one of its own with --reference.{hint} "
+            f"It has: {', '.join(strategies)}"
+        )
+    effect = EFFECT if reading.effect is None else reading.effect
+    if effect < 0:
+        raise AlbenchError(f"--effect {effect}: the smallest effect of interest cannot be negative")
+    seeds = int(primary.groupby("task")["seed"].nunique().max())
+    stages = int(primary.groupby("task")["labelled"].nunique().max())
+    suite: dict[str, Any] = {"name": name, "seeds": seeds, "stages": stages, "tasks": {}, "strategies": {}}
+    facts = {"higher_is_better": not reading.lower_is_better, "fingerprint": str(path), "entry": {}, "classes": []}
+    named = results.astype(dict.fromkeys(("task", "strategy", "metric"), "category"))
+    return Run(
+        folder=path.with_suffix("") if path.suffix else path.parent / f"{path.name}-csv",
+        name=name,
+        suite=suite | {"primary": {"reference": reading.reference, "effect": effect}},
+        planned={"seeds": seeds, "stages": stages, "strategies": strategies},
+        sessions=[],
+        tasks={task: {"task": task, "metric": metric, "notes": []} | facts for task, metric in metrics.items()},
+        strategies={s: {"strategy": s, "companion": None, "cheats": False} for s in strategies},
+        reference=reading.reference,
+        data_root=None,
+        plugins=[],
+        failures=[],
+        foreign=True,
+        **(empty_tables() | {"results": named}),
+    )
+
+
+def _metrics(results: pd.DataFrame, metric: str | None, path: Path) -> dict[str, str]:
+    """Task → the metric to compare by."""
+    found = {}
+    for task, rows in results.groupby("task", sort=False):
+        there = [str(name) for name in rows["metric"].unique()]
+        # of albench's own results: what was diagnosed, and what was trained on
+        own = [name for name in there if "/" not in name and name != "objective"] or there
+        if metric is None and len(own) > 1:
+            raise AlbenchError(f"{path}: {task} has several metrics; name one with --metric: {', '.join(own)}")
+        if metric is not None and metric not in there:
+            hint = did_you_mean(metric, there)
+            raise AlbenchError(f"{path}: {task} has no metric {metric!r}.{hint} It has: {', '.join(there)}")
+        found[str(task)] = own[0] if metric is None else metric
+    return found
+
+
+def banner(runs: list[Run]) -> str:
+    """What stands above a report of such tables; '' without any."""
+    tables = [run.name for run in runs if run.foreign]
+    return f"From a CSV ({listed(tables)}): {UNKNOWN}." if tables else ""
+
+
+def what_it_holds(run: Run) -> str:
+    """One sentence on what a table has."""
+    trials = len(run.primary().drop_duplicates(["task", "strategy", "seed"]))
+    return (
+        f"The table {run.name} holds {count(len(run.strategies), 'strategy')} ({listed(list(run.strategies))}) on "
+        f"{count(len(run.tasks), 'task')} ({listed(list(run.tasks))}): {count(trials, 'curve')} of up to "
+        f"{count(run.suite['stages'], 'stage')}, from up to {count(run.suite['seeds'], 'seed')} each."
+    )
+
+
+def review(run: Run, heading: str, anchor: str) -> Section:
+    """How it was compared, and what a reviewer would ask that the table does not answer."""
+    method = (
+        f"Each strategy is compared with {run.reference} on the area under the budget curve (AUBC, trapezoids with the "
+        "true label spacing), by two-sided paired t-tests over seeds, corrected by Holm's method at "
+        f"α = {run.alpha:g} within a task; differences are called equivalent where two one-sided tests place them "
+        f"within ±{run.effect:g}. All other tests are exploratory. Of the table, {UNKNOWN}."
+    )
+    unknown = [
+        ("Protocol", "Data, model, training, and what strategies were allowed to see."),
+        ("Pairing", "Whether trials of one seed began with the same labels and weights."),
+        ("Plan", "Whether seeds, strategies and this comparison were planned before results were looked at."),
+        ("Circumstances", "Versions, machine, device and costs; there are no outcomes of single test samples either."),
+    ]
+    items = [Item("missing", name, f"Not known. {text}") for name, text in unknown]
+    return Section(heading, anchor, [Text(method), Checklist("What a reviewer would ask", [_complete(run), *items])])
+
+
+def _complete(run: Run) -> Item:
+    """Curves that do not count, and values that are no numbers."""
+    rows = [per_seed(run.primary(task)) for task in run.tasks]
+    short = pd.concat(rows).query("not complete")
+    broken = sum(len(not_finite(run.primary(task))) for task in run.tasks)
+    if short.empty:
+        return Item("ok", "Curves", "All are whole: every seed has a finite value at each number of labels.")
+    text = f"{count(len(short), 'curve')} not whole, and counted nowhere (the tables of the tasks say which)"
+    return Item("attention", "Curves", f"{text}; {count(broken, 'value')} not finite.")
+
+
+def facts(run: Run, heading: str, anchor: str) -> Section:
+    """What was read and how it was taken."""
+    rows = [("file", str(next(iter(run.tasks.values()))["fingerprint"])), ("reference", run.reference)]
+    rows.append(("smallest effect of interest", f"{run.effect:g}, in the metric's unit"))
+    for task, known in run.tasks.items():
+        direction = "higher" if known["higher_is_better"] else "lower"
+        rows.append(
+            (f"metric of {task}", f"{metric_name(known['metric'])}; {direction} is better, as albench was told")
+        )
+    return Section(heading, anchor, [facts_table("Read from", rows)])
+
+
+def how_to_read() -> list[tuple[str, str]]:
+    """What applies to a table alone."""
+    return [row for row in HOW_TO_READ if row[0] in ("Learning curve", "AUBC")] + [PAIRED]

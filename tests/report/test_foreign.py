@@ -1,0 +1,135 @@
+"""A report and a plan from a CSV that albench did not make."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+
+from albench import analysis
+from albench.cli import main
+
+GAINS = {"uniform": 0.0, "mine": 0.03, "theirs": 0.001}
+COLUMNS = ["task", "strategy", "seed", "stage", "labelled", "metric", "value"]
+
+
+def tidy(metric="nll", sign=-1, tasks=("reviews",)):
+    """Falling errors of seeds 1 to 6, whose stages are numbered from 1."""
+    rng, rows = np.random.default_rng(0), []
+    for task in tasks:
+        for seed in range(1, 7):
+            of_seed = rng.normal(0, 0.02)
+            for strategy, gain in GAINS.items():
+                for stage, labelled in enumerate((100, 200, 400, 800), 1):
+                    value = 0.3 + 0.15 * stage + gain + of_seed + rng.normal(0, 0.006)
+                    rows.append((task, strategy, seed, stage, labelled, metric, sign * value + (sign < 0)))
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def albench(*arguments):
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def csv(tmp_path):
+    path = tmp_path / "other.csv"
+    tidy().to_csv(path, index=False)
+    return path
+
+
+def test_a_table_is_reported_with_what_it_says_and_no_more(csv):
+    done = albench("report", csv, "--reference", "uniform", "--lower-is-better", "--effect", "0.01")
+    assert done.exit_code == 0, done.output
+    folder = csv.parent / "other" / "report"
+    assert str(folder / "index.html") in done.stdout
+    words = (folder / "report.md").read_text()
+    assert "From a CSV (other.csv): nothing about how it was made is known to albench." in words
+    assert "holds 3 strategies (uniform, mine and theirs) on 1 task (reviews): 18 curves of up to 4 stages" in words
+    assert "mine has the lowest mean AUBC of nll" in words
+    assert "better: mine" in words
+    assert "smaller than ±0.01" in words
+    for claim in (
+        "share the initial labelled set",
+        "set before the run",
+        "albench run",
+        "random",
+        "pictures of",
+        "torch",
+    ):
+        assert claim not in words, claim
+    saved = pd.read_csv(folder / "tables" / "summary-reviews.csv").set_index("strategy")
+    own = analysis.against_reference(analysis.read(csv), "nll", "uniform", effect=0.01, higher_is_better=False)
+    assert saved["verdict"].dropna().to_dict() == own.set_index("strategy")["verdict"].to_dict()
+
+
+def test_short_curves_and_per_cents_are_said(tmp_path):
+    path = tmp_path / "per.cent.csv"
+    table = tidy("accuracy", 1).assign(value=lambda rows: 100 * rows["value"])
+    table[~((table["strategy"] == "mine") & (table["seed"] == 6) & (table["labelled"] == 800))].to_csv(
+        path, index=False
+    )
+    done = albench("report", path, "--reference", "uniform", "--out", tmp_path / "out")
+    assert done.exit_code == 0, done.output
+    words = (tmp_path / "out" / "report.md").read_text()
+    assert "1 curve not whole" in words
+    assert "half a point is an effect of 0.5" in words
+
+
+def test_a_table_beside_a_run_keeps_to_itself(csv, make_run):
+    tidy("accuracy", 1, tasks=("digits",)).to_csv(csv, index=False)
+    run = make_run(seeds=2)
+    done = albench("report", run, csv, "--reference", "uniform", "--out", csv.parent / "out")
+    assert done.exit_code == 0, done.output
+    words = (csv.parent / "out" / "report.md").read_text()
+    assert "## other.csv/digits" in words
+    assert "From a CSV (other.csv)" in words
+    assert "Share of pairs" in words or "share of pairs" in words  # the run's own diagnoses stay
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "message"),
+    [
+        (lambda t: t, [], "no strategy 'random' to compare with; name one of its own with --reference"),
+        (lambda t: t, ["--reference", "unifrom"], "Did you mean 'uniform'"),
+        (lambda t: t, ["--metric", "nl", "--reference", "uniform"], "reviews has no metric 'nl'. Did you mean 'nll'"),
+        (lambda t: t, ["--effect", "-1", "--reference", "uniform"], "cannot be negative"),
+        (
+            lambda t: pd.concat([t, t.assign(metric="f1")]),
+            ["--reference", "uniform"],
+            "name one with --metric: nll, f1",
+        ),
+        (lambda t: t.iloc[:0], [], "holds no measurements"),
+        (lambda t: t.drop(columns="seed"), [], "no column seed"),
+    ],
+)
+def test_what_a_table_lacks_is_one_line(csv, change, options, message):
+    change(tidy()).to_csv(csv, index=False)
+    done = albench("report", csv, *options)
+    assert done.exit_code == 2
+    assert message in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_options_of_tables_are_for_tables(csv, make_run):
+    run = make_run(seeds=2)
+    assert "a run folder says its own" in albench("report", run, "--reference", "entropy").stderr
+    assert "--pool is for run folders" in albench("report", run, csv, "--pool", "--reference", "uniform").stderr
+
+
+def test_seeds_are_planned_from_a_table(csv):
+    done = albench("power", csv, "--reference", "uniform", "--lower-is-better", "--effect", "0.005")
+    assert done.exit_code == 0, done.output
+    assert "Plan " in done.stdout
+    assert "albench run" not in done.stdout
+    assert "may be chance" not in done.stdout  # the error fell, which is a rise
+    needed = analysis.plan(analysis.read(csv), "nll", "uniform", effect=0.005)["seeds_needed"].max()
+    assert f"Plan {needed:.0f} seeds" in done.stdout
+
+
+def test_albenchs_own_results_need_no_metric_named(make_run):
+    folder = make_run(seeds=2)
+    done = albench("report", folder / "results.csv", "--out", folder / "again")
+    assert done.exit_code == 0, done.output
+    metrics = json.loads((folder / "manifest.json").read_text())["tasks"]["digits"]["metric"]
+    assert f"highest mean AUBC of {metrics}" in (folder / "again" / "report.md").read_text()
