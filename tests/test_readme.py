@@ -2,14 +2,17 @@
 
 import io
 import re
+import shlex
 from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from rich.console import Console
 
 import albench
 from albench.checking import Bench, check
+from albench.cli import main
 from albench.suite import read, resolve
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
@@ -64,3 +67,32 @@ def test_the_example_suite_is_valid(tmp_path):
 @pytest.mark.parametrize("name", [*names("tasks"), *names("strategies")])
 def test_every_task_and_strategy_is_named(name):
     assert f"`{name}`" in README
+
+
+@pytest.fixture
+def table(tmp_path, monkeypatch):
+    """The README's CSV, which has one seed, with five more like it."""
+    import pandas as pd
+
+    shown = pd.read_csv(io.StringIO(block("task,strategy,seed")))
+    seeds = [shown.assign(seed=s, value=shown["value"] + 0.01 * s + 0.001 * s * shown["stage"]) for s in range(6)]
+    monkeypatch.chdir(tmp_path)
+    pd.concat(seeds).to_csv("other.csv", index=False)
+
+
+def test_the_example_of_other_results_says_which_strategy_is_better(table, capsys):
+    found = {}
+    exec(block("from albench import analysis"), found)
+    assert found["tests"].set_index("strategy")["verdict"].to_dict() == {"entropy": "better"}
+    assert found["saved"]["saved"].between(5, 100).all()
+    assert found["means"]["strategy"].tolist() == ["random", "entropy"]
+    assert "verdict" in capsys.readouterr().out
+
+
+def test_the_commands_for_other_results_do_as_shown(table):
+    for line in block("albench report other.csv").strip().splitlines():
+        command, _, said = line.partition("#")
+        done = CliRunner().invoke(main, shlex.split(command)[1:])
+        assert done.exit_code == 0, done.output
+        if "index.html" in said:
+            assert Path(said.split(";")[0].strip()).is_file()

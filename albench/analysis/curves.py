@@ -19,7 +19,7 @@ CURVE = ["task", "strategy", "metric"]
 NAMED = 12  # metrics that an error lists
 
 
-def read(path: Path, mixed: bool = False) -> pd.DataFrame:
+def read(path: str | Path, mixed: bool = False) -> pd.DataFrame:
     """A CSV of tidy results; `mixed` as in `validated`.
 
     Raises:
