@@ -84,7 +84,7 @@ def test_the_example_of_other_results_says_which_strategy_is_better(table, capsy
     found = {}
     exec(block("from albench import analysis"), found)
     assert found["tests"].set_index("strategy")["verdict"].to_dict() == {"entropy": "better"}
-    assert found["saved"]["saved"].between(5, 100).all()
+    assert (found["saved"]["saved"] > 5).all()  # inf: random itself does not arrive
     assert found["means"]["strategy"].tolist() == ["random", "entropy"]
     assert "verdict" in capsys.readouterr().out
 
