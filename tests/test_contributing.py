@@ -9,6 +9,7 @@ from click.testing import CliRunner
 from rich.console import Console
 
 import albench
+from albench import analysis
 from albench.cli import main
 from albench.errors import AlbenchError
 from albench.registry import load_plugin, tasks
@@ -53,6 +54,35 @@ def test_the_example_task_is_verified_and_runs(plugin, tmp_path):
     assert failed == []
     accuracy = albench.load_results(folder).query("metric == 'accuracy' and strategy == 'random'").value
     assert accuracy.max() > 0.7  # of two classes, with stripes that one can see
+
+
+def test_a_task_scored_by_an_error_has_the_lowest_named_best(plugin, tmp_path):
+    path, name = plugin("    flips = True\n", '    flips = True\n    metric, higher_is_better = "nll", False\n')
+    (tmp_path / "mine.toml").write_text(SUITE.replace("stripes", name).replace("seeds = 1", "seeds = 2"))
+    folder, failed = albench.run(
+        tmp_path / "mine.toml", plugins=[path], jobs=1, device="cpu", out=tmp_path / "run",
+        strategies=["random", "entropy"], console=Console(file=io.StringIO()),
+    )  # fmt: skip
+    assert failed == []
+    assert CliRunner().invoke(main, ["report", str(folder)]).exit_code == 0
+    rows = analysis.summary(albench.load_results(folder), "nll")
+    words = (folder / "report" / "report.md").read_text()
+    assert f"{rows.loc[rows['aubc_mean'].idxmin(), 'strategy']} has the lowest mean AUBC of nll" in words
+    tuned = [
+        "tune",
+        str(tmp_path / "mine.toml"),
+        "--task",
+        name,
+        "--plugin",
+        str(path),
+        "--device",
+        "cpu",
+        "--seeds",
+        "1",
+    ]
+    done = CliRunner().invoke(main, [*tuned, "--set", "budget=40", "--try", "recipe.updates=[1,60]"])
+    assert done.exit_code == 0, done.output
+    assert 'tuning = "recipe.updates=60: best of 2' in done.stdout  # whose loss is the lower
 
 
 @pytest.mark.parametrize(
