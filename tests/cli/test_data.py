@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 
 import albench
+from albench.recipe import Recipe
 
 
 @albench.register_task("dots-{tag}")
@@ -24,6 +25,7 @@ class Dots(albench.Task):
     '''Coloured dots.'''
 
     metric = "accuracy"
+    recipe = Recipe(updates=1)
     source = "dots.txt, by hand"
     count: int = 5
 
