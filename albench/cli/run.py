@@ -90,7 +90,7 @@ def command(
     if report:
         _report(folder, options["data_root"])
     if failed:
-        click.echo(f"{len(failed)} trials failed; everything else is kept:", err=True)
+        click.echo(f"{len(failed)} trial{'s' * (len(failed) > 1)} failed; everything else is kept:", err=True)
         for outcome in failed:
             click.echo(f"  {outcome.trial}: {outcome.error}", err=True)
         click.echo(f"Tracebacks: {folder / 'failures'}. The same command tries them again.", err=True)
