@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from albench.errors import AlbenchError
+from albench.oddities import Oddity
 
 VOC_CLASSES = (
     *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
@@ -13,6 +14,7 @@ VOC_CLASSES = (
 )  # the official order
 
 
+TINY = "boxes are less than a pixel wide or high; kept"
 _FLAGS = {"": False, "0": False, "false": False, "no": False, "1": True, "true": True, "yes": True}
 _NUMBER = re.compile(r"\s*[0-9]{1,9}\s*")
 
@@ -65,28 +67,33 @@ def _thing(node: ElementTree.Element) -> Thing:
     return Thing(name, (xmin, ymin, xmax, ymax), _FLAGS[(node.findtext("difficult") or "").strip().lower()])
 
 
-def clean(things: list[Thing], height: int, width: int, image: str) -> tuple[list[Thing], list[str]]:
-    """Objects cut to their image of height × width, and a note on each that was cut, left out or there twice.
+def clean(things: list[Thing], height: int, width: int, image: str) -> tuple[list[Thing], list[Oddity]]:
+    """Objects cut to their image of height × width, and what is odd about those that were cut, left out or so.
 
     Corners are pixels that belong to the box, so one with xmax == xmin is a pixel wide, and kept. One without width or
     height is left out, and so are one outside the image and a single pixel: that is a slip of the hand, though the
     official evaluation would count it.
     """
-    kept, notes = [], []
+    kept: list[Thing] = []
+    odd: list[Oddity] = []
     seen = set()
     for name, given, difficult in things:
         xmin, ymin, xmax, ymax = given
         told = f"{image}: {name} box ({xmin:g}, {ymin:g}, {xmax:g}, {ymax:g})"
         if (name, given) in seen:
-            notes.append(f"{told} is there twice; kept")
+            odd.append(Oddity(told, "is there twice; kept", "boxes are there twice; kept"))
         seen.add((name, given))
         box = max(xmin, 1.0), max(ymin, 1.0), min(xmax, float(width)), min(ymax, float(height))
         if xmax - xmin <= -1 or ymax - ymin <= -1 or (xmax == xmin and ymax == ymin):
-            notes.append(f"{told} is degenerate; left out")
+            odd.append(Oddity(told, "is degenerate; left out", "boxes are degenerate; left out"))
         elif box[2] - box[0] <= -1 or box[3] - box[1] <= -1:
-            notes.append(f"{told} is outside the image of {width} × {height}; left out")
+            what = f"is outside the image of {width} × {height}; left out"
+            odd.append(Oddity(told, what, "boxes are outside their image; left out"))
         else:
             if box != (xmin, ymin, xmax, ymax):
-                notes.append(f"{told} reaches beyond the image of {width} × {height}; cut")
+                what = f"reaches beyond the image of {width} × {height}; cut"
+                odd.append(Oddity(told, what, "boxes reach beyond their image; cut"))
+            if min(xmax - xmin, ymax - ymin) < 0:
+                odd.append(Oddity(told, "is less than a pixel wide or high; kept", TINY))
             kept.append(Thing(name, box, difficult))
-    return kept, notes
+    return kept, odd

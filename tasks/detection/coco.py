@@ -9,12 +9,13 @@ from typing import Any, ClassVar, Self, TypeGuard
 from albench.cache import cached, listing
 from albench.datafiles import Bad, attempt, below, each_problem, named_file, read_json, refuse, require_inside
 from albench.errors import AlbenchError
+from albench.oddities import counted
 from albench.samples import Data
 from albench.tasks.detection import miniature
 from albench.tasks.detection.annotations import Thing
-from albench.tasks.detection.pictures import Entry, Pictures, decoded, gather, require_apart, require_counting
+from albench.tasks.detection.pictures import Entry, Pictures, decoded, gather, require_apart, suspicious
 
-VERSION = 4  # of what the cache holds
+VERSION = 5  # of what the cache holds
 OFFICIAL = {"annotations/instances_train2017.json": 118_287, "annotations/instances_val2017.json": 5_000}  # images
 BY_HAND = (
     "fetch train2017.zip and val2017.zip from http://images.cocodataset.org/zips/ and annotations_trainval2017.zip "
@@ -25,6 +26,8 @@ BY_HAND = (
 @dataclass(frozen=True)
 class CocoEntry(Entry):
     """An image and what the JSON file says of it."""
+
+    question: ClassVar[str] = "bbox is x, y, width, height; are these x, y, x, y?"
 
     size: tuple[int, int]  # (height, width) as stated
     things: list[Thing] = field(default_factory=list, repr=False)
@@ -75,7 +78,8 @@ class Coco(Pictures):
         (pool, test), classes = _read([read_json(file, dict) for file in files], files, folders, refuse)
         images = [entry.image for entry in pool + test]
         key = ("coco", VERSION, self.side, [str(f) for f in files + folders], listing([*files, *images]))
-        return cached(key, lambda new: gather(pool, test, classes, self.side, new))
+        notes = _crowds(pool + test)
+        return cached(key, lambda new: gather(pool, test, classes, self.side, new, notes, absent=True))
 
     def problems(self, root: Path | None) -> Iterator[str]:
         """Every bad image, category and annotation of the JSON files, those of COCO 2017 that have another size than
@@ -90,8 +94,7 @@ class Coco(Pictures):
             if isinstance(images, list) and len(images) != OFFICIAL.get(name, len(images)):
                 yield f"{file} has {len(images):,} images; the official one has {OFFICIAL[name]:,}"
         yield from each_problem(lambda entry: decoded(entry.image, self.side), parts[0] + parts[1])
-        if parts[1]:
-            yield from each_problem(require_counting, [[thing for entry in parts[1] for thing in entry.things]])
+        yield from suspicious({"pool": parts[0], "test set": parts[1]})
 
     def fetch(self, root: Path) -> None:
         """Nothing where the data are there, and the weights.
@@ -144,6 +147,12 @@ def _read(
             parts.append(attempt(partial(_entries, content, file, folder, names, bad), bad) or [])
     attempt(lambda: require_apart(*parts), bad)
     return parts, tuple(names[key] for key in sorted(names))
+
+
+def _crowds(entries: list[CocoEntry]) -> list[str]:
+    """A note on the crowds."""
+    number = sum(thing.difficult for entry in entries for thing in entry.things)
+    return [f"{counted(number, 'crowd')} (iscrowd) taken as difficult: neither hit nor miss"] if number else []
 
 
 def _rows(content: dict, kind: str, file: Path) -> list[dict]:

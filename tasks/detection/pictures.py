@@ -1,13 +1,15 @@
 """What data sets of photographs share: how they are decoded and kept, and the networks they are trained with."""
 
+import contextlib
 import functools
 import hashlib
 import math
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, NamedTuple, Self
 
@@ -18,14 +20,16 @@ from pydantic import Field, model_validator
 from torch import nn
 
 from albench.cache import NewImages
-from albench.datafiles import as_rgb, opened_image
+from albench.datafiles import as_rgb, attempt, opened_image
 from albench.download import Wanted, download
 from albench.errors import AlbenchError, did_you_mean
+from albench.oddities import Oddity, converted, counted, grouped
 from albench.recipe import Recipe
 from albench.samples import Data, Samples
 from albench.tasks.detection.annotations import VOC_CLASSES, Thing, clean
 from albench.tasks.detection.boxes import Grid
 from albench.tasks.detection.network import IMAGENET, SSD, SSD300, Vgg, compact_grids, imagenet_file, load_vgg
+from albench.tasks.detection.suspicion import Sized, beyond, require_pixels
 from albench.tasks.detection.task import DEVIATION, Detection
 
 ORIENTATION, LYING = 0x0112, (5, 6, 7, 8)  # an EXIF tag, and its values that swap the sides
@@ -158,6 +162,8 @@ def _sha256(file: str, _bytes: int, _changed: int) -> str:
 class Entry(ABC):
     """One image of a split: what it is called, where it is, and where its annotation is, for messages."""
 
+    question: ClassVar[str]  # where boxes reach beyond their images: what they may be
+
     name: str
     image: Path
     origin: str
@@ -174,30 +180,36 @@ def gather(
     side: int,
     new: NewImages,
     notes: Sequence[str] = (),
+    absent: bool = False,
 ) -> Data:
     """Decode and clean everything; images at side × side, straight into what `new` gives. More `notes` follow.
 
     Without `classes` they are those of the annotations, sorted (in the official order if they are VOC's twenty).
+    `absent`: that one of `classes` has no object is noted, too.
 
     Raises:
-        AlbenchError: a file cannot be read, a class is not among `classes`, there is no object at all, or none that
-            counts in the test set.
+        AlbenchError: a file cannot be read, a class is not among `classes`, the pool has no object, or the test set
+            none that counts.
     """
     entries = [*pool, *test]
     kept, held = new("pool", (len(pool), 3, side, side)), new("test", (len(test), 3, side, side))
     with ThreadPoolExecutor(os.cpu_count()) as threads:
         loaded = list(threads.map(_load, entries, [*kept, *held]))
     seen = sorted({thing.name for one in loaded for thing in one.things})
-    require_counting([thing for one in loaded[len(pool) :] for thing in one.things])
+    cut = len(pool)
+    parts = {"pool": loaded[:cut], "test set": loaded[cut:]}
+    for part, those in parts.items():
+        require_pixels([thing for one in those for thing in one.given], part)
+        boxed = ((thing, one.size) for one in those for thing in one.given)
+        notes = [*notes, *beyond(boxed, part, entries[0].question)]
+    require_objects(thing for one in parts["pool"] for thing in one.things)
+    require_counting(thing for one in parts["test set"] for thing in one.things)
     known = classes or (VOC_CLASSES if set(seen) == set(VOC_CLASSES) else tuple(seen))
     for entry, one in zip(entries, loaded, strict=True):
         require_known(one.things, known, entry.origin)
-    if not seen:
-        raise AlbenchError(f"no object in any annotation, {entries[0].origin} the first")
-    cut = len(pool)
-    parts = {"pool": loaded[:cut], "test set": loaded[cut:]}
-    notes = [*notes, *_odd_classes(known, parts if not classes else {})]
-    notes += [note for one in loaded for note in one.notes]
+    notes = [*notes, *_odd_classes(known, parts if absent or not classes else {}), *_bare(parts)]
+    notes += converted(one.mode for one in loaded)
+    notes += grouped(oddity for one in loaded for oddity in one.odd)
     names = [entry.name for entry in entries]
     return Data(
         Samples(kept, _targets(parts["pool"], known), names[:cut]),
@@ -214,6 +226,31 @@ def require_apart(pool: Sequence[Entry], test: Sequence[Entry]) -> None:
         raise AlbenchError(f"{len(both)} images are in pool and test both, {both[0]} among them; change the splits")
 
 
+def suspicious(parts: dict[str, Sequence[Entry]]) -> Iterator[str]:
+    """What is wrong with the objects of pool and test set together, a line each; an annotation that cannot be read is
+    passed over."""
+    for part, entries in parts.items():
+        things: list[Thing] = []
+        boxed: list[Sized] = []
+        for entry in entries:
+            with contextlib.suppress(AlbenchError):
+                given, stated = entry.annotated()
+                things += given
+                boxed += [(thing, stated) for thing in given if stated and all(stated)]
+        if entries:
+            found: list[AlbenchError] = []
+            attempt(partial(require_pixels, things, part), found.append)
+            attempt(partial(require_counting if part == "test set" else require_objects, things), found.append)
+            yield from map(str, found)
+            yield from beyond(boxed, part, entries[0].question)
+
+
+def require_objects(things: Iterable[Thing]) -> None:
+    """Raises: AlbenchError: there is nothing to learn from in a pool of these objects."""
+    if not any(True for _ in things):
+        raise AlbenchError("no object in the pool: its annotations are empty, so there is nothing to learn from")
+
+
 def require_counting(things: Iterable[Thing]) -> None:
     """Raises: AlbenchError: there is nothing to find in a test set of these objects."""
     if all(thing.difficult for thing in things):
@@ -228,8 +265,8 @@ def require_known(things: list[Thing], classes: Sequence[str], origin: str) -> N
             raise AlbenchError(f"{origin}: class {thing.name!r} is not among `classes`.{hint}")
 
 
-def decoded(file: Path, side: int, stated: tuple[int, int] | None = None) -> tuple[np.ndarray, tuple[int, int]]:
-    """An image as uint8 [side, side, 3], and its original (height, width).
+def decoded(file: Path, side: int, stated: tuple[int, int] | None = None) -> tuple[np.ndarray, tuple[int, int], str]:
+    """An image as uint8 [side, side, 3], its original (height, width), and the mode of its pixels as Pillow names it.
 
     stated: what its annotation says they are. Where that is the image turned as its EXIF orientation says, it is
     turned: its boxes were drawn on it as viewers show it.
@@ -238,34 +275,38 @@ def decoded(file: Path, side: int, stated: tuple[int, int] | None = None) -> tup
         AlbenchError: it cannot be read.
     """
     with opened_image(file) as opened:
-        width, height = opened.size
+        (width, height), mode = opened.size, opened.mode
         turned = width != height and stated == (width, height) and opened.getexif().get(ORIENTATION, 1) in LYING
         opened.draft("RGB", (side, side))  # a JPEG is decoded at 1/2, 1/4 … where that is still large enough
         image = ImageOps.exif_transpose(opened) if turned else opened
         square = as_rgb(image).resize((side, side), Image.Resampling.BILINEAR)
     if turned:
         width, height = height, width
-    return np.array(square), (height, width)
+    return np.array(square), (height, width), mode
 
 
 class Loaded(NamedTuple):
-    """An image's original (height, width), its objects and the notes on them."""
+    """An image's original (height, width) and mode, its objects and what is odd about them."""
 
     size: tuple[int, int]
+    mode: str
+    given: list[Thing]  # as they are written
     things: list[Thing]
-    notes: list[str]
+    odd: list[Oddity]
 
 
 def _load(entry: Entry, image: torch.Tensor) -> Loaded:
     """Decode an image into `image`, uint8 [3, side, side]."""
-    things, stated = entry.annotated()
-    square, (height, width) = decoded(entry.image, image.shape[-1], stated)
-    things, notes = clean(things, height, width, entry.name)
+    given, stated = entry.annotated()
+    square, (height, width), mode = decoded(entry.image, image.shape[-1], stated)
+    things, odd = clean(given, height, width, entry.name)
     if stated not in (None, (0, 0), (height, width)):
         said = f"{stated[1]} × {stated[0]}" if stated else ""
-        notes.append(f"{entry.name}: its annotation says {said}, the image is {width} × {height}; the image counts")
+        what = f"its annotation says {said}, the image is {width} × {height}; the image counts"
+        kind = "images are not of the size that their annotations say; the image counts"
+        odd.append(Oddity(f"{entry.name}:", what, kind))
     image.copy_(torch.from_numpy(square).permute(2, 0, 1))
-    return Loaded((height, width), things, notes)
+    return Loaded((height, width), mode, given, things, odd)
 
 
 def _odd_classes(classes: Sequence[str], parts: dict[str, list[Loaded]]) -> list[str]:
@@ -274,10 +315,19 @@ def _odd_classes(classes: Sequence[str], parts: dict[str, list[Loaded]]) -> list
     for name in classes:
         alike.setdefault(name.casefold(), []).append(name)
     notes = [f"classes {' and '.join(names)} differ in case only" for names in alike.values() if len(names) > 1]
-    for part, loaded in parts.items():
-        there = {thing.name for one in loaded for thing in one.things}
-        notes += [f"class {name}: no object in the {part}" for name in classes if name not in there]
+    there = {part: {thing.name for one in loaded for thing in one.things} for part, loaded in parts.items()}
+    nowhere = [name for name in classes if parts and not any(name in names for names in there.values())]
+    notes += [f"class {name}: no object at all, but a class of the network" for name in nowhere]
+    for part, names in there.items():
+        notes += [f"class {name}: no object in the {part}" for name in classes if name not in {*names, *nowhere}]
     return notes
+
+
+def _bare(parts: dict[str, list[Loaded]]) -> list[str]:
+    """A note on the images that have no object."""
+    bare = {part: sum(not one.things for one in loaded) for part, loaded in parts.items()}
+    said = " and ".join(f"{counted(number, 'image')} of the {part}" for part, number in bare.items() if number)
+    return [f"{said} without an object; kept"] if said else []
 
 
 def _targets(loaded: list[Loaded], classes: Sequence[str]) -> dict[str, torch.Tensor]:

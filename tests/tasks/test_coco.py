@@ -40,7 +40,9 @@ def test_the_same_pictures_are_the_same_data_in_either_format(home, tmp_path):
     PascalVoc.miniature(tmp_path / "voc")
     voc = PascalVoc(folder="voc", size=48, width=8).load(tmp_path)
     coco = task().load(tmp_path)
-    assert (coco.classes, coco.notes) == (("brick", "leaf", "water"), [])  # by id: 3, 17, 90
+    assert coco.classes == ("brick", "leaf", "water")  # by id: 3, 17, 90
+    assert coco.notes == ["1 crowd (iscrowd) taken as difficult: neither hit nor miss", *voc.notes]
+    assert voc.notes == ["1 image of the pool without an object; kept"]
     assert coco.fingerprint() == voc.fingerprint()  # boxes, labels, crowd and difficult, sizes, pixels
     assert coco.pool.targets["difficult"].nonzero().tolist() == [[3, 1]]
 
@@ -70,7 +72,7 @@ def test_boxes_beyond_the_image_and_sizes_that_differ_are_noted(home):
     data = task().load(home.parent)
     assert data.pool.targets["boxes"][0, 0].tolist() == [81, 11, 96, 30]
     told = "\n".join(data.notes)
-    assert len(data.notes) == 3
+    assert len(data.notes) == 5  # the crowd, and the image without an object
     for part in ("reaches beyond", "degenerate", "000006.jpg: its annotation says 72 × 96"):
         assert part in told
 
@@ -159,7 +161,8 @@ def test_an_object_that_is_there_twice_and_classes_that_differ_in_case_are_noted
     file.write_text(json.dumps(content))
     data = task().load(home.parent)
     assert (data.pool.targets["labels"][0] >= 0).sum() == 2
-    first, second = data.notes
+    _, first, absent, _, second = data.notes
+    assert absent == "class Leaf: no object at all, but a class of the network"
     assert first == "classes leaf and Leaf differ in case only"
     assert second.startswith("000001.jpg: ")
     assert second.endswith(" is there twice; kept")
