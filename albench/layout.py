@@ -2,15 +2,19 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Annotated, TypeVar
+
+from pydantic import BaseModel, Field
 
 from albench.datafiles import below, require_inside
 from albench.errors import AlbenchError
+from albench.facts import LATER
 from albench.oddities import counted
 from albench.seeds import seed
 
 T = TypeVar("T")
 
+TestShare = Annotated[float | None, LATER, Field(gt=0, lt=1)]  # a task's `test_share: TestShare = None`
 IMAGES = "_images"  # how the settings that name folders of images end; others name files
 
 
@@ -20,8 +24,8 @@ def find(root: Path, folder: str, given: Mapping[str, str], remedy: str) -> dict
     Folders of images may also lie in images/.
 
     Raises:
-        AlbenchError: some are missing: each of them with its key, and the `remedy` ("{home}" is where they should lie);
-            or one leads out of the data root.
+        AlbenchError: some are missing: each of them with its key, and the `remedy` ("{home}" is where they should
+            lie); or one leads out of the data root.
     """
     homes = [below(root, folder, "folder"), root]
     for home in homes:
@@ -50,10 +54,25 @@ def _missing(places: Mapping[str, Path]) -> dict[str, Path]:
     return {key: place for key, place in places.items() if not there[key]}
 
 
-def name_keys(keys: Iterable[str]) -> str:
-    """ "`a`, `b` and `c` say where they lie": what to do where a user's own files are missing."""
+def keys_say(keys: Iterable[str]) -> str:
+    """What to do where a user's own files are missing: the settings to give.
+
+    >>> keys_say(["folder", "pool", "test"])
+    '`folder`, `pool` and `test` say where they lie'
+    """
     *first, last = [f"`{key}`" for key in keys]
-    return f"{', '.join(first)} and {last} say where your files lie"
+    return f"{', '.join(first)} and {last} say where they lie"
+
+
+def require_no_test(task: BaseModel, *keys: str) -> None:
+    """Where a task has a `test_share`, the settings of a test set of its own stand at their defaults.
+
+    Raises:
+        ValueError: one does not.
+    """
+    given = [key for key in keys if getattr(task, key) != type(task).model_fields[key].default]
+    if getattr(task, "test_share", None) is not None and given:
+        raise ValueError(f"test_share draws the test set from the pool: leave {' and '.join(given)} out")
 
 
 def share_out(things: Iterable[T], share: float, name: Callable[[T], str]) -> tuple[list[T], list[T], str]:

@@ -11,20 +11,25 @@ from typing import Annotated, ClassVar, NamedTuple, Self
 import numpy as np
 import torch
 from PIL import Image, ImageOps
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from albench.cache import PARTS, NewImages, Part, cached, listing
 from albench.datafiles import OTHERS, SUFFIXES, as_rgb, below, each_problem, image_files, opened_image, require_inside
 from albench.errors import AlbenchError
+from albench.layout import TestShare, require_no_test, share_out
+from albench.oddities import converted
 from albench.samples import Data, Samples
 from albench.tasks.classification.task import Classification
 
-VERSION = 2  # of what the cache holds
+VERSION = 3  # of what the cache holds
 
 
 class ImageFolder(Classification):
     """JPEG and PNG files in FOLDER/SPLIT/CLASS/, at any depth; one split is the pool, another one the test set.
+
+    A split without a name, "", is FOLDER itself: its folders are the classes. With `test_share` the test set is that
+    share of the pool's images, drawn by their names.
 
     What is kept of an image, and seen by the network, is the square in its middle, scaled to `size`. Grey images get
     three channels; a photo that says so in its EXIF data is turned. Mirrored images are taken for the same class.
@@ -37,6 +42,12 @@ class ImageFolder(Classification):
     pool_split: str = "train"
     test_split: str = "test"
     size: Annotated[int, Field(ge=8)] = 64  # side of the square, pixels
+    test_share: TestShare = None
+
+    @model_validator(mode="after")
+    def _one_test_set(self) -> Self:
+        require_no_test(self, "test_split")
+        return self
 
     def load(self, root: Path | None) -> Data:
         """Every image, decoded once and cached; classes are the folders' names, sorted.
@@ -49,6 +60,7 @@ class ImageFolder(Classification):
             "image-folder",
             VERSION,
             self.size,
+            self.test_share,
             {part: listing(p.file for p in parts[part]) for part in PARTS},
             notes,
         )
@@ -63,17 +75,28 @@ class ImageFolder(Classification):
         """The images of pool and test set in the order of their paths, and what was odd about the folders."""
         if root is None:
             raise AlbenchError(f"image-folder reads from the data root; set one that holds {self.folder}/")
-        splits: dict[Part, str] = {"pool": self.pool_split, "test": self.test_split}
-        if self.pool_split == self.test_split:
+        splits: dict[Part, str] = {"pool": self.pool_split}
+        if self.test_share is None:
+            splits["test"] = self.test_split
+        if self.pool_split == splits.get("test"):
             raise AlbenchError(f"pool_split and test_split are both {self.pool_split!r}: test images must be others")
         homes = [below(root, self.folder, "folder"), root]
         home = next((home for home in homes if below(home, self.pool_split, "pool_split").is_dir()), homes[0])
         found = {part: _pictures(below(home, split, f"{part}_split"), part) for part, split in splits.items()}
         parts = {part: pictures for part, (pictures, _) in found.items()}
         notes = [note for _, note in found.values() if note]
+        said = dict(splits)
+        if self.test_share is not None:
+            pool, test, note = share_out(parts["pool"], self.test_share, lambda picture: picture.place)
+            parts, said = {"pool": pool, "test": test}, {"pool": "the pool", "test": "the test set"}
+            notes = [note, *notes]
+        elif both := {picture.file for picture in parts["pool"]} & {picture.file for picture in parts["test"]}:
+            raise AlbenchError(
+                f"{len(both)} images are in pool and test both, {min(both)} among them; set `test_share`"
+            )
         there = {part: {picture.label for picture in pictures} for part, pictures in parts.items()}
-        notes += [f"class {label}: no image in {splits['test']}" for label in sorted(there["pool"] - there["test"])]
-        notes += [f"class {label}: no image in {splits['pool']}" for label in sorted(there["test"] - there["pool"])]
+        notes += [f"class {label}: no image in {said['test']}" for label in sorted(there["pool"] - there["test"])]
+        notes += [f"class {label}: no image in {said['pool']}" for label in sorted(there["test"] - there["pool"])]
         return parts, notes
 
     def _built(self, parts: dict[Part, list["Picture"]], notes: list[str], new: NewImages) -> Data:
@@ -86,20 +109,24 @@ class ImageFolder(Classification):
             pictures = parts[part]
             images = new(part, (len(pictures), 3, self.size, self.size))
             with ThreadPoolExecutor(os.cpu_count()) as threads:
-                for image, square in zip(images, threads.map(self._pixels, pictures), strict=True):
+                for image, (square, mode) in zip(images, threads.map(self._pixels, pictures), strict=True):
                     image.copy_(square)
+                    modes.append(mode)
             labels = torch.tensor([number[picture.label] for picture in pictures])
             return Samples(images, {"label": labels}, [picture.name for picture in pictures])
 
+        modes: list[str] = []
         pool, test = samples("pool"), samples("test")
+        notes = [*notes, *converted(modes)]
         seen = {_digest(image) for image in pool.images}
         twice = [name for name, image in zip(test.names, test.images, strict=True) if _digest(image) in seen]
         if twice:
             notes = [*notes, f"{len(twice)} test images are in the pool, too, to the pixel, {twice[0]} among them"]
         return Data(pool, test, classes, notes)
 
-    def _pixels(self, picture: "Picture") -> Tensor:
-        return torch.from_numpy(_square(picture.file, self.size)).permute(2, 0, 1)
+    def _pixels(self, picture: "Picture") -> tuple[Tensor, str]:
+        square, mode = _square(picture.file, self.size)
+        return torch.from_numpy(square).permute(2, 0, 1), mode
 
     @classmethod
     def miniature(cls, folder: Path) -> Self:
@@ -115,11 +142,12 @@ class ImageFolder(Classification):
 
 
 class Picture(NamedTuple):
-    """An image file, its class, and what it is called: SPLIT/CLASS/FILE."""
+    """An image file, its class, what it is called (SPLIT/CLASS/FILE), and where it lies in the split (CLASS/FILE)."""
 
     file: Path
     label: str
     name: str
+    place: str
 
 
 def _pictures(split: Path, part: Part) -> tuple[list[Picture], str]:
@@ -129,7 +157,8 @@ def _pictures(split: Path, part: Part) -> tuple[list[Picture], str]:
         AlbenchError: there is none, a class has none that is read, or a file is a link that leads out of the split.
     """
     if not split.is_dir():
-        raise AlbenchError(f"there is no folder {split}; make it, with a folder per class, or set `{part}_split`")
+        flat = ' ("": the folders of the classes lie in `folder` itself)' if part == "pool" else ""
+        raise AlbenchError(f"there is no folder {split}; make it, with a folder per class, or set `{part}_split`{flat}")
     found: list[Picture] = []
     unread: list[Path] = []
     for home in sorted(place for place in split.iterdir() if place.is_dir() and not place.name.startswith(".")):
@@ -141,7 +170,8 @@ def _pictures(split: Path, part: Part) -> tuple[list[Picture], str]:
         unread += [file for file in files if file.suffix.lower() in OTHERS]
         for file in read:
             require_inside(file, split)
-            found.append(Picture(file, home.name, file.relative_to(split.parent).as_posix()))
+            name, place = (file.relative_to(above).as_posix() for above in (split.parent, split))
+            found.append(Picture(file, home.name, name, place))
     if not found:
         raise AlbenchError(f"{split} has no .jpg, .jpeg or .png in a folder per class")
     return found, _left_out(split, unread) if unread else ""
@@ -158,13 +188,14 @@ def _digest(image: Tensor) -> bytes:
     return hashlib.blake2b(image.numpy().tobytes(), digest_size=16).digest()
 
 
-def _square(file: Path, size: int) -> np.ndarray:
-    """The middle of an image as uint8 [size, size, 3].
+def _square(file: Path, size: int) -> tuple[np.ndarray, str]:
+    """The middle of an image as uint8 [size, size, 3], and the mode of its pixels as Pillow names it.
 
     Raises:
         AlbenchError: it cannot be read.
     """
     with opened_image(file) as opened:
+        mode = opened.mode
         opened.draft("RGB", (size, size))  # a JPEG is decoded at 1/2, 1/4 … where that is still large enough
         upright = as_rgb(ImageOps.exif_transpose(opened))
-        return np.array(ImageOps.fit(upright, (size, size), Image.Resampling.BILINEAR))
+        return np.array(ImageOps.fit(upright, (size, size), Image.Resampling.BILINEAR)), mode

@@ -6,9 +6,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeGuard
 
+from pydantic import model_validator
+
 from albench.cache import cached, listing
-from albench.datafiles import Bad, attempt, below, each_problem, named_file, read_json, refuse, require_inside
+from albench.datafiles import Bad, attempt, each_problem, named_file, read_json, refuse
 from albench.errors import AlbenchError
+from albench.layout import TestShare, find, keys_say, require_no_test, share_out
 from albench.oddities import counted
 from albench.samples import Data
 from albench.tasks.detection import miniature
@@ -41,7 +44,8 @@ class Coco(Pictures):
     """Detection on COCO 2017, or on any data set in its format.
 
     `folder` lies under the data root, which may be that folder itself, and the four others in it: the JSON files of
-    pool and test set, and the folders of their images, which may also lie in images/. Classes are the categories in
+    pool and test set, and the folders of their images, which may also lie in images/. With `test_share` there is one
+    JSON file, `pool`, and the test set is that share of its images, drawn by their names. Classes are the categories in
     the order of their ids, which need not be consecutive. Crowds (iscrowd) are difficult objects: neither hit nor
     miss, and not learnt from unless `train_difficult`. A bbox (x, y, w, h), from 0, becomes 1-based inclusive corners
     (x + 1, y + 1, x + w, y + h).
@@ -58,7 +62,13 @@ class Coco(Pictures):
     test: str = "annotations/instances_val2017.json"
     test_images: str = "val2017"
     train_difficult: bool = False
+    test_share: TestShare = None  # of the pool's images that are the test set instead
     coco_metrics: bool = True
+
+    @model_validator(mode="after")
+    def _one_test_set(self) -> Self:
+        require_no_test(self, "test", "test_images")
+        return self
 
     @property
     def data_source(self) -> str:
@@ -75,10 +85,12 @@ class Coco(Pictures):
     def load(self, root: Path | None) -> Data:
         """Read all annotations and images, or the cache of them; see Data.notes for the dirt that was survived."""
         files, folders = self._files(root)
-        (pool, test), classes = _read([read_json(file, dict) for file in files], files, folders, refuse)
+        parts, classes = _read([read_json(file, dict) for file in files], files, folders, refuse)
+        (pool, test), notes = self._shared_out(parts)
         images = [entry.image for entry in pool + test]
-        key = ("coco", VERSION, self.side, [str(f) for f in files + folders], listing([*files, *images]))
-        notes = _crowds(pool + test)
+        places = [str(f) for f in files + folders]
+        key = ("coco", VERSION, self.side, self.test_share, places, listing([*files, *images]))
+        notes += _crowds(pool + test)
         return cached(key, lambda new: gather(pool, test, classes, self.side, new, notes, absent=True))
 
     def problems(self, root: Path | None) -> Iterator[str]:
@@ -89,12 +101,21 @@ class Coco(Pictures):
         contents = [attempt(partial(read_json, file, dict), found.append) for file in files]
         parts, _ = _read(contents, files, folders, found.append)
         yield from map(str, found)
-        for name, file, content in zip((self.pool, self.test), files, contents, strict=True):
+        for name, file, content in zip((self.pool, self.test), files, contents, strict=False):
             images = (content or {}).get("images")
             if isinstance(images, list) and len(images) != OFFICIAL.get(name, len(images)):
                 yield f"{file} has {len(images):,} images; the official one has {OFFICIAL[name]:,}"
-        yield from each_problem(lambda entry: decoded(entry.image, self.side), parts[0] + parts[1])
-        yield from suspicious({"pool": parts[0], "test set": parts[1]})
+        yield from each_problem(lambda entry: decoded(entry.image, self.side), [e for part in parts for e in part])
+        if any(parts) or self.test_share is None:
+            (pool, test), _ = self._shared_out(parts)
+            yield from suspicious({"pool": pool, "test set": test})
+
+    def _shared_out(self, parts: list[list[CocoEntry]]) -> tuple[list[list[CocoEntry]], list[str]]:
+        """Pool and test set of the files' images, and notes."""
+        if self.test_share is None:
+            return parts, []
+        pool, test, note = share_out(parts[0], self.test_share, lambda entry: entry.name)
+        return [pool, test], [note]
 
     def fetch(self, root: Path) -> None:
         """Nothing where the data are there, and the weights.
@@ -106,27 +127,18 @@ class Coco(Pictures):
         super().fetch(root)
 
     def _files(self, root: Path | None) -> tuple[list[Path], list[Path]]:
-        """The two JSON files and the two folders of images."""
+        """The JSON files and the folders of images, of the pool and of the test set (where it has its own)."""
         if root is None:
             raise AlbenchError(f"{self.folder} lies in your data folder: give --data-root")
-        homes = [below(Path(root), self.folder, "folder"), Path(root)]
-        for home in homes:
-            files, folders = self._places(home)
-            if all(file.is_file() for file in files) and all(folder.is_dir() for folder in folders):
-                for file in files:
-                    require_inside(file, home, file.parent)
-                return files, folders
-        files, folders = self._places(homes[0])
-        missing = [file for file in files if not file.is_file()] + [f for f in folders if not f.is_dir()]
-        raise AlbenchError(f"no {missing[0]}; {BY_HAND} in {homes[0]}, or set `folder` and the files in it")
-
-    def _places(self, home: Path) -> tuple[list[Path], list[Path]]:
-        """The JSON files and the folders of images, whether they are there or not."""
-        files = [below(home, self.pool, "pool"), below(home, self.test, "test")]
-        folders = [below(home, self.pool_images, "pool_images"), below(home, self.test_images, "test_images")]
-        inner = [home / "images" / folder.relative_to(home) for folder in folders]
-        both = zip(folders, inner, strict=True)
-        return files, [other if other.is_dir() and not folder.is_dir() else folder for folder, other in both]
+        given = {"pool": self.pool, "pool_images": self.pool_images}
+        if self.test_share is None:
+            given |= {"test": self.test, "test_images": self.test_images}
+        own = keys_say(["folder", *given])
+        fields = type(self).model_fields
+        official = all(getattr(self, key) == fields[key].default for key in ("folder", *given))
+        places = find(root, self.folder, given, f"{BY_HAND} in {{home}}; of other data {own}" if official else own)
+        parts = ("pool", "test") if self.test_share is None else ("pool",)
+        return [places[part] for part in parts], [places[f"{part}_images"] for part in parts]
 
 
 def _read(
@@ -145,7 +157,8 @@ def _read(
             parts.append([])
         else:
             parts.append(attempt(partial(_entries, content, file, folder, names, bad), bad) or [])
-    attempt(lambda: require_apart(*parts), bad)
+    if len(parts) > 1:
+        attempt(lambda: require_apart(*parts), bad)
     return parts, tuple(names[key] for key in sorted(names))
 
 

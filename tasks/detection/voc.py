@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import ClassVar, Self
 
-from pydantic import field_validator
+from pydantic import field_validator, model_validator
 
 from albench.cache import cached, listing
 from albench.datafiles import SUFFIXES, below, each_problem, prepare_command, require_inside
 from albench.download import Source, Wanted, fetch_archive
 from albench.errors import AlbenchError, did_you_mean
+from albench.layout import TestShare, require_no_test, share_out
 from albench.samples import Data
 from albench.tasks.detection import miniature
 from albench.tasks.detection.annotations import Thing, read
@@ -59,8 +60,11 @@ class PascalVoc(Pictures):
 
     `folder` lies under the data root, which may be that folder itself, or its VOCdevkit. A split is a file
     ImageSets/Main/<split>.txt; several are joined by "+", and each may name a folder of its own: folder = "VOCdevkit",
-    pool_split = "VOC2007/trainval+VOC2012/trainval". Without `classes` they are those of the annotations, sorted (in
-    the official order if they are VOC's twenty). Network, weights and what is kept of an image: `Pictures`.
+    pool_split = "VOC2007/trainval+VOC2012/trainval". A split without a name, "", is every image of JPEGImages. With
+    `test_share` the test set has no split: it is that share of the pool's images, drawn by their names.
+
+    Without `classes` they are those of the annotations, sorted (in the official order if they are VOC's twenty).
+    Network, weights and what is kept of an image: `Pictures`.
     """
 
     source: ClassVar[str] = "a folder in PASCAL VOC layout (VOC 2007 and 2012 are fetched)"
@@ -69,6 +73,12 @@ class PascalVoc(Pictures):
     pool_split: str = "train"
     test_split: str = "val"
     classes: tuple[str, ...] = ()
+    test_share: TestShare = None
+
+    @model_validator(mode="after")
+    def _one_test_set(self) -> Self:
+        require_no_test(self, "test_split")
+        return self
 
     @field_validator("classes")
     @classmethod
@@ -78,9 +88,14 @@ class PascalVoc(Pictures):
         return classes
 
     @property
+    def _all_splits(self) -> list[str]:
+        """That of the pool, and that of the test set where it has one."""
+        return [self.pool_split] if self.test_share is not None else [self.pool_split, self.test_split]
+
+    @property
     def data_source(self) -> str:
         """VOC's own splits by their folders, or a user's folder in the same layout."""
-        parts = [part for splits in (self.pool_split, self.test_split) for part in _splits(Path(self.folder), splits)]
+        parts = [part for splits in self._all_splits for part in _splits(Path(self.folder), splits)]
         if all(_archive(folder, split) for _, folder, split in parts):
             return "PASCAL VOC: " + ", ".join(sorted({folder.name for _, folder, _ in parts}))
         return f"the folder {self.folder}, in PASCAL VOC's layout"
@@ -94,8 +109,9 @@ class PascalVoc(Pictures):
     def load(self, root: Path | None) -> Data:
         """Read all images and annotations, or the cache of them; see Data.notes for the dirt that was survived."""
         home, root = self._home(root), Path(root or "")
-        (pool, odd), (test, odd_too) = (self._entries(root, splits) for splits in (self.pool_split, self.test_split))
-        notes = [*odd, *odd_too]
+        found = [self._entries(root, splits) for splits in self._all_splits]
+        (pool, test), note = self._shared_out([entries for entries, _ in found])
+        notes = [*note, *(one for _, odd in found for one in odd)]
         for entry in pool + test:
             _require(entry.image, entry, home)
             _require(entry.annotation, entry, home)
@@ -110,7 +126,7 @@ class PascalVoc(Pictures):
         the official size."""
         home = self._home(root)
         parts: list[list[VocEntry]] = []
-        for splits in (self.pool_split, self.test_split):
+        for splits in self._all_splits:
             parts.append([])
             for name, folder, split in _splits(home, splits):
                 try:
@@ -122,11 +138,20 @@ class PascalVoc(Pictures):
                 if count != (official := OFFICIAL.get(name, count)):
                     yield f"split {name} names {count:,} images; the official one has {official:,}"
                 parts[-1] += found
-        entries = parts[0] + parts[1]
+        entries = [entry for part in parts for entry in part]
         yield from each_problem(lambda entry: self._check_annotation(entry, home), entries)
         yield from each_problem(lambda entry: self._check_image(entry, home), entries)
-        yield from each_problem(lambda both: require_apart(*both), [parts])
-        yield from suspicious({"pool": parts[0], "test set": parts[1]})
+        if entries:
+            (pool, test), _ = self._shared_out(parts)
+            yield from each_problem(lambda both: require_apart(*both), [(pool, test)])
+            yield from suspicious({"pool": pool, "test set": test})
+
+    def _shared_out(self, parts: list[list[VocEntry]]) -> tuple[list[list[VocEntry]], list[str]]:
+        """Pool and test set of the splits' images, and notes."""
+        if self.test_share is None:
+            return parts, []
+        pool, test, note = share_out(parts[0], self.test_share, lambda entry: entry.name)
+        return [pool, test], [note]
 
     def _check_annotation(self, entry: VocEntry, home: Path) -> None:
         _require(entry.annotation, entry, home)
@@ -144,7 +169,7 @@ class PascalVoc(Pictures):
         home = self._place(Path(root))
         if not home.is_dir():
             raise AlbenchError(f"no folder {home}; {self._remedy(root)}")
-        for splits in (self.pool_split, self.test_split):
+        for splits in self._all_splits:
             for _, folder, split in _splits(home, splits):
                 if not folder.is_dir():
                     raise AlbenchError(f"no folder {folder}, which split {split!r} needs; {self._remedy(root)}")
@@ -158,8 +183,8 @@ class PascalVoc(Pictures):
         first, parts = below(root, self.folder, "folder"), PurePath(self.folder).parts
         others = {part: root.joinpath(*parts[place:]) for place, part in enumerate(parts, 1)}
         for home in (first, *others.values()):
-            splits = [*_splits(home, self.pool_split), *_splits(home, self.test_split)]
-            if all(_file(folder, split).parent.is_dir() for _, folder, split in splits):
+            splits = [part for splits in self._all_splits for part in _splits(home, splits)]
+            if all(_lists(folder, split).is_dir() for _, folder, split in splits):
                 return home
         return others.get(root.resolve().name, first)
 
@@ -167,7 +192,7 @@ class PascalVoc(Pictures):
         """What to do about a folder or split that is not there: the command that fetches it, or else by hand."""
         if all(archive is None for _, _, archive in self._archives(root)):
             return "put the data there by hand, or set `folder`"
-        names = ("folder", "pool_split", "test_split", "network", "weights")
+        names = ("folder", "pool_split", "test_split", "test_share", "network", "weights")
         given = {name: getattr(self, name) for name in names}
         fields = type(self).model_fields
         changed = {name: value for name, value in given.items() if value != fields[name].default}
@@ -178,7 +203,7 @@ class PascalVoc(Pictures):
         found: dict[Path, VocEntry] = {}
         notes = []
         for name, folder, split in _splits(self._place(root), splits):
-            if _archive(folder, split) and not _file(folder, split).is_file():
+            if split and _archive(folder, split) and not _file(folder, split).is_file():
                 raise AlbenchError(f"no split {split!r} in {folder}; {self._remedy(root)}")
             entries = _listed(folder, split)
             found |= {entry.image: entry for entry in entries}
@@ -190,7 +215,7 @@ class PascalVoc(Pictures):
     def _archives(self, root: Path) -> list[tuple[Path, str, Source | None]]:
         """Folder, split and archive of each part of the splits."""
         home = self._place(root)
-        both = [*_splits(home, self.pool_split), *_splits(home, self.test_split)]
+        both = [part for splits in self._all_splits for part in _splits(home, splits)]
         return [(folder, split, _archive(folder, split)) for _, folder, split in both]
 
     def fetch(self, root: Path) -> None:
@@ -238,11 +263,13 @@ def _listed(folder: Path, split: str) -> list[VocEntry]:
     Raises:
         AlbenchError: the split's file is missing, no text, or empty, or names a path.
     """
-    names = _names(_file(folder, split))
     there: dict[str, Path] = {}
     twice: dict[str, Path] = {}
     for path in sorted(p for p in (folder / "JPEGImages").glob("*") if p.suffix.lower() in SUFFIXES):
         (twice if path.stem in there else there)[path.stem] = path
+    if not split and not there:
+        raise AlbenchError(f"{folder / 'JPEGImages'} has no .jpg, .jpeg or .png")
+    names = _names(_file(folder, split)) if split else sorted(there)
     entries = []
     for name in names:
         if "/" in name or "\\" in name or "\0" in name:
@@ -255,6 +282,11 @@ def _listed(folder: Path, split: str) -> list[VocEntry]:
     return entries
 
 
+def _lists(folder: Path, split: str) -> Path:
+    """The folder that lists a split's images, or holds them all."""
+    return _file(folder, split).parent if split else folder / "JPEGImages"
+
+
 def _file(folder: Path, split: str) -> Path:
     return folder / "ImageSets" / "Main" / f"{split}.txt"
 
@@ -263,7 +295,10 @@ def _names(file: Path) -> list[str]:
     """The names in a split's file, without the second column of official class lists: 1, 0 or -1."""
     if not file.is_file():
         there = sorted(p.stem for p in file.parent.glob("*.txt"))
-        raise AlbenchError(f"no split {file.stem!r}: {file} is missing.{did_you_mean(file.stem, there)}")
+        hint = did_you_mean(file.stem, there) or (
+            "" if there else ' Without such files pool_split = "" takes every image, and test_share = 0.2 a test set.'
+        )
+        raise AlbenchError(f"no split {file.stem!r}: {file} is missing.{hint}")
     try:
         lines = map(str.strip, file.read_text(encoding="utf-8-sig").splitlines())
         names = [COLUMN.sub("", line) for line in lines if line]
@@ -278,7 +313,8 @@ def _require(file: Path, entry: VocEntry, home: Path) -> None:
     """Raises: AlbenchError: an image or annotation is missing, or is a link that leaves the folder."""
     if not file.is_file():
         kind = "image" if file == entry.image else "annotation"
-        raise AlbenchError(f"no {kind} {file}, which split {entry.split!r} names")
+        why = f"which split {entry.split!r} names" if entry.split else f"which goes with {entry.image.name}"
+        raise AlbenchError(f"no {kind} {file}, {why}")
     require_inside(file, home, file.parent)
 
 

@@ -176,7 +176,7 @@ def test_the_data_root_may_be_the_folder_and_images_may_lie_in_images(home):
         (home / split).rename(home / "images" / split)
     assert task().load(home).fingerprint() == data.fingerprint()
     assert task().load(home.parent).fingerprint() == data.fingerprint()
-    with pytest.raises(AlbenchError, match=f"^no {home}/elsewhere;"):
+    with pytest.raises(AlbenchError, match=rf"^no {home}/elsewhere \(`pool_images`\); `folder`, `pool`, .* say where"):
         task(pool_images="elsewhere").load(home.parent)
 
 
@@ -186,8 +186,14 @@ def test_pool_and_test_must_be_apart_and_missing_data_say_what_to_fetch(home):
         task(**same).load(home.parent)
     assert len(wrong(home, **same)) == 1
     task().fetch(home.parent)
-    with pytest.raises(AlbenchError, match=r"no .*elsewhere/annotations.*train2017\.zip.*by hand"):
-        task(folder="elsewhere").fetch(home.parent)
+    with pytest.raises(AlbenchError, match=r"no .*nowhere/coco/annotations.*train2017\.zip.*by hand.*`pool_images`"):
+        task().fetch(home.parent / "nowhere")
+    with pytest.raises(AlbenchError) as caught:
+        task(folder="cells", pool="a.json").fetch(home.parent)
+    said = str(caught.value)
+    assert "train2017.zip" not in said  # of a user's own set, nothing is to be fetched
+    for part in ("cells/a.json (`pool`)", "train2017 (`pool_images`)", "val2017.json (`test`)", "(`test_images`);"):
+        assert part in said
     with pytest.raises(AlbenchError, match="leaves the data root"):
         task(pool_images="../..").load(home.parent)
 
