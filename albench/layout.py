@@ -75,10 +75,13 @@ def require_no_test(task: BaseModel, *keys: str) -> None:
         raise ValueError(f"test_share draws the test set from the pool: leave {' and '.join(given)} out")
 
 
-def share_out(things: Iterable[T], share: float, name: Callable[[T], str]) -> tuple[list[T], list[T], str]:
+def share_out(
+    things: Iterable[T], share: float, name: Callable[[T], str], what: str = "image"
+) -> tuple[list[T], list[T], str]:
     """Pool, test set of about `share` of the things, in their order; and a note on it.
 
-    Each thing's own `name` decides by its hash, so it stays where it is when others are added or taken away.
+    Each thing's own `name` decides by its hash, so it stays where it is when others are added or taken away; those of
+    one name (people in an image) stay together. `what` a thing is, is for the note.
 
     Raises:
         AlbenchError: one of the two would be empty.
@@ -87,8 +90,8 @@ def share_out(things: Iterable[T], share: float, name: Callable[[T], str]) -> tu
     for thing in things:
         parts[seed("test share", name(thing)) < share * 2**63].append(thing)
     pool, test = parts
-    total = counted(len(pool) + len(test), "image")
+    total = counted(len(pool) + len(test), what, {"person": "people"}.get(what))
     if not pool or not test:
         empty = "test set" if pool else "pool"
         raise AlbenchError(f"test_share = {share:g} of {total} leaves none for the {empty}; take another share")
-    return pool, test, f"{len(test):,} of {total} are the test set, drawn by their names (test_share = {share:g})"
+    return pool, test, f"{len(test):,} of {total} are the test set, drawn by the images' names (test_share = {share:g})"

@@ -47,7 +47,11 @@ def _apply(matrix: Tensor, points: Tensor) -> Tensor:
     return torch.stack([a * x + b * y, c * x + d * y], -1)
 
 
-def swap_sides(values: Tensor, flip: Tensor, mirrored: tuple[int, ...]) -> Tensor:
-    """Where `flip` [B], each joint of values [B, J, …] is replaced by the one that it becomes in a mirror."""
+def swap_sides(values: Tensor, flip: Tensor, mirrored: tuple[int, ...] | Tensor) -> Tensor:
+    """Where `flip` [B], each joint of values [B, J, …] is replaced by the one that it becomes in a mirror: one list
+    for all, or each sample's own [B, J]."""
     where = flip.view(-1, *[1] * (values.ndim - 1))
+    if isinstance(mirrored, Tensor):
+        index = mirrored.view(*mirrored.shape, *[1] * (values.ndim - 2)).expand_as(values)
+        return torch.where(where, values.gather(1, index), values)
     return torch.where(where, values.index_select(1, constant(mirrored, values.device, torch.int64)), values)

@@ -1,46 +1,66 @@
-"""COCO keypoints, in the official layout: `annotations/person_keypoints_<split>.json` beside the images' folders.
+"""Keypoints in COCO's format; COCO's own as `annotations/person_keypoints_<split>.json` beside the images' folders.
 
 Lin et al., "Microsoft COCO: Common Objects in Context" (ECCV 2014); https://cocodataset.org/#format-data.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, NamedTuple, Self
 
 import numpy as np
-from pydantic import Field
+import torch
+from pydantic import Field, model_validator
 
 from albench.cache import PARTS, NewImages, Part, cached, listing
 from albench.datafiles import (
     Bad,
     attempt,
-    below,
     each_problem,
     image_files,
     named_file,
     numbers,
-    read_json,
     refuse,
-    require_inside,
     require_readable,
 )
 from albench.errors import AlbenchError
+from albench.facts import LATER
+from albench.layout import TestShare, find, keys_say, require_no_test, share_out
+from albench.oddities import Oddity, converted, counted, grouped
 from albench.recipe import Recipe
-from albench.samples import Data
+from albench.samples import Batch, Data
+from albench.task import Raw
 from albench.tasks.pose import crops, miniature
 from albench.tasks.pose.crops import Person
+from albench.tasks.pose.keypoints import NAMES, Body, Coco, body, read
 from albench.tasks.pose.metric import Pck
 from albench.tasks.pose.skeleton import COCO, Skeleton
 from albench.tasks.pose.task import Pose
 
+VERSION = 1  # of what the cache holds, beside that of the crops
 OFFICIAL = {"train2017": 118_287, "val2017": 5_000}  # images
-NAMES = [name.replace(" ", "_") for name in COCO.names]  # as the files have them
+HOW = (
+    "fetch by hand, 19 GB: train2017.zip and val2017.zip from http://images.cocodataset.org/zips/, "
+    "annotations_trainval2017.zip from http://images.cocodataset.org/annotations/, and unpack them into {home}"
+)
+Given = Annotated[str | None, LATER]  # a file or a folder of images, in `folder`
+
+
+class Places(NamedTuple):
+    """A JSON file, and the folder of its images."""
+
+    file: Path
+    images: Path
 
 
 class CocoKeypoints(Pose):
-    """People of COCO with 17 keypoints, cut out by their annotated boxes.
+    """People of COCO with 17 keypoints, or of any data set in its format, cut out by their annotated boxes.
+
+    COCO's own files are found by `pool_split` and `test_split`. Others are named as in `coco`: `pool` and `test`, JSON
+    files in `folder`, and `pool_images` and `test_images`, the folders of their images; or, with `test_share`, `pool`
+    alone, and the test set is the people of that share of its images, drawn by their names. Keypoints and what is
+    drawn between them are those of the file's category; "left_x" and "right_x" are swapped in a mirror.
 
     A joint with v = 0 is not annotated; v = 1 (hidden) and 2 (seen) are. Crowds and people without keypoints are left
     out, and counted in the notes. The square has `enlarge` × the box's longer side.
@@ -63,6 +83,22 @@ class CocoKeypoints(Pose):
     pool_split: str = "train2017"
     test_split: str = "val2017"
     enlarge: Annotated[float, Field(gt=0)] = 1.25  # of the person's square
+    pool: Given = None  # default: annotations/person_keypoints_<pool_split>.json
+    pool_images: Given = None  # default: <pool_split>; it may also lie in images/
+    test: Given = None
+    test_images: Given = None
+    test_share: TestShare = None
+
+    @model_validator(mode="after")
+    def _one_test_set(self) -> Self:
+        require_no_test(self, "test_split", "test", "test_images")
+        return self
+
+    @property
+    def data_source(self) -> str:
+        """COCO 2017, or a user's folder in the same format."""
+        official = self.pool is None and self.test is None and {self.pool_split, self.test_split} <= OFFICIAL.keys()
+        return self.source if official else f"the folder {self.folder}, in COCO's format"
 
     def load(self, root: Path | None) -> Data:
         """Crops of every person with an annotated joint, decoded once and cached.
@@ -70,90 +106,135 @@ class CocoKeypoints(Pose):
         Raises:
             AlbenchError: a file is missing, unreadable or says something impossible: which one, which annotation.
         """
-        home = self._found(root)
-        places = {part: _places(home, split) for part, split in self._splits.items()}
-        files = [file for annotation, images in places.values() for file in [annotation, *image_files(images)]]
-        key = ("coco-keypoints", crops.VERSION, self.size, self.margin, self.enlarge, self.pool_split, self.test_split)
-        return cached((*key, listing(files)), lambda new: self._built(places, new))
+        places = self._found(root)
+        files = [file for place in places.values() for file in [place.file, *image_files(place.images)]]
+        key = ("coco-keypoints", VERSION, crops.VERSION, self.size, self.margin, self.enlarge, self.test_share)
+        where = [str(path) for place in places.values() for path in place]
+        return cached((*key, where, listing(files)), lambda new: self._built(places, new))
 
     def problems(self, root: Path | None) -> Iterator[str]:
         """Every bad entry of the JSON files, splits of COCO 2017 that are not the official size, and every image that
         cannot be read."""
-        home = self._found(root)
+        places = self._found(root)
         found: list[AlbenchError] = []
-        shown = [attempt(partial(_check, home, split, found.append), found.append) for split in self._splits.values()]
-        attempt(lambda: _require_disjoint(*(images or set() for images in shown)), found.append)
+        bad = found.append
+        bodies: list[Body] = []
+        shown = [attempt(partial(self._check, part, places[part], bodies, bad), bad) for part in places]
+        attempt(lambda: _require_one_skeleton(bodies), bad)
+        if len(shown) > 1:
+            attempt(lambda: _require_disjoint(*(images or set() for images in shown)), bad)
         yield from map(str, found)
-        folders = sorted({_places(home, split)[1] for split in self._splits.values()})
+        folders = sorted({place.images for place in places.values()})
         yield from each_problem(require_readable, [file for folder in folders for file in image_files(folder)])
 
-    @property
-    def _splits(self) -> dict[Part, str]:
-        return {"pool": self.pool_split, "test": self.test_split}
+    def _check(self, part: Part, place: Places, bodies: list[Body], bad: Bad) -> set[Path]:
+        """The images of a part's people; what is wrong with them goes to `bad`, and what body they have to `bodies`."""
+        content = read(place.file, bad)
+        split = self.pool_split if part == "pool" else self.test_split
+        if getattr(self, part) is None and len(content.images) != OFFICIAL.get(split, len(content.images)):
+            said = f"{place.file} has {len(content.images):,} images; the official one has {OFFICIAL[split]:,}"
+            bad(AlbenchError(said))
+        bodies.append(own := body(content, place.file))
+        annotations, _ = _annotated(content, place.file, own, bad)
+        numbers = sorted({annotation["image_id"] for annotation in annotations})
+        shown = [attempt(partial(_image, content.images[number], place), bad) for number in numbers]
+        for annotation in annotations:
+            attempt(partial(_box, annotation, place.file), bad)
+        return {image for image in shown if image}
 
-    def _found(self, root: Path | None) -> Path:
+    def _found(self, root: Path | None) -> dict[Part, Places]:
+        """The files of the pool and of the test set (where it has its own)."""
         if root is None:
             raise AlbenchError(f"coco-keypoints reads from the data root; set one that holds {self.folder}/")
-        missing: dict[Path, list[Path]] = {}
-        for folder in (below(root, self.folder, "folder"), root):
-            needed = [place for split in self._splits.values() for place in _places(folder, split)]
-            missing[folder] = [place for place in needed if not place.exists()]
-            if not missing[folder]:
-                return folder
-        folder = root / self.folder
-        raise AlbenchError(f"{missing[folder][0]} is missing; {HOW} into {folder}")
+        splits: dict[Part, str] = {"pool": self.pool_split}
+        if self.test_share is None:
+            splits["test"] = self.test_split
+        given: dict[str, str] = {}
+        for part, split in splits.items():
+            file, images = getattr(self, part), getattr(self, f"{part}_images")
+            given[part] = f"annotations/person_keypoints_{split}.json" if file is None else file
+            given[f"{part}_images"] = split if images is None else images
+        own = keys_say(["folder", *given])
+        official = all(getattr(self, key) is None for key in given) and {*splits.values()} <= OFFICIAL.keys()
+        official = official and self.folder == type(self).model_fields["folder"].default
+        places = find(root, self.folder, given, f"{HOW}; of other data {own}" if official else own)
+        return {part: Places(places[part], places[f"{part}_images"]) for part in splits}
 
-    def _built(self, places: dict[Part, tuple[Path, Path]], new: NewImages) -> Data:
+    def _built(self, places: dict[Part, Places], new: NewImages) -> Data:
+        contents = {part: read(place.file) for part, place in places.items()}
+        bodies = {part: body(content, places[part].file) for part, content in contents.items()}
+        _require_one_skeleton(list(bodies.values()))
+        skeleton = bodies["pool"].skeleton
+        notes = list(dict.fromkeys(note for own in bodies.values() for note in own.notes))
         people: dict[Part, list[Person]] = {}
-        notes: list[str] = []
-        for part, (file, images) in places.items():
-            people[part], odd = self._people(file, images)
+        for part, place in places.items():
+            people[part], odd = self._people(contents[part], bodies[part], place)
             notes += odd
+        if self.test_share is not None:
+            named = partial(_name, images=places["pool"].images)
+            people["pool"], people["test"], note = share_out(people["pool"], self.test_share, named, "person")
+            notes = [note, *notes]
         _require_disjoint(*({person.image for person in people[part]} for part in PARTS))
+        notes += _unlabelled(people, skeleton)
         pool, test = (crops.samples(part, people[part], self.stored, self.margin, new, "box") for part in PARTS)
-        return Data(pool, test, self.skeleton.names, notes)
+        if skeleton is not COCO:
+            for samples in (pool, test):
+                samples.targets |= _described(skeleton, len(samples))
+        return Data(pool, test, skeleton.names, notes)
 
-    def _people(self, file: Path, images: Path) -> tuple[list[Person], list[str]]:
-        """The people of a split and what was odd, annotation by annotation."""
-        content = read(file)
-        annotations, notes = _annotated(content, file)
+    def _people(self, content: Coco, own: Body, place: Places) -> tuple[list[Person], list[str]]:
+        """The people of a split and what was odd."""
+        annotations, notes = _annotated(content, place.file, own)
         named = {
-            number: _image(content.images[number], images, file)
+            number: _image(content.images[number], place)
             for number in {annotation["image_id"] for annotation in annotations}
         }
-        size = crops.sizes(set(named.values()))
-        notes += [note for number, image in named.items() for note in _resized(content.images[number], size[image])]
+        if spare := len(content.images) - len(named):
+            notes.append(f"{place.file.name}: {counted(spare, 'image')} without anyone who has keypoints; not used")
+        headers = crops.headers(set(named.values()))
+        notes += [f"{place.file.name}: {note}" for note in converted(header.mode for header in headers.values())]
+        odd = [one for number, image in named.items() for one in _resized(content.images[number], headers[image].size)]
         people = []
         for annotation in annotations:
             image = named[annotation["image_id"]]
-            person, odd = self._person(annotation, image, size[image], file)
-            notes += [f"{image.name}, annotation {annotation['id']}: {note}" for note in odd]
+            person, strange = self._person(annotation, image, headers[image].size, place.file, own)
+            where = f"{image.name}, annotation {annotation['id']}:"
+            odd += [Oddity(where, what, kind) for what, kind in strange]
             people += [person] if person else []
         if not people:
-            raise AlbenchError(f"{file} has no person with an annotated joint")
-        return people, notes
+            raise AlbenchError(f"{place.file} has no person with an annotated joint")
+        return people, notes + grouped(odd)
 
     def _person(
-        self, annotation: dict[str, Any], image: Path, size: tuple[int, int], file: Path
-    ) -> tuple[Person | None, list[str]]:
-        """The person of an annotation, or None where the box is none or no joint is of use; and what was odd."""
+        self, annotation: dict[str, Any], image: Path, size: tuple[int, int], file: Path, own: Body
+    ) -> tuple[Person | None, list[tuple[str, str]]]:
+        """The person of an annotation, or None where the box is none or no joint is of use; and what was odd, and of
+        what kind."""
         x, y, width, height = _box(annotation, file)
-        points = _points(annotation, file)
+        points = _points(annotation, file, own)
         longer = max(width, height)
         middle = np.array([x + width / 2, y + height / 2])
         inside = (middle >= 0).all() and (middle <= size).all()
         if not (inside and min(width, height) > 0 and 1 <= longer <= 2 * max(size)):  # NaN compares false
-            return None, [f"a bbox of ({x:g}, {y:g}, {width:g}, {height:g}); left out"]
+            what = f"a bbox of ({x:g}, {y:g}, {width:g}, {height:g}); left out"
+            return None, [(what, "people whose bbox is none, or outside the image; left out")]
         joints = points[:, :2] + 0.5  # numbers of pixels, the first is 0
         visible, notes = crops.checked(joints, points[:, 2] > 0, size, least=1)
+        odd = [(note, f"people with {note.lstrip('0123456789 ')}") for note in notes]
         if not visible.any():
-            return None, notes
+            return None, odd
         count = int((points[:, 2] > 0).sum())
         said = annotation.get("num_keypoints", count)
         if said != count:
-            notes.append(f"num_keypoints is {str(said)[:40]}, and {count} are annotated")
+            what = f"num_keypoints is {str(said)[:40]}, and {count} are annotated"
+            odd.append((what, "people with another num_keypoints than are annotated"))
         name = f"{image.name} #{annotation['id']}"
-        return Person(name, image, middle, longer * self.enlarge, joints, visible, longer), notes
+        return Person(name, image, middle, longer * self.enlarge, joints, visible, longer), odd
+
+    def outputs(self, forward: Callable[[Batch], Raw], batch: Batch) -> Raw:
+        """As every pose task; without a flip test of candidates, whose joints nobody asks for: which one each becomes
+        in a mirror is hidden with their annotations."""
+        return super().outputs(forward, batch) if "joints" in batch else forward(batch)
 
     def fetch(self, root: Path) -> None:
         """Nothing where the data are there.
@@ -170,58 +251,41 @@ class CocoKeypoints(Pose):
         return cls(size=32, stride=2, depth=1, width=8, dropout=0.1)
 
 
-class Coco(NamedTuple):
-    """A file in COCO's format: its entries as they are there, each with an id, an integer, that no other one has."""
-
-    images: dict[int, dict[str, Any]]
-    categories: dict[int, dict[str, Any]]
-    annotations: dict[int, dict[str, Any]]  # their image_id and category_id are among those
-
-
-def read(file: Path, bad: Bad = refuse) -> Coco:
-    """The entries of a COCO-format JSON file, by id.
-
-    What lacks an id of its own, names none that is there, or is an image of another one's file, is `bad`.
-
-    Raises:
-        AlbenchError: it is no such file.
-    """
-    content = read_json(file, dict)
-    found = Coco({}, {}, {})
-    for section, entries in found._asdict().items():
-        given = content.get(section)
-        if not isinstance(given, list):
-            raise AlbenchError(f"{file} has no list {section!r}, so it is not in COCO's format")
-        for position, entry in enumerate(given):
-            number = entry.get("id") if isinstance(entry, dict) else None
-            if type(number) is not int or number in entries:
-                bad(AlbenchError(f"{file}, {section}[{position}]: no id of its own"))
-            else:
-                entries[number] = entry
-    named: dict[PurePath, int] = {}
-    for number, entry in found.images.items():
-        name = entry.get("file_name")
-        if isinstance(name, str) and named.setdefault(PurePath(name), number) != number:
-            bad(AlbenchError(f"{file}, image {number}: {name[:80]!r} is image {named[PurePath(name)]}, too"))
-    for number, entry in list(found.annotations.items()):
-        for key, there in (("image_id", found.images), ("category_id", found.categories)):
-            if type(entry.get(key)) is not int or entry[key] not in there:
-                bad(AlbenchError(f"{file}, annotation {number}: {key} is none of the file's"))
-                found.annotations.pop(number, None)
-    return found
+def _described(skeleton: Skeleton, count: int) -> Batch:
+    """The targets that say what the joints of `count` people are: mirror [N, J], and limbs [N, L, 2] if there are."""
+    mirror = torch.tensor(skeleton.mirrored).repeat(count, 1)
+    limbs = {"limbs": torch.tensor(skeleton.limbs).repeat(count, 1, 1)} if skeleton.limbs else {}
+    return {"mirror": mirror} | limbs
 
 
-def _image(entry: dict[str, Any], images: Path, file: Path) -> Path:
-    return named_file(images, entry.get("file_name"), f"{file}, image {entry['id']}: file_name")
+def _name(person: Person, images: Path) -> str:
+    """Of the person's image, below the folder of the images."""
+    return person.image.relative_to(images).as_posix()
 
 
-def _resized(entry: dict[str, Any], size: tuple[int, int]) -> list[str]:
-    """A note where an image is said to have another (width, height) than it has."""
+def _unlabelled(people: dict[Part, list[Person]], skeleton: Skeleton) -> list[str]:
+    """Notes on keypoints that nobody of a part has annotated."""
+    seen = {part: np.any([person.visible for person in those], 0) for part, those in people.items()}
+    return [
+        f"keypoint {name}: annotated nowhere in the {'test set' if part == 'test' else part}"
+        for part, there in seen.items()
+        for name, annotated in zip(skeleton.names, there, strict=True)
+        if not annotated
+    ]
+
+
+def _image(entry: dict[str, Any], place: Places) -> Path:
+    return named_file(place.images, entry.get("file_name"), f"{place.file}, image {entry['id']}: file_name")
+
+
+def _resized(entry: dict[str, Any], size: tuple[int, int]) -> list[Oddity]:
+    """Where an image is said to have another (width, height) than it has."""
     stated = (entry.get("width", size[0]), entry.get("height", size[1]))
     if stated == size:
         return []
     said, found = (" × ".join(str(side)[:20] for side in sides) for sides in (stated, size))
-    return [f"{entry['file_name']}: its annotation says {said}, the image is {found}; the image counts"]
+    what = f"its annotation says {said}, the image is {found}; the image counts"
+    return [Oddity(f"{entry['file_name']}:", what, "images are not of the size that is said; the image counts")]
 
 
 def _box(annotation: dict[str, Any], file: Path) -> np.ndarray:
@@ -229,72 +293,43 @@ def _box(annotation: dict[str, Any], file: Path) -> np.ndarray:
     return numbers(annotation, "bbox", (4,), f"{file}, annotation {annotation['id']}")
 
 
-def _points(annotation: dict[str, Any], file: Path) -> np.ndarray:
-    """[17, 3]: x, y and v."""
+def _points(annotation: dict[str, Any], file: Path, own: Body) -> np.ndarray:
+    """[J, 3]: x, y and v."""
     where = f"{file}, annotation {annotation['id']}"
-    points = numbers(annotation, "keypoints", (51,), where).reshape(17, 3)
+    joints = len(own.skeleton.names)
+    points = numbers(annotation, "keypoints", (3 * joints,), where).reshape(joints, 3)
     odd = points[~np.isin(points[:, 2], (0, 1, 2)), 2]
     if len(odd):
         raise AlbenchError(f"{where}: a v of its keypoints is {odd[0]:g}; it is 0, 1 or 2")
     return points
 
 
-HOW = (
-    "fetch by hand, 19 GB: train2017.zip and val2017.zip from http://images.cocodataset.org/zips/, "
-    "annotations_trainval2017.zip from http://images.cocodataset.org/annotations/, and unpack them"
-)
-
-
-def _places(home: Path, split: str) -> tuple[Path, Path]:
-    """A split's annotation file and folder of images, whether they are there or not."""
-    images = below(home, split, "split")
-    if not images.is_dir() and (home / "images" / split).is_dir():
-        images = home / "images" / split
-    annotation = home / "annotations" / f"person_keypoints_{split}.json"
-    require_inside(annotation, home, annotation.parent)
-    return annotation, images
-
-
-def _annotated(content: Coco, file: Path, bad: Bad = refuse) -> tuple[list[dict[str, Any]], list[str]]:
+def _annotated(content: Coco, file: Path, own: Body, bad: Bad = refuse) -> tuple[list[dict[str, Any]], list[str]]:
     """The annotations of single people with keypoints, and notes on how many others there are.
 
-    What has no 51 numbers as keypoints is `bad`.
-
-    Raises:
-        AlbenchError: no category has COCO's keypoints.
+    What has not three numbers a keypoint is `bad`.
     """
-    people = {number for number, category in content.categories.items() if category.get("keypoints") == NAMES}
-    if not people:
-        raise AlbenchError(f"{file}: no category has COCO's 17 keypoints (nose, left_eye … right_ankle)")
-    kept, left_out = [], Counter[str]()
+    kept, left_out = [], Counter[tuple[str, str]]()
     for annotation in content.annotations.values():
-        if annotation["category_id"] not in people:
+        if annotation["category_id"] not in own.categories:
             continue
         if annotation.get("iscrowd"):
-            left_out["crowds"] += 1
+            left_out["crowd", "crowds"] += 1
             continue
-        points = attempt(partial(_points, annotation, file), bad)
+        points = attempt(partial(_points, annotation, file, own), bad)
         if points is None:
             continue
         if (points[:, 2] > 0).any():
             kept.append(annotation)
         else:
-            left_out["people without keypoints"] += 1
-    return kept, [f"{file.name}: {count:,} {what} left out" for what, count in sorted(left_out.items())]
+            left_out["person without keypoints", "people without keypoints"] += 1
+    return kept, [f"{file.name}: {counted(count, *what)} left out" for what, count in sorted(left_out.items())]
 
 
-def _check(home: Path, split: str, bad: Bad) -> set[Path]:
-    """The images of a split's people; what is wrong with them goes to `bad`."""
-    file, images = _places(home, split)
-    content = read(file, bad)
-    if len(content.images) != OFFICIAL.get(split, len(content.images)):
-        bad(AlbenchError(f"{file} has {len(content.images):,} images; the official one has {OFFICIAL[split]:,}"))
-    annotations, _ = _annotated(content, file, bad)
-    numbers = sorted({annotation["image_id"] for annotation in annotations})
-    shown = [attempt(partial(_image, content.images[number], images, file), bad) for number in numbers]
-    for annotation in annotations:
-        attempt(partial(_box, annotation, file), bad)
-    return {image for image in shown if image}
+def _require_one_skeleton(bodies: list[Body]) -> None:
+    if len({own.skeleton.names for own in bodies}) > 1:
+        pool, test = (", ".join(own.skeleton.names)[:80] for own in bodies)
+        raise AlbenchError(f"the pool's keypoints ({pool} …) are not those of the test set ({test} …)")
 
 
 def _require_disjoint(pool: set[Path], test: set[Path]) -> None:

@@ -32,20 +32,36 @@ class Person(NamedTuple):
     length: float = 0.0  # what errors are relative to; 0: unknown
 
 
+class Header(NamedTuple):
+    """An image's (width, height), and the mode of its pixels as Pillow names it."""
+
+    size: tuple[int, int]
+    mode: str
+
+
+def headers(files: Iterable[Path]) -> dict[Path, Header]:
+    """What the header of each image says.
+
+    Raises:
+        AlbenchError: one is no image.
+    """
+
+    def header(file: Path) -> Header:
+        with opened_image(file) as image:
+            return Header(image.size, image.mode)
+
+    ordered = sorted(files)
+    with ThreadPoolExecutor(THREADS) as threads:
+        return dict(zip(ordered, threads.map(header, ordered), strict=True))
+
+
 def sizes(files: Iterable[Path]) -> dict[Path, tuple[int, int]]:
     """(width, height) of each image, from its header.
 
     Raises:
         AlbenchError: one is no image.
     """
-
-    def size(file: Path) -> tuple[int, int]:
-        with opened_image(file) as image:
-            return image.size
-
-    ordered = sorted(files)
-    with ThreadPoolExecutor(THREADS) as threads:
-        return dict(zip(ordered, threads.map(size, ordered), strict=True))
+    return {file: header.size for file, header in headers(files).items()}
 
 
 def checked(joints: np.ndarray, visible: np.ndarray, size: tuple[int, int], least: int) -> tuple[np.ndarray, list[str]]:

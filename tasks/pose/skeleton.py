@@ -10,7 +10,10 @@ LEFT, RIGHT, MIDDLE = "#ff8c1a", "#1e90ff", "#3ddc84"  # of drawn limbs
 
 @dataclass(frozen=True)
 class Skeleton:
-    """Joint names are person-centric: the right ankle is the person's right, wherever it is in the image."""
+    """Joint names are person-centric: the right ankle is the person's right, wherever it is in the image.
+
+    "left ankle" and "right ankle" are each other's mirror images; any other joint is its own.
+    """
 
     names: tuple[str, ...]
     limbs: tuple[tuple[int, int], ...]
@@ -19,11 +22,13 @@ class Skeleton:
     mirrored: tuple[int, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "mirrored", tuple(self.names.index(_mirror(name)) for name in self.names))
+        place = {name.casefold(): number for number, name in enumerate(self.names)}
+        mirrored = tuple(place.get(_mirror(name), number) for name, number in place.items())
+        object.__setattr__(self, "mirrored", mirrored)
 
     def colour(self, limb: tuple[int, int]) -> str:
         """One colour for each side; the trunk, which joins both, has its own."""
-        sides = {self.names[joint].split()[0] for joint in limb}
+        sides = {self.names[joint].casefold().split()[0] for joint in limb}
         if "left" in sides and "right" not in sides:
             return LEFT
         return RIGHT if "right" in sides and "left" not in sides else MIDDLE
@@ -31,7 +36,7 @@ class Skeleton:
     def draw(self, axes: Any, joints: np.ndarray, visible: np.ndarray, predicted: bool = False) -> None:
         """Limbs between annotated joints [J, 2] (pixels) as lines on matplotlib axes, joints as dots.
 
-        What is `predicted` is dotted on black, without dots for joints.
+        What is `predicted` is dotted on black, without dots for joints; crosses, where there are no limbs.
         """
         for a, b in self.limbs:
             if visible[a] and visible[b]:
@@ -41,6 +46,8 @@ class Skeleton:
                     axes.plot(*ends, color=colour, linewidth=1.2, linestyle=":")
                 else:
                     axes.plot(*ends, color=colour, linewidth=2, solid_capstyle="round")
+        if predicted and not self.limbs:
+            axes.plot(*joints[visible].T, "x", color="black", markersize=3.5, markeredgewidth=0.9)
         if not predicted:
             axes.plot(*joints[visible].T, "o", color="white", markersize=2.5, markeredgewidth=0)
 

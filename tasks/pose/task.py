@@ -21,7 +21,8 @@ class Pose(Task):
 
     Samples have targets joints [N, J, 2], in pixels of the stored image, and visible [N, J], whether a joint is
     annotated; and what `pcks` names. Prepared batches have them in pixels of the network's image, and what the loss
-    needs.
+    needs. Where it is the data that say what the joints are, `skeleton` is not theirs: a target mirror [N, J] has the
+    joint that each becomes in a mirror, and limbs [N, L, 2] what is drawn.
     The paper's sizes: size 256, stride 4, 2 stacks, depth 4, width 256, heatmap_loss "mse".
     """
 
@@ -102,10 +103,12 @@ class Pose(Task):
         warped = {"image": augment.warp_images(image, matrix, self.size)}
         if "joints" in batch:
             joints = augment.warp_joints(batch["joints"].float(), matrix, batch["image"].shape[-1], self.size)
-            joints = augment.swap_sides(joints, flip, self.skeleton.mirrored)
-            visible = augment.swap_sides(batch["visible"], flip, self.skeleton.mirrored)
+            mirror = batch.get("mirror", self.skeleton.mirrored)
+            joints = augment.swap_sides(joints, flip, mirror)
+            visible = augment.swap_sides(batch["visible"], flip, mirror)
             lengths = {name: batch[name] * scale for name in self._lengths}
             warped |= {"joints": joints, "visible": visible} | lengths | self._encoded(joints, visible)
+            warped |= {"mirror": batch["mirror"]} if "mirror" in batch else {}
         return warped
 
     def _encoded(self, joints: Tensor, visible: Tensor) -> Batch:
@@ -161,7 +164,9 @@ class Pose(Task):
         if not self.flip_test:
             return raw
         maps = forward({"image": batch["image"].flip(-1)})["maps"][:, -1]
-        return raw | {"mirrored": maps[:, list(self.skeleton.mirrored)].flip(-1)}
+        mirror = batch.get("mirror", self.skeleton.mirrored)
+        every = torch.ones(len(maps), dtype=torch.bool, device=maps.device)
+        return raw | {"mirrored": augment.swap_sides(maps, every, mirror).flip(-1)}
 
     def joints(self, raw: Raw) -> Tensor:
         """Predicted joints [B, J, 2] in pixels of the network's image, decoded from the last stack.
@@ -231,12 +236,15 @@ class Pose(Task):
         """The stored image with its skeleton: left orange, right blue, trunk and head green; an answer's is dotted."""
         image = samples.images[row].permute(1, 2, 0).cpu().numpy()
         axes.imshow(image, extent=(0, image.shape[1], image.shape[0], 0), interpolation="nearest")
-        self.skeleton.draw(
-            axes, samples.targets["joints"][row].cpu().numpy(), samples.targets["visible"][row].cpu().numpy()
-        )
+        skeleton = self.skeleton
+        if "mirror" in samples.targets:
+            limbs = samples.targets["limbs"][row].tolist() if "limbs" in samples.targets else []
+            skeleton = Skeleton(tuple(classes), tuple((a, b) for a, b in limbs))
+        joints, visible = (samples.targets[name][row].cpu().numpy() for name in ("joints", "visible"))
+        skeleton.draw(axes, joints, visible)
         if answer:
             joints = np.array(answer["joints"])
-            self.skeleton.draw(axes, joints, np.ones(len(joints), bool), predicted=True)
+            skeleton.draw(axes, joints, np.ones(len(joints), bool), predicted=True)
         axes.set_xlim(0, image.shape[1])  # a joint may be annotated, or predicted, beyond the image
         axes.set_ylim(image.shape[0], 0)
         axes.set_axis_off()

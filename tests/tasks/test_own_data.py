@@ -53,7 +53,7 @@ def test_a_share_of_the_pool_is_the_test_set_and_every_image_is_in_one_of_them(m
     assert len(data.pool) + len(data.test) == len({*data.pool.names, *data.test.names}) == whole
     assert 0 < len(data.test) < whole / 2
     (note,) = [note for note in data.notes if "test_share" in note]
-    assert note == f"{len(data.test)} of {whole} images are the test set, drawn by their names (test_share = 0.3)"
+    assert note == f"{len(data.test)} of {whole} images are the test set, drawn by the images' names (test_share = 0.3)"
     assert [line for line in make(tmp_path).problems(tmp_path) if "the official one" not in line] == []
 
 
