@@ -145,6 +145,12 @@ class Task(BaseModel, ABC):
         self.load(root)
         return iter(())
 
+    def describe(self, data: Data) -> dict[str, str]:
+        """Lines of `albench data verify` on the annotations, by a short word each. Default: their names and shapes."""
+        shapes = {key: " × ".join(map(str, value.shape[1:])) for key, value in sorted(data.pool.targets.items())}
+        said = [f"{key} ({f'{shape} numbers' if shape else 'a number'} a sample)" for key, shape in shapes.items()]
+        return {"annotations": ", ".join(said)}
+
     @classmethod
     @abstractmethod
     def miniature(cls, folder: Path) -> Self:

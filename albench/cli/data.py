@@ -78,7 +78,7 @@ def verify(name: str, task: Any, root: Path | None) -> None:
         if not count:
             raise
         raise AlbenchError(f"{problems}; what is survived with a note was not looked for: mend them first") from error
-    _print_contents(name, data)
+    _print_contents(name, task, data)
     if count:
         raise AlbenchError(problems)
 
@@ -97,15 +97,16 @@ def _print_problems(name: str, task: Any, root: Path | None) -> int:
     return count
 
 
-def _print_contents(name: str, data: Any) -> None:
+def _print_contents(name: str, task: Any, data: Any) -> None:
     """Print what the data hold: counts, classes, annotations, fingerprint and the dirt that was survived."""
     pool, test = data.pool, data.test
     _, channels, height, width = pool.images.shape
-    click.echo(f"{name}: {len(pool):,} in the pool, {len(test):,} in the test set, {channels} × {height} × {width}")
-    click.echo(f"  classes      {len(data.classes)}: {', '.join(data.classes)}")
-    shapes = {key: " × ".join(map(str, value.shape[1:])) for key, value in sorted(pool.targets.items())}
-    click.echo("  annotations  " + ", ".join(f"{key} {shape}".strip() for key, shape in shapes.items()))
-    click.echo(f"  fingerprint  {data.fingerprint()}")
+    click.echo(f"{name}: {len(pool):,} in the pool, {len(test):,} in the test set")
+    kind = {1: "grey", 3: "colour"}.get(channels, f"{channels} channels")
+    lines = {"classes": f"{len(data.classes)}: {', '.join(data.classes)}"}
+    lines["images"] = f"kept at {width} × {height} pixels, {kind}"
+    for key, line in (lines | task.describe(data) | {"fingerprint": data.fingerprint()}).items():
+        click.echo(f"  {key:<11}  {line}")
     if not data.notes:
         click.echo("  notes        none: every image and annotation was read as it is")
     for position, note in enumerate(data.notes):

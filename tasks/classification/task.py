@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from albench.facts import LATER
 from albench.recipe import Recipe
-from albench.samples import Batch, Samples
+from albench.samples import Batch, Data, Samples
 from albench.task import Prediction, Raw, Task, constant, stored
 from albench.tasks.classification.augment import colour, crop, cut_out
 from albench.tasks.classification.metric import calibration_error
@@ -135,6 +135,13 @@ class Classification(Task):
         metrics["nll"] = float(outcomes["loss"].mean(dtype=np.float64))
         metrics["ece"] = calibration_error(outcomes["confidence"], outcomes["correct"])
         return metrics, outcomes
+
+    def describe(self, data: Data) -> dict[str, str]:
+        """The images of the rarest and of the commonest class."""
+        counts = torch.bincount(data.pool.targets["label"], minlength=len(data.classes))
+        least, most = int(counts.argmin()), int(counts.argmax())
+        rarest, commonest = (f"{int(counts[place]):,} ({data.classes[place]})" for place in (least, most))
+        return {"labels": f"from {rarest} to {commonest} images a class in the pool"}
 
     def contents(self, targets: Batch, classes: Sequence[str]) -> Tensor:
         """One class a sample."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from albench.facts import LATER
-from albench.samples import Batch, Samples
+from albench.samples import Batch, Data, Samples
 from albench.task import Prediction, Raw, Task, constant, fixed, stored
 from albench.tasks.detection.augment import Drawn, Policy, augment, draw
 from albench.tasks.detection.boxes import Grid, decode, default_boxes, match
@@ -231,6 +231,21 @@ class Detection(Task):
         size = batch["size"].flip(1).repeat(1, 2)[row]
         pixels = box * size + torch.tensor((1.0, 1, 0, 0), device=box.device)
         return Boxes(*(t.cpu().numpy() for t in (row + done, label, pixels, score)))
+
+    def describe(self, data: Data) -> dict[str, str]:
+        """How large the images were, how many objects there are, the most in an image, and how many are difficult."""
+        parts = (data.pool, data.test)
+        sizes = torch.cat([part.targets["size"] for part in parts])
+        least, most = (" × ".join(map(str, side.flip(0).tolist())) for side in (sizes.amin(0), sizes.amax(0)))
+        there = [part.targets["labels"] >= 0 for part in parts]
+        numbers = [int(objects.sum()) for objects in there]
+        fullest = max(int(objects.sum(1).max()) for objects in there)
+        difficult = sum(int(part.targets["difficult"].sum()) for part in parts)
+        said = f"{numbers[0]:,} in the pool, {numbers[1]:,} in the test set, {fullest} the most in an image"
+        return {
+            "originals": f"{least} pixels" if least == most else f"from {least} to {most} pixels",
+            "objects": said + (f"; {difficult:,} of them difficult" if difficult else ""),
+        }
 
     def contents(self, targets: Batch, classes: Sequence[str]) -> Tensor:
         """Objects per class, difficult ones too: each had to be drawn."""

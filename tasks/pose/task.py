@@ -8,7 +8,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from albench.samples import Batch, Samples
+from albench.samples import Batch, Data, Samples
 from albench.task import Prediction, Raw, Task, stored
 from albench.tasks.pose import augment, heatmaps, metric
 from albench.tasks.pose.hourglass import StackedHourglass
@@ -216,6 +216,11 @@ class Pose(Task):
     def beside(self, predicted: np.ndarray, joints: np.ndarray, visible: np.ndarray) -> dict[str, float]:
         """Further metrics of joints [N, J, 2] in pixels of the network's image; default: none."""
         return {}
+
+    def describe(self, data: Data) -> dict[str, str]:
+        """How many joints are annotated, of how many."""
+        visible = torch.cat([part.targets["visible"] for part in (data.pool, data.test)])
+        return {"joints": f"{visible.shape[1]} a person, {visible.sum(1).float().mean():.1f} of them annotated (mean)"}
 
     def contents(self, targets: Batch, classes: Sequence[str]) -> Tensor:
         """Which joints are annotated."""

@@ -213,3 +213,33 @@ def test_settings_are_toml_or_text():
     }
     with pytest.raises(AlbenchError, match="key=value"):
         parse_settings(("folder",))
+
+
+def said(*words):
+    """What `verify` says of a sound set, by the first word of each line."""
+    result = call("verify", *words)
+    assert result.exit_code == 0, result.output
+    lines = [line.split(maxsplit=1) for line in result.stdout.splitlines()]
+    return {line[0]: line[1] for line in lines if len(line) > 1}
+
+
+def test_verify_says_what_its_numbers_are(dots, tmp_path):
+    from albench.tasks.detection.voc import PascalVoc
+    from albench.tasks.pose.coco import CocoKeypoints
+
+    PascalVoc.miniature(tmp_path / "set")
+    voc = said("voc", "--data-root", tmp_path, "--set", "folder=set", "--set", "size=48")
+    assert voc["voc:"] == "24 in the pool, 8 in the test set"
+    assert voc["images"] == "kept at 56 × 56 pixels, colour"
+    assert voc["originals"] == "96 × 72 pixels"
+    assert voc["objects"].endswith("in the test set, 2 the most in an image; 1 of them difficult")
+    digits = said("digits", "--set", "samples=100")
+    assert digits["images"].endswith("pixels, grey")
+    assert digits["labels"].endswith("images a class in the pool")
+    CocoKeypoints.miniature(tmp_path)
+    result = call("verify", "coco-keypoints", "--data-root", tmp_path)  # the sizes are not the official ones
+    assert "joints       17 a person, 15.0 of them annotated (mean)" in result.stdout
+    name, plugin = dots
+    (tmp_path / "dots.txt").touch()
+    plain = said(name, "--plugin", plugin, "--data-root", tmp_path)
+    assert plain["annotations"] == "label (a number a sample)"
