@@ -57,11 +57,14 @@ def _missing(places: Mapping[str, Path]) -> dict[str, Path]:
 def keys_say(keys: Iterable[str]) -> str:
     """What to do where a user's own files are missing: the settings to give.
 
+    >>> keys_say(["folder", "pool", "pool_images"])
+    '`folder`, `pool` and `pool_images` say where they lie'
     >>> keys_say(["folder", "pool", "test"])
-    '`folder`, `pool` and `test` say where they lie'
+    '`folder`, `pool` and `test` say where they lie (or `test_share` draws a test set from the pool)'
     """
     *first, last = [f"`{key}`" for key in keys]
-    return f"{', '.join(first)} and {last} say where they lie"
+    share = " (or `test_share` draws a test set from the pool)" if last.startswith("`test") else ""
+    return f"{', '.join(first)} and {last} say where they lie{share}"
 
 
 def require_no_test(task: BaseModel, *keys: str) -> None:

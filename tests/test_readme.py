@@ -64,6 +64,53 @@ def test_the_example_suite_is_valid(tmp_path):
     assert resolve(read(str(path))).tasks["cells"].task == "voc"
 
 
+def own(example, tmp_path):
+    """A task of "Your own data" in the suite that stands there first, with the parameters as they are shown."""
+    path = tmp_path / "own.toml"
+    suite = block('name = "cells"')
+    path.write_text(suite[: suite.index("[tasks.cells]")] + block(example))
+    (entry,) = resolve(read(str(path))).tasks.values()
+    return albench.registry.tasks.get(entry.task)(**entry.params)
+
+
+def arrange(miniature, folder, name, **places):
+    """A miniature in COCO's layout with other names: each of `places` (old → new), photos of all in one folder."""
+    (folder / miniature).rename(folder / name)
+    for old, new in places.items():
+        (folder / name / "annotations" / f"{old}.json").rename(folder / name / new)
+    (folder / name / "photos").mkdir()
+    for file in (folder / name).glob("*2017/*.jpg"):
+        file.rename(folder / name / "photos" / file.name)
+
+
+def test_own_data_in_coco_s_format_are_read_as_shown(tmp_path):
+    shown = own("[tasks.traffic]", tmp_path)
+    type(shown).miniature(tmp_path)
+    arrange("coco", tmp_path, "traffic", instances_train2017="train.json", instances_val2017="test.json")
+    data = shown.load(tmp_path)
+    assert (len(data.pool), len(data.test)) == (24, 8)
+    assert list(shown.problems(tmp_path)) == []
+
+
+def test_own_keypoints_are_read_as_shown(tmp_path):
+    shown = own("[tasks.hands]", tmp_path)
+    type(shown).miniature(tmp_path)
+    arrange("coco", tmp_path, "hands", person_keypoints_train2017="all.json")
+    file = tmp_path / "hands" / "all.json"
+    file.write_text(file.read_text().replace("right_", "other_"))  # no longer COCO's
+    data = shown.load(tmp_path)
+    assert len(data.pool) + len(data.test) == 24
+    assert "other ankle" in data.classes
+    assert list(shown.problems(tmp_path)) == []
+
+
+def test_the_example_of_a_folder_per_class_is_read_as_shown(tmp_path):
+    shown = own("[tasks.leaves]", tmp_path)
+    type(shown).miniature(tmp_path)
+    (tmp_path / "images").rename(tmp_path / "leaves")
+    assert len(shown.load(tmp_path).pool) == 24
+
+
 @pytest.mark.parametrize("name", [*names("tasks"), *names("strategies")])
 def test_every_task_and_strategy_is_named(name):
     assert f"`{name}`" in README

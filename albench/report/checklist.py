@@ -237,7 +237,7 @@ def _data(run: Run) -> Item:
             f"The manifest has no fingerprint of the data of {listed(unnamed)}: which data these were is not certain."
         )
     if notes:
-        text += f" {count(notes, 'note')} on flaws of the data: see the tasks."
+        text += f" {count(notes, 'note')} on the data: see the tasks."
     if small:
         return Item("attention", "Data", f"{text} Small test sets: {listed(small)}; another one could turn the order.")
     return Item("attention" if unnamed else "ok", "Data", text)

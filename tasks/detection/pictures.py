@@ -223,7 +223,8 @@ def require_apart(pool: Sequence[Entry], test: Sequence[Entry]) -> None:
     """Raises: AlbenchError: pool and test share images."""
     both = sorted({e.image for e in pool} & {e.image for e in test})
     if both:
-        raise AlbenchError(f"{len(both)} images are in pool and test both, {both[0]} among them; change the splits")
+        said = f"{len(both)} images are in pool and test both, {both[0]} among them"
+        raise AlbenchError(f"{said}; change the splits, or set `test_share` instead of a test set")
 
 
 def suspicious(parts: dict[str, Sequence[Entry]]) -> Iterator[str]:

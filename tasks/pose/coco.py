@@ -334,4 +334,5 @@ def _require_one_skeleton(bodies: list[Body]) -> None:
 
 def _require_disjoint(pool: set[Path], test: set[Path]) -> None:
     if both := sorted(pool & test):
-        raise AlbenchError(f"{len(both)} images are in pool and test both, {both[0]} among them; change the splits")
+        said = f"{len(both)} images are in pool and test both, {both[0]} among them"
+        raise AlbenchError(f"{said}; change the splits, or set `test_share` instead of a test set")

@@ -171,7 +171,7 @@ def test_own_files_that_are_missing_are_named_with_their_settings_and_nothing_is
         task().fetch(tmp_path)
     said = str(caught.value)
     assert said.startswith(f"no {tmp_path}/hands/hands.json (`pool`), no {tmp_path}/hands/photos (`pool_images`), no ")
-    assert said.endswith("`folder`, `pool`, `pool_images`, `test` and `test_images` say where they lie")
+    assert "`folder`, `pool`, `pool_images`, `test` and `test_images` say where they lie (or `test_share` " in said
     assert "fetch" not in said
 
 
