@@ -42,7 +42,7 @@ class ImageFolder(Classification):
     pool_split: str = "train"
     test_split: str = "test"
     size: Annotated[int, Field(ge=8)] = 64  # side of the square, pixels
-    test_share: TestShare = None
+    test_share: TestShare = None  # of the pool's images that are the test set instead
 
     @model_validator(mode="after")
     def _one_test_set(self) -> Self:

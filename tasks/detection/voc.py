@@ -73,7 +73,7 @@ class PascalVoc(Pictures):
     pool_split: str = "train"
     test_split: str = "val"
     classes: tuple[str, ...] = ()
-    test_share: TestShare = None
+    test_share: TestShare = None  # of the pool's images that are the test set instead
 
     @model_validator(mode="after")
     def _one_test_set(self) -> Self:

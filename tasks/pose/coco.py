@@ -85,9 +85,9 @@ class CocoKeypoints(Pose):
     enlarge: Annotated[float, Field(gt=0)] = 1.25  # of the person's square
     pool: Given = None  # default: annotations/person_keypoints_<pool_split>.json
     pool_images: Given = None  # default: <pool_split>; it may also lie in images/
-    test: Given = None
-    test_images: Given = None
-    test_share: TestShare = None
+    test: Given = None  # as of the pool, by test_split
+    test_images: Given = None  # as of the pool
+    test_share: TestShare = None  # of the pool's images that are the test set instead
 
     @model_validator(mode="after")
     def _one_test_set(self) -> Self:
