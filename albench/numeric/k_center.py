@@ -1,13 +1,16 @@
 """k-center greedy: cover the pool by always taking the point that is farthest from everything taken so far."""
 
+import math
+
 import torch
 from torch import Tensor
 
 from albench.errors import AlbenchError
 
-# Rows whose differences are formed at once: few enough on a CPU to stay in its cache, many on a GPU to fill it.
-_CPU_ROWS, _GPU_ROWS = 256, 65536
-_PRODUCT = 1 << 22  # entries of the product with the given centres that are held at once
+LEADERS = 512  # candidates that each pick is held against at once, on a CPU: few enough to stay in its cache
+_CPU_ROWS, _GPU_ROWS = 256, 65536  # rows whose differences are formed at once: as above; enough to fill a GPU
+_PRODUCT = 1 << 22  # entries of a product with centres, and of a factor in fp64, that are held at once
+TAKEN = -1.0  # below every distance
 
 
 @torch.no_grad()
@@ -19,9 +22,12 @@ def k_center(candidates: Tensor, centres: Tensor | None, k: int) -> Tensor:
     candidates in a seeded random order: both are then random, and the same for every strategy.)
 
     Distances are fp32 differences, squared and summed: the expansion |a|² + |b|² − 2ab cancels. So an exact duplicate
-    of a centre has distance 0 and is taken only when nothing else is left. On a CPU the expansion, less its largest
-    rounding error, says which candidates a pick may be nearer to; the differences of all others are not formed, and
-    the picks are the same. Memory: O(M·d); never M × M. On a GPU no value is read back between picks.
+    of a centre has distance 0 and is taken only when nothing else is left. Memory: O(M·d); never M × M.
+
+    A pick only ever lowers distances. So on a CPU it is held against the leaders alone, the candidates that were next
+    in turn, until what one of the others had is more than what is left of theirs; then all are brought up to date with
+    the picks they missed, in one matrix product. The picks are the same. On a GPU each pick is held against all at
+    once, and no value is read back between picks.
 
     Args:
         candidates: [M, d], finite, any floating type.
@@ -50,18 +56,54 @@ def k_center(candidates: Tensor, centres: Tensor | None, k: int) -> Tensor:
         _require_finite(centres, "centres")
         distance = _to_nearest(points, centres.float())
 
-    least = _norms_less_rounding(points) if points.device.type == "cpu" else None
-    everything = [slice(start, start + _GPU_ROWS) for start in range(0, count, _GPU_ROWS)]
+    greedy = _leaders_first if points.device.type == "cpu" else _all_at_once
+    return greedy(points, distance, k)
+
+
+def _all_at_once(points: Tensor, distance: Tensor, k: int) -> Tensor:
+    """Greedy picks, `distance` [M] (to the given centres) kept up to date after each."""
+    parts = [slice(start, start + _GPU_ROWS) for start in range(0, len(points), _GPU_ROWS)]
     picks = torch.empty(k, dtype=torch.int64, device=points.device)
     for i in range(k):
         pick = distance.argmax()  # the first of equals
         picks[i] = pick
         centre = points.index_select(0, pick[None])[0]  # points[pick] would read the position back
-        parts = everything if least is None else _perhaps_nearer(points, centre, least + least[pick], distance)
         for rows in parts:
-            distance[rows] = torch.minimum(distance[rows], (points[rows] - centre).square_().sum(1))
-        distance.index_fill_(0, pick, -1.0)  # below every distance: never again
+            distance[rows] = torch.minimum(distance[rows], _squared(points[rows], centre))
+        distance.index_fill_(0, pick, TAKEN)
     return picks
+
+
+def _leaders_first(points: Tensor, distance: Tensor, k: int) -> Tensor:
+    """The same picks. `distance` [M] is to the given centres and the first `known` picks, `near` (leaders) to all."""
+    least = _norms_less_rounding(points)
+    picks = torch.empty(k, dtype=torch.int64)
+    known, (leaders, following) = 0, _in_turn(distance)
+    rows, near = points[leaders], distance[leaders]
+    for i in range(k):
+        first = near.argmax()
+        if _turn(near[first], leaders[first]) > following:
+            distance[leaders] = near
+            _bring_up_to_date(distance, points, picks[known:i], least)
+            known, (leaders, following) = i, _in_turn(distance)
+            rows, near = points[leaders], distance[leaders]
+            first = near.argmax()
+        picks[i] = leaders[first]
+        near = torch.minimum(near, _squared(rows, rows[first]))
+        near[first] = TAKEN
+    return picks
+
+
+def _in_turn(distance: Tensor) -> tuple[Tensor, tuple[float, float]]:
+    """The LEADERS positions that are next in turn, ascending, and the turn of the one after them."""
+    order = distance.sort(descending=True, stable=True).indices
+    after = order[LEADERS : LEADERS + 1]
+    return order[:LEADERS].sort().values, _turn(distance[after], after) if len(after) else (math.inf, 0.0)
+
+
+def _turn(distance: Tensor, position: Tensor) -> tuple[float, float]:
+    """What candidates are taken in the order of: farthest first, of equals the lowest position."""
+    return -float(distance), float(position)
 
 
 def _norms_less_rounding(points: Tensor) -> Tensor:
@@ -75,11 +117,26 @@ def _norms_less_rounding(points: Tensor) -> Tensor:
     return norms - 3 * (points.shape[1] + 8) * (fp32.eps * norms + fp32.tiny)
 
 
-def _perhaps_nearer(points: Tensor, centre: Tensor, norms: Tensor, distance: Tensor) -> tuple[Tensor, ...]:
-    """Rows that the centre may be nearer to than `distance`, in parts; those whose expansion overflows among them."""
-    bound = torch.addmv(norms, points, centre, alpha=-2)
-    farther = (bound >= distance) & (bound < torch.inf)
-    return farther.logical_not_().nonzero().flatten().split(_CPU_ROWS)
+def _bring_up_to_date(distance: Tensor, points: Tensor, picks: Tensor, least: Tensor) -> None:
+    """Lower `distance` [M] to that of the picks, where one of them is nearer.
+
+    The expansion, less its largest rounding error, says which pick may be nearer to which candidate; the differences of
+    all others are not formed. It is a product in fp64, which no setting of precision changes.
+    """
+    centres = points[picks].double().T
+    size = max(1, _PRODUCT // max(centres.shape))
+    for start in range(0, len(points), size):
+        rows = slice(start, start + size)
+        bound = torch.addmm(least[picks].double(), points[rows].double(), centres, alpha=-2).add_(least[rows, None])
+        farther = (bound >= distance[rows, None]) & (bound < torch.inf)  # not so where it overflows
+        which, pick = farther.logical_not_().nonzero(as_tuple=True)
+        for one, centre in zip((which + start).split(_CPU_ROWS), picks[pick].split(_CPU_ROWS), strict=True):
+            distance.scatter_reduce_(0, one, _squared(points[one], points[centre]), "amin")
+
+
+def _squared(points: Tensor, centres: Tensor) -> Tensor:
+    """Squared distance of each point to its centre, or to the one."""
+    return (points - centres).square_().sum(1)
 
 
 def _to_nearest(points: Tensor, centres: Tensor) -> Tensor:
@@ -91,9 +148,9 @@ def _to_nearest(points: Tensor, centres: Tensor) -> Tensor:
     exact = centres.double()
     norms = exact.square().sum(1)
     found = []
-    for chunk in points.split(max(1, _PRODUCT // len(centres))):
+    for chunk in points.split(max(1, _PRODUCT // max(centres.shape))):
         nearest = torch.addmm(norms, chunk.double(), exact.T, alpha=-2).argmin(1)
-        found.append((chunk - centres[nearest]).square_().sum(1))
+        found.append(_squared(chunk, centres[nearest]))
     return torch.cat(found)
 
 

@@ -1,3 +1,5 @@
+from unittest.mock import patch
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -5,6 +7,7 @@ from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from albench import AlbenchError
+from albench.numeric import k_center as module
 from albench.numeric.k_center import k_center
 
 
@@ -33,7 +36,11 @@ def test_equals_the_reference_pick_by_pick_with_ties_and_duplicates(data):
     points = torch.tensor(rows)
     k = data.draw(st.integers(0, m))
     given_centres = points[m:] if centres else data.draw(st.sampled_from([None, points[m:]]))
-    assert k_center(points[:m], given_centres, k).tolist() == reference(points[:m], given_centres, k)
+    wanted = reference(points[:m], given_centres, k)
+    with patch.object(module, "LEADERS", data.draw(st.sampled_from([1, 2, 5, 512]))):
+        assert k_center(points[:m], given_centres, k).tolist() == wanted
+    with patch.object(module, "_leaders_first", module._all_at_once):  # as on a GPU
+        assert k_center(points[:m], given_centres, k).tolist() == wanted
 
 
 @pytest.mark.parametrize("offset", [0.0, 1000.0])  # far from the origin |a|² + |b|² − 2ab would cancel
@@ -52,33 +59,39 @@ def every_difference(points, k):
     return picks
 
 
+@pytest.mark.parametrize("leaders", [3, 512])
 @pytest.mark.parametrize("d", [1, 7, 300])
 @pytest.mark.parametrize("offset", [0.0, 3.0, 1e4])
 @pytest.mark.parametrize("scale", [1e-23, 1e-19, 1.0, 1e17, 1e19])  # squares underflow, … overflow
-def test_no_candidate_that_a_pick_is_nearer_to_is_left_out(d, offset, scale):
+def test_no_candidate_that_a_pick_is_nearer_to_is_left_out(d, offset, scale, leaders, monkeypatch):
     """Also where the expansion is nothing but rounding: points that lie closer together than its error."""
+    monkeypatch.setattr(module, "LEADERS", leaders)
     rng = torch.Generator().manual_seed(0)
-    points = torch.randn(400, d, generator=rng) + offset
-    points[200:] = points[:200] + 1e-5 * torch.randn(200, d, generator=rng)
+    points = torch.randn(800, d, generator=rng) + offset
+    points[400:] = points[:400] + 1e-5 * torch.randn(400, d, generator=rng)
     points *= scale
-    assert k_center(points, None, 300).tolist() == every_difference(points, 300)
+    assert k_center(points, None, 600).tolist() == every_difference(points, 600)
 
 
 def test_few_differences_are_formed(monkeypatch):
-    """What makes it fast: after the first picks most candidates are farther from a pick than from an earlier one."""
-    monkeypatch.setattr("albench.numeric.k_center._CPU_ROWS", 1)
+    """What makes it fast: a pick is held against the leaders, and against whatever else it may be nearer to."""
     formed = []
-    plain = torch.minimum
-    monkeypatch.setattr(torch, "minimum", lambda old, fresh: formed.append(1) or plain(old, fresh))
-    k_center(torch.randn(500, 64, generator=torch.Generator().manual_seed(0)), None, 100)
-    assert 500 <= len(formed) < 500 * 100 / 5
+    plain = module._squared
+    monkeypatch.setattr(
+        module, "_squared", lambda points, centres: formed.append(len(points)) or plain(points, centres)
+    )
+    monkeypatch.setattr(module, "LEADERS", 20)
+    points = torch.randn(600, 64, generator=torch.Generator().manual_seed(0))
+    k_center(points[:500], points[500:], 100)
+    assert sum(formed) - 500 < 100 * (20 + 20)  # of 100 × 500
 
 
 def test_chunks_change_nothing(monkeypatch):
     points = torch.randn(50, 8, generator=torch.Generator().manual_seed(1))
+    monkeypatch.setattr(module, "LEADERS", 4)
     whole = k_center(points[:40], points[40:], 40)
-    monkeypatch.setattr("albench.numeric.k_center._CPU_ROWS", 7)
-    monkeypatch.setattr("albench.numeric.k_center._PRODUCT", 30)
+    monkeypatch.setattr(module, "_CPU_ROWS", 7)
+    monkeypatch.setattr(module, "_PRODUCT", 30)
     assert torch.equal(k_center(points[:40], points[40:], 40), whole)
 
 
@@ -98,7 +111,8 @@ def test_memory_is_that_of_the_pool_and_never_pool_times_centres(monkeypatch):
             self.numbers = max(self.numbers, made.numel() if isinstance(made, torch.Tensor) else 0)
             return made
 
-    monkeypatch.setattr("albench.numeric.k_center._PRODUCT", 3000)
+    monkeypatch.setattr(module, "_PRODUCT", 3000)
+    monkeypatch.setattr(module, "LEADERS", 10)
     points = torch.randn(1500, 4)
     with Largest() as seen:
         k_center(points[:1000], points[1000:], 20)
@@ -106,7 +120,7 @@ def test_memory_is_that_of_the_pool_and_never_pool_times_centres(monkeypatch):
 
 
 def test_on_a_gpu_no_pick_is_read_back(readbacks, monkeypatch):
-    monkeypatch.setattr("albench.numeric.k_center._norms_less_rounding", lambda points: None)  # as it is there
+    monkeypatch.setattr(module, "_leaders_first", module._all_at_once)  # as it is there
     points = torch.randn(40, 3)
     few, many = (readbacks(lambda k=k: k_center(points[:30], points[30:], k)) for k in (2, 9))
     assert few == many
