@@ -146,7 +146,7 @@ class Store:
     def trained(self, identity: str) -> Record | None:
         """The record of a finished training and evaluation, or None."""
         path = self._trained(identity, ".json")
-        return _unseal(path.read_bytes().strip()) if path.is_file() else None
+        return _unseal(path.read_bytes().removesuffix(b"\n")) if path.is_file() else None
 
     def save_trained(self, identity: str, record: Record, outcomes: dict[str, np.ndarray], weights: dict) -> None:
         """Outcomes and weights first, the record last: where it is, they are."""

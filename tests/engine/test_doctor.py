@@ -264,6 +264,13 @@ def test_any_flipped_byte_is_found(whole, tmp_path_factory, data):
     shutil.rmtree(folder.parent)
 
 
+@pytest.mark.parametrize("files", ["trained/*.json", "trials/*.jsonl"])
+def test_a_flipped_byte_that_reads_as_a_space_is_found(hurt, files):
+    path = next(hurt.glob(files))
+    path.write_bytes(path.read_bytes()[:-1] + b"\x0b")
+    assert examine(hurt).problems()
+
+
 def test_bad_records_are_set_aside_not_deleted(hurt):
     before = trial_file(hurt).read_bytes()
     flip(0.5)(hurt)
