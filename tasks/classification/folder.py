@@ -80,7 +80,9 @@ class ImageFolder(Classification):
             splits["test"] = self.test_split
         if self.pool_split == splits.get("test"):
             raise AlbenchError(f"pool_split and test_split are both {self.pool_split!r}: test images must be others")
-        homes = [below(root, self.folder, "folder"), root]
+        homes = [below(root, self.folder, "folder")]
+        if self.pool_split or root.resolve().name == Path(self.folder).name:  # else any data root would do
+            homes.append(root)
         home = next((home for home in homes if below(home, self.pool_split, "pool_split").is_dir()), homes[0])
         found = {part: _pictures(below(home, split, f"{part}_split"), part) for part, split in splits.items()}
         parts = {part: pictures for part, (pictures, _) in found.items()}

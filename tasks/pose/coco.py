@@ -107,7 +107,9 @@ class CocoKeypoints(Pose):
             AlbenchError: a file is missing, unreadable or says something impossible: which one, which annotation.
         """
         places = self._found(root)
-        files = [file for place in places.values() for file in [place.file, *image_files(place.images)]]
+        files = [place.file for place in places.values()]
+        for folder in {place.images for place in places.values()}:  # an annotation may name files of any suffix
+            files += [file for file in folder.rglob("*") if file.is_file()]
         key = ("coco-keypoints", VERSION, crops.VERSION, self.size, self.margin, self.enlarge, self.test_share)
         where = [str(path) for place in places.values() for path in place]
         return cached((*key, where, listing(files)), lambda new: self._built(places, new))
@@ -124,8 +126,8 @@ class CocoKeypoints(Pose):
         if len(shown) > 1:
             attempt(lambda: _require_disjoint(*(images or set() for images in shown)), bad)
         yield from map(str, found)
-        folders = sorted({place.images for place in places.values()})
-        yield from each_problem(require_readable, [file for folder in folders for file in image_files(folder)])
+        files = {file for place in places.values() for file in image_files(place.images)}
+        yield from each_problem(require_readable, sorted(files.union(*(images or () for images in shown))))
 
     def _check(self, part: Part, place: Places, bodies: list[Body], bad: Bad) -> set[Path]:
         """The images of a part's people; what is wrong with them goes to `bad`, and what body they have to `bodies`."""

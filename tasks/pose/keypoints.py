@@ -87,9 +87,9 @@ def body(content: Coco, file: Path) -> Body:
 
 
 def _names(given: Any, where: str) -> tuple[str, ...]:
-    if not isinstance(given, list) or not all(isinstance(name, str) and name.strip() for name in given):
+    if not isinstance(given, list) or not all(isinstance(name, str) and name.strip(" _") for name in given):
         raise AlbenchError(f"{where}: its keypoints are no list of names")
-    names = tuple(name.replace("_", " ").strip() for name in given)
+    names = tuple(" ".join(name.replace("_", " ").split()) for name in given)
     if len({name.casefold() for name in names}) < len(names):
         raise AlbenchError(f"{where}: two of its keypoints have one name")
     return names

@@ -102,6 +102,12 @@ def test_a_share_that_leaves_nothing_is_refused():
         share_out(["a", "b"], 0.999, str)
 
 
+def test_a_folder_of_classes_that_is_not_there_is_not_looked_for_in_the_data_root(tmp_path):
+    assert folder(tmp_path).load(tmp_path / "images").classes == ("a", "b", "c", "d")  # the root may be the folder
+    with pytest.raises(AlbenchError, match="there is no folder .*imgaes"):
+        folder(tmp_path, folder="imgaes").load(tmp_path)
+
+
 def test_a_folder_without_splits_is_told_how_to_go_on(tmp_path):
     voc(tmp_path)
     (tmp_path / "voc/ImageSets/Main").mkdir(parents=True)

@@ -66,6 +66,18 @@ def test_a_mirror_swaps_left_and_right_of_the_file(root):
     assert mirrored.tolist() == [[True, True, True, True, False], [True, True, True, False, True]]
 
 
+def test_an_image_of_any_suffix_is_read_again_when_it_changed_and_verified(root):
+    file = root / "hands/hands.json"
+    file.write_text(file.read_text().replace('"3.png"', '"3.jfif"'))
+    odd = (root / "hands/photos/3.png").rename(root / "hands/photos/3.jfif")
+    (root / "hands/photos/dangling.jpg").symlink_to("nowhere.jpg")  # no annotation names it
+    before = task().load(root)
+    Image.new("RGB", (100, 80), (200, 0, 0)).save(odd, format="png")
+    assert not torch.equal(task().load(root).pool.images[3], before.pool.images[3])
+    odd.write_bytes(odd.read_bytes()[:60])
+    assert any("3.jfif" in problem for problem in task().problems(root))
+
+
 def test_a_flip_test_mirrors_the_file_s_sides_back_and_candidates_have_none(root):
     own = task(flip_test=True)
     data = own.load(root)
@@ -108,6 +120,7 @@ def test_what_is_drawn_are_the_file_s_limbs(root, tmp_path):
         ({"keypoints": []}, "no category has `keypoints`"),
         ({"keypoints": "nose"}, "category 4: its keypoints are no list of names"),
         ({"keypoints": ["a", 3]}, "category 4: its keypoints are no list of names"),
+        ({"keypoints": ["a", "_"]}, "category 4: its keypoints are no list of names"),
         ({"keypoints": ["left_a", "Left a"]}, "two of its keypoints have one name"),
     ],
 )
