@@ -123,11 +123,11 @@ def _bring_up_to_date(distance: Tensor, points: Tensor, picks: Tensor, least: Te
     The expansion, less its largest rounding error, says which pick may be nearer to which candidate; the differences of
     all others are not formed. It is a product in fp64, which no setting of precision changes.
     """
-    centres = points[picks].double().T
+    centres, norms = points[picks].double().T, least[picks].double()
     size = max(1, _PRODUCT // max(centres.shape))
     for start in range(0, len(points), size):
         rows = slice(start, start + size)
-        bound = torch.addmm(least[picks].double(), points[rows].double(), centres, alpha=-2).add_(least[rows, None])
+        bound = torch.addmm(norms, points[rows].double(), centres, alpha=-2).add_(least[rows, None])
         farther = (bound >= distance[rows, None]) & (bound < torch.inf)  # not so where it overflows
         which, pick = farther.logical_not_().nonzero(as_tuple=True)
         for one, centre in zip((which + start).split(_CPU_ROWS), picks[pick].split(_CPU_ROWS), strict=True):

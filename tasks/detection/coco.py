@@ -11,12 +11,12 @@ from pydantic import model_validator
 from albench.cache import cached, listing
 from albench.datafiles import Bad, attempt, each_problem, named_file, read_json, refuse
 from albench.errors import AlbenchError
-from albench.layout import TestShare, find, keys_say, require_no_test, share_out
+from albench.layout import TestShare, find, keys_say, require_no_test
 from albench.oddities import counted
 from albench.samples import Data
 from albench.tasks.detection import miniature
 from albench.tasks.detection.annotations import Thing
-from albench.tasks.detection.pictures import Entry, Pictures, decoded, gather, require_apart, suspicious
+from albench.tasks.detection.pictures import Entry, Pictures, decoded, gather, require_apart, shared_out, suspicious
 
 VERSION = 5  # of what the cache holds
 OFFICIAL = {"annotations/instances_train2017.json": 118_287, "annotations/instances_val2017.json": 5_000}  # images
@@ -86,7 +86,7 @@ class Coco(Pictures):
         """Read all annotations and images, or the cache of them; see Data.notes for the dirt that was survived."""
         files, folders = self._files(root)
         parts, classes = _read([read_json(file, dict) for file in files], files, folders, refuse)
-        (pool, test), notes = self._shared_out(parts)
+        (pool, test), notes = shared_out(parts, self.test_share)
         images = [entry.image for entry in pool + test]
         places = [str(f) for f in files + folders]
         key = ("coco", VERSION, self.side, self.test_share, places, listing([*files, *images]))
@@ -107,15 +107,8 @@ class Coco(Pictures):
                 yield f"{file} has {len(images):,} images; the official one has {OFFICIAL[name]:,}"
         yield from each_problem(lambda entry: decoded(entry.image, self.side), [e for part in parts for e in part])
         if any(parts) or self.test_share is None:
-            (pool, test), _ = self._shared_out(parts)
+            (pool, test), _ = shared_out(parts, self.test_share)
             yield from suspicious({"pool": pool, "test set": test})
-
-    def _shared_out(self, parts: list[list[CocoEntry]]) -> tuple[list[list[CocoEntry]], list[str]]:
-        """Pool and test set of the files' images, and notes."""
-        if self.test_share is None:
-            return parts, []
-        pool, test, note = share_out(parts[0], self.test_share, lambda entry: entry.name)
-        return [pool, test], [note]
 
     def fetch(self, root: Path) -> None:
         """Nothing where the data are there, and the weights.

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, NamedTuple, Self
+from typing import Annotated, ClassVar, Literal, NamedTuple, Self, TypeVar
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from albench.cache import NewImages
 from albench.datafiles import as_rgb, attempt, opened_image
 from albench.download import Wanted, download
 from albench.errors import AlbenchError, did_you_mean
+from albench.layout import share_out
 from albench.oddities import Oddity, converted, counted, grouped
 from albench.recipe import Recipe
 from albench.samples import Data, Samples
@@ -173,6 +174,9 @@ class Entry(ABC):
         """Its objects as they are written, and the (height, width) that the annotation states, if any."""
 
 
+E = TypeVar("E", bound=Entry)
+
+
 def gather(
     pool: Sequence[Entry],
     test: Sequence[Entry],
@@ -217,6 +221,18 @@ def gather(
         tuple(known),
         notes,
     )
+
+
+def shared_out(parts: list[list[E]], share: float | None) -> tuple[list[list[E]], list[str]]:
+    """Pool and test set, and notes: the `parts` themselves, or where there is a `share`, drawn from the only one.
+
+    Raises:
+        AlbenchError: the share leaves one of them empty.
+    """
+    if share is None:
+        return parts, []
+    pool, test, note = share_out(parts[0], share, lambda entry: entry.name)
+    return [pool, test], [note]
 
 
 def require_apart(pool: Sequence[Entry], test: Sequence[Entry]) -> None:

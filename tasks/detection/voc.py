@@ -13,7 +13,7 @@ from albench.cache import cached, listing
 from albench.datafiles import SUFFIXES, below, each_problem, prepare_command, require_inside
 from albench.download import Source, Wanted, fetch_archive
 from albench.errors import AlbenchError, did_you_mean
-from albench.layout import TestShare, require_no_test, share_out
+from albench.layout import TestShare, require_no_test
 from albench.samples import Data
 from albench.tasks.detection import miniature
 from albench.tasks.detection.annotations import Thing, read
@@ -24,6 +24,7 @@ from albench.tasks.detection.pictures import (
     gather,
     require_apart,
     require_known,
+    shared_out,
     suspicious,
 )
 
@@ -110,7 +111,7 @@ class PascalVoc(Pictures):
         """Read all images and annotations, or the cache of them; see Data.notes for the dirt that was survived."""
         home, root = self._home(root), Path(root or "")
         found = [self._entries(root, splits) for splits in self._all_splits]
-        (pool, test), note = self._shared_out([entries for entries, _ in found])
+        (pool, test), note = shared_out([entries for entries, _ in found], self.test_share)
         notes = [*note, *(one for _, odd in found for one in odd)]
         for entry in pool + test:
             _require(entry.image, entry, home)
@@ -142,16 +143,9 @@ class PascalVoc(Pictures):
         yield from each_problem(lambda entry: self._check_annotation(entry, home), entries)
         yield from each_problem(lambda entry: self._check_image(entry, home), entries)
         if entries:
-            (pool, test), _ = self._shared_out(parts)
+            (pool, test), _ = shared_out(parts, self.test_share)
             yield from each_problem(lambda both: require_apart(*both), [(pool, test)])
             yield from suspicious({"pool": pool, "test set": test})
-
-    def _shared_out(self, parts: list[list[VocEntry]]) -> tuple[list[list[VocEntry]], list[str]]:
-        """Pool and test set of the splits' images, and notes."""
-        if self.test_share is None:
-            return parts, []
-        pool, test, note = share_out(parts[0], self.test_share, lambda entry: entry.name)
-        return [pool, test], [note]
 
     def _check_annotation(self, entry: VocEntry, home: Path) -> None:
         _require(entry.annotation, entry, home)
