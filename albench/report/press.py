@@ -99,7 +99,7 @@ def warmed_up(folders: list[Path]) -> bool:
 
 
 class Press:
-    """Saves figures in other processes, as many as there are cores; in this one where figures or cores are few.
+    """Draws and saves in other processes, as many as there are cores; in this one where figures or cores are few.
 
     warm: other processes have started already. images: what `save` returned, by path; whole after `finish`.
     """
@@ -111,13 +111,16 @@ class Press:
         self._sent: list[tuple[tuple[Drawn, Path, float], Future]] = []
 
     def add(self, draw: Drawn, path: Path, width: float) -> None:
-        """See `save`; the files are there after `finish`."""
+        """See `save`; the files are there after `finish`. A figure that is drawn already is saved here and now."""
+        if isinstance(draw, Figure):  # to send one takes longer than to save it
+            self.images[path] = save(draw, path, width)
+            return
         self._waiting.append((draw, path, width))
         if _processes() and (self._sent or len(self._waiting) > self._few):
             self._send()
 
     def finish(self) -> None:
-        """Wait until everything is saved; what went wrong while drawing is raised here."""
+        """Wait until everything is saved; what went wrong while drawing elsewhere is raised here."""
         for draw, path, width in self._waiting:
             self.images[path] = save(draw, path, width)
         for (draw, path, width), saved in reversed(self._sent):  # those sent last are begun last

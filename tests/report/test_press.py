@@ -55,18 +55,18 @@ def test_other_processes_write_the_same_files(others, tmp_path, monkeypatch):
     here, there, processes = (tmp_path / name for name in ("here", "there", "processes"))
     here.mkdir(), there.mkdir(), processes.mkdir()
     pool, images = press.Press(), {}
-    for number in range(4):
+    for number in range(7):
         width = ONE_COLUMN if number % 2 else TWO_COLUMNS
         images[there / f"{number}"] = press.save(drawn(number, width), here / f"{number}", width)
     monkeypatch.setattr(press, "save", marked(press.save, processes))
-    for number in range(4):
+    for number in range(7):
         width = ONE_COLUMN if number % 2 else TWO_COLUMNS
         pool.add(drawn(number, width), there / f"{number}", width)
     pool.finish()
     assert pool.images == images
     assert {path.name for path in processes.iterdir()} - {str(os.getpid())}  # this one helps, no more
     names = sorted(path.name for path in here.iterdir())
-    assert len(names) == 12
+    assert len(names) == 21
     assert sorted(path.name for path in there.iterdir()) == names
     for name in names:
         assert (there / name).read_bytes() == (here / name).read_bytes(), name
@@ -81,6 +81,17 @@ def test_what_fails_while_drawing_elsewhere_is_raised_at_the_end(others, tmp_pat
         pool.add(broken, tmp_path / f"{number}", ONE_COLUMN)
     with pytest.raises(ValueError, match="no such curve"):
         pool.finish()
+
+
+def test_a_figure_that_is_drawn_already_is_saved_at_once_and_here(others, tmp_path, monkeypatch):
+    processes = tmp_path / "processes"
+    processes.mkdir()
+    monkeypatch.setattr(press, "save", marked(press.save, processes))
+    pool = press.Press(warm=True)
+    pool.add(Figure(figsize=(1, 1)), tmp_path / "drawn", ONE_COLUMN)
+    assert (tmp_path / "drawn.png").is_file()
+    assert list(pool.images) == [tmp_path / "drawn"]
+    assert [path.name for path in processes.iterdir()] == [str(os.getpid())]
 
 
 def test_a_script_that_the_small_font_lacks_is_drawn_all_the_same(tmp_path):

@@ -19,6 +19,7 @@ from albench.cli import main
 from albench.report import write
 from albench.report.blocks import Document, Folder
 from albench.report.runs import gather
+from albench.tasks.classification.task import Classification
 
 
 class Reader(HTMLParser):
@@ -166,6 +167,24 @@ def test_pictures_that_cannot_be_drawn_are_explained(make_run, tmp_path):
     assert "no task is called 'somebody-elses'" in report(run).words
 
 
+def test_pictures_that_fail_only_when_they_are_saved_are_explained_too(make_run, monkeypatch):
+    from matplotlib.text import Text
+
+    class Broken(Text):
+        def draw(self, renderer):
+            raise RuntimeError("no such ink")
+
+    draw = Classification.draw
+    monkeypatch.setattr(
+        Classification,
+        "draw",
+        lambda self, axes, *args, **more: (draw(self, axes, *args, **more), axes.add_artist(Broken())),
+    )
+    page = report(make_run(strategies=("random", "entropy")))
+    assert "missing: drawing failed, RuntimeError: no such ink." in page.words
+    assert "The primary test" in page.words
+
+
 def test_names_are_text(make_run):
     run = make_run(strategies=("random", "entropy"))
     for file in run.iterdir():
@@ -256,7 +275,7 @@ def test_a_folder_knows_how_many_of_its_figures_are_saved(tmp_path):
     assert folder.progress() == (0, 0)
     folder.picture(Figure((2, 2)), "a", "", "", "", None)
     folder.picture(lambda width: Figure((width, 2)), "b", "", "", "", None, column=True)
-    assert folder.progress() == (0, 3)
+    assert folder.progress() == (1, 3)  # what was drawn already is saved at once
     folder.finished(Document("", "", None, [], [], "", [], ""))
     assert folder.progress() == (3, 3)
 
