@@ -99,7 +99,7 @@ def manifest(labels, names, seeds, stages):
 
 
 def most_memory(process):
-    """Bytes: the peak of what a process and its children hold together, looked at every 50 ms (shared pages once)."""
+    """Bytes: the peak of what a process and its children hold together, looked at every 200 ms (shared pages once; a look takes 20 ms)."""
     most, parent = 0, psutil.Process(process.pid)
     while process.poll() is None:
         held = 0
@@ -109,7 +109,7 @@ def most_memory(process):
             except psutil.Error:
                 continue
         most = max(most, held)
-        time.sleep(0.05)
+        time.sleep(0.2)
     return most
 
 
