@@ -107,6 +107,7 @@ class Task(BaseModel, ABC):
     higher_is_better: ClassVar[bool] = True  # of the primary metric; False for an error or a loss
     recipe: ClassVar[Recipe]  # how it is trained unless the suite says otherwise
     source: ClassVar[str] = "made from a seed; nothing to download"  # where the data come from, in one line
+    pictures: ClassVar[int] = 8  # `draw` on axes so small that so many fit in a row; fewer where details matter
     places: ClassVar[frozenset[str]] = frozenset()  # parameters that say where files lie, and no more
 
     @property

@@ -306,9 +306,9 @@ def _diagnoses(
                 f"scatter-{slug(task)}",
                 "Score and true loss",
                 alt=f"Scatter of score against true loss on {task} at the last stage, a panel per strategy.",
-                caption="A sample of test images at the last stage, all seeds. Where true losses span orders of "
-                "magnitude their axis is logarithmic, with 0 drawn at the smallest positive loss: only the order "
-                "matters to a selection.",
+                caption="A sample of test images at the last stage, all seeds."
+                + " The losses' axis is logarithmic, with 0 drawn at the smallest positive one: only their order "
+                "matters to a selection." * panels.spans_magnitudes(pairs["true"]),
                 data=folder.csv(pairs, f"scatter-{slug(task)}"),
                 column=True,
             )

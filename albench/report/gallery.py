@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
+import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -17,7 +19,7 @@ from albench.report.lettering import wrapped
 from albench.report.looks import ONE_COLUMN, TWO_COLUMNS, Look, present, style
 from albench.report.runs import Run
 
-SHOWN = 8
+KEPT = 8  # samples of a selection in the CSV; a task says how many of them are shown in a row
 ROWS = 8  # strategies that are shown: each picture costs time and space
 GAP, TITLE, LABEL, LINE, ENTRY = 0.07, 0.14, 1.3, 0.16, 0.95  # inches; the last two: an entry of the legend
 
@@ -88,7 +90,7 @@ def _block(
         drawn,
         slug,
         f"Selected {when}",
-        alt=f"The first {SHOWN} samples of the {when} selection on {task} by {names}, a row each.",
+        alt=f"The first {beside(loaded[0])} samples of the {when} selection on {task} by {names}, a row each.",
         caption=f"The first samples of each strategy's {when} selection (seed {seeds}), in the order of its "
         f"choice, with the annotations that were bought{said}."
         + (f" The first {len(shown)} strategies; the CSV has those of {more} more." if more > 0 else ""),
@@ -103,7 +105,7 @@ def picks(selections: pd.DataFrame, answers: pd.DataFrame, last: bool = False) -
     Of each strategy the lowest seed is taken, which is the same for all where all ran. `answer`: what the model said
     before it had the labels, as JSON; none where an older run did not keep it.
     """
-    mine = selections[(selections["stage"] > 0) & (selections["order"] < SHOWN)]
+    mine = selections[(selections["stage"] > 0) & (selections["order"] < KEPT)]
     if not last:
         mine = mine[mine["stage"] == 1]
     mine = mine[mine["seed"] == mine.groupby("strategy")["seed"].transform("min")]
@@ -118,36 +120,61 @@ def rows(picks: pd.DataFrame, styles: dict[str, Look]) -> list[str]:
     return list(present(styles, picks))[:ROWS]
 
 
+def beside(task: Any) -> int:
+    """How many samples stand in a row."""
+    return min(task.pictures, KEPT)
+
+
 def draw(picks: pd.DataFrame, styles: dict[str, Look], task: Any, data: Any, width: float = TWO_COLUMNS) -> Figure:
-    """A row of samples for each of `rows`: SHOWN, or half of them in one column.
+    """A row of samples for each of `rows`: as many as the task says, or half of them in one column.
 
     In one column the names stand above the rows. Axes are placed by hand: layout engines are slow.
     """
-    shown = rows(picks, styles)
-    beside, above, columns = (LABEL, 0.0, SHOWN) if width > ONE_COLUMN else (GAP, 0.22, SHOWN // 2)
-    named = (beside if beside > GAP else width) - 0.36
-    cell = (width - beside) / columns - GAP
-    pitch = cell + TITLE + GAP + above
+    shown, many = rows(picks, styles), beside(task)
+    left, above, columns = (LABEL, 0.0, many) if width > ONE_COLUMN else (GAP, 0.22, -(-many // 2))
+    named = (left if left > GAP else width) - 0.36
+    cell = (width - left) / columns - GAP
+    figure = Figure(figsize=(width, width))  # its height follows from what the pictures turn out to be
+    pictures = [_pictures(figure, picks[picks["strategy"] == name].head(columns), task, data) for name in shown]
+    tall = cell * max(_ratio(axes) for row in pictures for axes in row)
+    title = TITLE if any(axes.get_title() for row in pictures for axes in row) else 0.0
+    pitch = tall + title + GAP + above
     legend, entries = task.legend(data.classes), max(1, int(width / ENTRY))
     lines = -(-len(legend) // entries)
     height = len(shown) * pitch + GAP + LINE * lines
-    figure = Figure(figsize=(width, height))
+    figure.set_figheight(height)
     for row, strategy in enumerate(shown):
         look = styles[strategy]
         bottom = height - (row + 1) * pitch
-        middle = (bottom + (cell / 2 if not above else cell + TITLE + 0.1)) / height
+        middle = (bottom + (tall / 2 if not above else tall + title + 0.11)) / height
         figure.text(0.32 / width, middle, wrapped(look.name, named, 9), va="center", fontsize=9)
         figure.add_artist(Line2D([0.17 / width], [middle], color=look.colour, marker=look.marker, markersize=7))
-        for column, pick in enumerate(picks[picks["strategy"] == strategy].head(columns).to_dict("records")):
-            left = beside + column * (cell + GAP)
-            axes = figure.add_axes((left / width, bottom / height, cell / width, cell / height))
-            answer = json.loads(pick["answer"]) if isinstance(pick["answer"], str) else {}
-            task.draw(axes, data.pool, int(pick["index"]), data.classes, **({"answer": answer} if answer else {}))
-            axes.set_xticks([])
-            axes.set_yticks([])
+        for column, axes in enumerate(pictures[row]):
+            place = left + column * (cell + GAP)
+            axes.set_position((place / width, bottom / height, cell / width, tall / height))
     for number, (name, colour) in enumerate(legend.items()):
         line, column = divmod(number, entries)
-        left, middle = 0.08 + column * ENTRY, LINE * (lines - line - 0.5) / height
-        figure.text(left / width, middle, "■", color=colour, va="center", fontsize=8)
-        figure.text((left + 0.14) / width, middle, name, va="center", fontsize=7)
+        place, middle = 0.08 + column * ENTRY, LINE * (lines - line - 0.5) / height
+        figure.text(place / width, middle, "■", color=colour, va="center", fontsize=8)
+        figure.text((place + 0.14) / width, middle, name, va="center", fontsize=7)
     return figure
+
+
+def _pictures(figure: Figure, picks: pd.DataFrame, task: Any, data: Any) -> list[Axes]:
+    """Axes with a strategy's samples, not placed yet."""
+    found = []
+    for pick in picks.to_dict("records"):
+        axes = figure.add_axes((0, 0, 1, 1))
+        answer = json.loads(pick["answer"]) if isinstance(pick["answer"], str) else {}
+        task.draw(axes, data.pool, int(pick["index"]), data.classes, **({"answer": answer} if answer else {}))
+        axes.set_xticks([])
+        axes.set_yticks([])
+        found.append(axes)
+    return found
+
+
+def _ratio(axes: Axes) -> float:
+    """How tall an image needs to be in a square; 1 for what is no image."""
+    if axes.get_aspect() == "auto":
+        return 1.0
+    return min(1.0, abs(np.ptp(axes.get_ylim()) / np.ptp(axes.get_xlim())))

@@ -86,6 +86,12 @@ def _hollow(look: Look) -> dict[str, Any]:
     return look.line(linestyle="-", linewidth=1, markersize=4, markerfacecolor="white", markeredgecolor=look.colour)
 
 
+def spans_magnitudes(true: pd.Series) -> bool:
+    """Whether losses are drawn on a logarithmic axis."""
+    positive = true[(true > 0) & np.isfinite(true)]
+    return bool(true.min() >= 0 and len(positive) and positive.quantile(0.95) > 30 * positive.quantile(0.05))
+
+
 def scatter(table: pd.DataFrame, styles: dict[str, Look], width: float = TWO_COLUMNS) -> Figure:
     """Predicted against true loss of test samples, a panel per strategy. table: columns strategy, predicted, true.
 
@@ -95,9 +101,8 @@ def scatter(table: pd.DataFrame, styles: dict[str, Look], width: float = TWO_COL
     shown = present(styles, table)
     figure, panels, _ = _panels([look.name for look in shown.values()], "true loss", "score", width, share=True)
     true = table.loc[np.isfinite(table["true"]), "true"]
-    positive = true[true > 0]
-    log = true.min() >= 0 and len(positive) > 0 and positive.quantile(0.95) > 30 * positive.quantile(0.05)
-    floor = positive.min() if log else -np.inf
+    log = spans_magnitudes(true)
+    floor = true[true > 0].min() if log else -np.inf
     for axes, (strategy, look) in zip(panels, shown.items(), strict=True):
         mine = table[table["strategy"] == strategy]
         points: dict[str, Any] = {"s": 9, "color": look.colour, "alpha": 0.4, "linewidth": 0, "rasterized": True}

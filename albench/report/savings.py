@@ -229,6 +229,12 @@ def _table(table: pd.DataFrame, styles: Styles, unit: str, data: str) -> Table:
                 unreached,
             ]
         )
+    columns = [
+        *("strategy", f"to reach (of {reference}'s rise)", f"mean curves: {unit} needed (by {reference})"),
+        *(f"{unit} saved [interval]", "speed-up [interval]", "seeds not reaching"),
+    ]
+    if not (table["told"] & (table["share"] != LAST)).any():  # nothing but dashes
+        columns, rows = columns[:3] + columns[5:], [row[:3] + row[5:] for row in rows]
     chance = [
         "Labels saved and speed-ups are left out, since the rise that the values lie in may be chance: "
         "the CSV has what comes out."
@@ -248,10 +254,7 @@ def _table(table: pd.DataFrame, styles: Styles, unit: str, data: str) -> Table:
         )
     return Table(
         title=f"Label efficiency in {unit}",
-        columns=[
-            *("strategy", f"to reach (of {reference}'s rise)", f"mean curves: {unit} needed (by {reference})"),
-            *(f"{unit} saved [interval]", "speed-up [interval]", "seeds not reaching"),
-        ],
+        columns=columns,
         rows=rows,
         notes=notes,
         data=data,

@@ -52,6 +52,7 @@ class Detection(Task):
 
     channels: ClassVar[int] = 3
     mean: ClassVar[tuple[float, ...]] = (0.482, 0.459, 0.408)
+    pictures: ClassVar[int] = 5
 
     size: Annotated[int, Field(ge=24, multiple_of=8)] = 48  # side of the network's input, pixels
     width: Annotated[int, Field(gt=0)] = 16  # channels of the network's first stage

@@ -27,6 +27,7 @@ class Pose(Task):
     """
 
     metric: ClassVar[str] = "pck@0.2"
+    pictures: ClassVar[int] = 5
     skeleton: ClassVar[Skeleton] = LSP
     pcks: ClassVar[tuple[Pck, ...]] = (  # the first one is the metric
         Pck("pck@0.2", 0.2, LSP_TORSO),

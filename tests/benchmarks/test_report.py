@@ -99,7 +99,10 @@ def manifest(labels, names, seeds, stages):
 
 
 def most_memory(process):
-    """Bytes: the peak of what a process and its children hold together, looked at every 200 ms (shared pages once; a look takes 20 ms)."""
+    """Bytes: the peak of what a process and its children hold together, shared pages once.
+
+    Looked at every 200 ms: a look takes up to 50 ms of their time.
+    """
     most, parent = 0, psutil.Process(process.pid)
     while process.poll() is None:
         held = 0

@@ -1,8 +1,10 @@
 """What figures promise: one look per strategy, names that do not overlap, panels for any count."""
 
+import io
 import re
 from functools import partial
-from itertools import pairwise
+from itertools import combinations, pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -12,7 +14,7 @@ from hypothesis import strategies as st
 from matplotlib.text import Text
 
 from albench.analysis.curves import curves
-from albench.report import charts, diagrams, figures, lettering, looks, matrices, panels, words
+from albench.report import charts, diagrams, figures, gallery, lettering, looks, matrices, panels, words
 from albench.report.blocks import Folder
 from albench.report.numbers import metric_name, number
 from albench.report.runs import gather
@@ -266,3 +268,41 @@ def test_marks_stand_where_numbers_do_not_fit():
     assert not axes.texts
     marked = {(x, y) for line in axes.lines for x, y in zip(*line.get_data(), strict=True)}
     assert marked == {(x, y) for x in range(30) for y in range(30) if x != y}
+
+
+def scribble(size, title=""):
+    """A task's `draw`: an image of a size, with a title."""
+
+    def draw(axes, samples, row, classes):
+        axes.imshow(np.zeros(size))
+        axes.set_title(title, fontsize=7)
+
+    return draw
+
+
+@pytest.mark.parametrize("width", [looks.TWO_COLUMNS, looks.ONE_COLUMN])
+@pytest.mark.parametrize(("size", "title"), [((30, 40), ""), ((40, 30), ""), ((8, 8), "3 → 5")])
+def test_a_gallery_has_room_for_its_pictures_and_no_more(size, title, width):
+    styles = {name: looks.Look(name, "#0072B2", "o") for name in ("random", "a-long-name-of-a-strategy")}
+    head = ["strategy", "seed", "stage", "order", "index", "answer"]
+    picks = pd.DataFrame([(name, 0, 1, order, order, None) for name in styles for order in range(8)], columns=head)
+    task = SimpleNamespace(pictures=5, draw=scribble(size, title), legend=lambda classes: {"cell": "#112233"})
+    with looks.style(width):
+        figure = gallery.draw(picks, styles, task, SimpleNamespace(pool=None, classes=["cell"]), width)
+        figure.savefig(io.BytesIO())
+    assert len(figure.axes) == 2 * (5 if width == looks.TWO_COLUMNS else 3)
+    whole = figure.bbox
+    boxes = [axes.get_tightbbox() for axes in figure.axes]
+    shown = boxes + [text.get_window_extent() for text in figure.texts]
+    assert all(whole.contains(*box.min) and whole.contains(*box.max) for box in shown)
+    assert not any(a.overlaps(b) for a, b in combinations(shown, 2))
+    images = sum(axes.get_window_extent().height for axes in figure.axes[:: len(figure.axes) // 2])
+    assert images > (0.75 if width == looks.TWO_COLUMNS else 0.55) * whole.height
+
+
+@pytest.mark.parametrize(("losses", "scale"), [([0.0, 0.01, 0.1, 1.0, 5.0], "log"), ([1.0, 1.2, 1.4, 2.0], "linear")])
+def test_losses_that_span_magnitudes_have_a_logarithmic_axis(losses, scale):
+    table = pd.DataFrame({"strategy": "a", "predicted": range(len(losses)), "true": losses})
+    (axes,) = panels.scatter(table, {"a": looks.Look("a", "#0072B2", "o")}).axes
+    assert axes.get_yscale() == scale
+    assert panels.spans_magnitudes(table["true"]) == (scale == "log")
