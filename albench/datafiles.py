@@ -5,9 +5,9 @@ import json
 import os
 import shlex
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePath
 from typing import Any, TypeVar
 
@@ -56,12 +56,36 @@ def require_inside(file: Path, *folders: Path) -> None:
     """A file that is a link must lead to somewhere below one of these folders.
 
     Raises:
-        AlbenchError: it leads elsewhere.
+        AlbenchError: it leads elsewhere, or to nothing.
     """
     if file.is_symlink():
+        if not file.exists():
+            raise AlbenchError(f"{file} is a link to nothing; take it away, or put the file there")
         target = file.resolve()
         if not any(target.is_relative_to(folder.resolve()) for folder in folders):
             raise AlbenchError(f"{file} is a link that leaves the data folder; put a copy of the file there")
+
+
+def require_apart(pool: Iterable[Path], test: Iterable[Path]) -> None:
+    """No image is in pool and test set both; a link, or another way to a folder, is the same image.
+
+    Raises:
+        AlbenchError: some are, and one of them.
+    """
+    seen = {_same(image): image for image in pool}
+    both = sorted({seen[key] for key in map(_same, test) if key in seen})
+    if both:
+        said = f"{len(both)} images are in pool and test both, {both[0]} among them"
+        raise AlbenchError(f"{said}; change the splits, or set `test_share` instead of a test set")
+
+
+def _same(file: Path) -> Hashable:
+    """What two ways to one file share: its number on its disk, or where there is none, its path."""
+    with suppress(OSError):  # what is not there is said elsewhere
+        found = file.stat()
+        if found.st_ino:
+            return found.st_dev, found.st_ino
+    return file
 
 
 def named_file(folder: Path, name: Any, where: str) -> Path:

@@ -15,7 +15,17 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from albench.cache import PARTS, NewImages, Part, cached, listing
-from albench.datafiles import OTHERS, SUFFIXES, as_rgb, below, each_problem, image_files, opened_image, require_inside
+from albench.datafiles import (
+    OTHERS,
+    SUFFIXES,
+    as_rgb,
+    below,
+    each_problem,
+    image_files,
+    opened_image,
+    require_apart,
+    require_inside,
+)
 from albench.errors import AlbenchError
 from albench.layout import TestShare, require_no_test, share_out
 from albench.oddities import converted
@@ -92,10 +102,8 @@ class ImageFolder(Classification):
             pool, test, note = share_out(parts["pool"], self.test_share, lambda picture: picture.place)
             parts, said = {"pool": pool, "test": test}, {"pool": "the pool", "test": "the test set"}
             notes = [note, *notes]
-        elif both := {picture.file for picture in parts["pool"]} & {picture.file for picture in parts["test"]}:
-            raise AlbenchError(
-                f"{len(both)} images are in pool and test both, {min(both)} among them; set `test_share`"
-            )
+        else:
+            require_apart(*([picture.file for picture in parts[part]] for part in PARTS))
         there = {part: {picture.label for picture in pictures} for part, pictures in parts.items()}
         notes += [f"class {label}: no image in {said['test']}" for label in sorted(there["pool"] - there["test"])]
         notes += [f"class {label}: no image in {said['pool']}" for label in sorted(there["test"] - there["pool"])]

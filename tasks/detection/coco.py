@@ -9,14 +9,14 @@ from typing import Any, ClassVar, Self, TypeGuard
 from pydantic import model_validator
 
 from albench.cache import cached, listing
-from albench.datafiles import Bad, attempt, each_problem, named_file, read_json, refuse
+from albench.datafiles import Bad, attempt, each_problem, named_file, read_json, refuse, require_apart
 from albench.errors import AlbenchError
 from albench.layout import TestShare, find, keys_say, require_no_test
 from albench.oddities import counted
 from albench.samples import Data
 from albench.tasks.detection import miniature
 from albench.tasks.detection.annotations import Thing
-from albench.tasks.detection.pictures import Entry, Pictures, decoded, gather, require_apart, shared_out, suspicious
+from albench.tasks.detection.pictures import Entry, Pictures, decoded, gather, shared_out, suspicious
 
 VERSION = 5  # of what the cache holds
 OFFICIAL = {"annotations/instances_train2017.json": 118_287, "annotations/instances_val2017.json": 5_000}  # images
@@ -151,7 +151,7 @@ def _read(
         else:
             parts.append(attempt(partial(_entries, content, file, folder, names, bad), bad) or [])
     if len(parts) > 1:
-        attempt(lambda: require_apart(*parts), bad)
+        attempt(lambda: require_apart(*([entry.image for entry in part] for part in parts)), bad)
     return parts, tuple(names[key] for key in sorted(names))
 
 

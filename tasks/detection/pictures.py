@@ -235,14 +235,6 @@ def shared_out(parts: list[list[E]], share: float | None) -> tuple[list[list[E]]
     return [pool, test], [note]
 
 
-def require_apart(pool: Sequence[Entry], test: Sequence[Entry]) -> None:
-    """Raises: AlbenchError: pool and test share images."""
-    both = sorted({e.image for e in pool} & {e.image for e in test})
-    if both:
-        said = f"{len(both)} images are in pool and test both, {both[0]} among them"
-        raise AlbenchError(f"{said}; change the splits, or set `test_share` instead of a test set")
-
-
 def suspicious(parts: dict[str, Sequence[Entry]]) -> Iterator[str]:
     """What is wrong with the objects of pool and test set together, a line each; an annotation that cannot be read is
     passed over."""

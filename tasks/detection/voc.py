@@ -10,7 +10,7 @@ from typing import ClassVar, Self
 from pydantic import field_validator, model_validator
 
 from albench.cache import cached, listing
-from albench.datafiles import SUFFIXES, below, each_problem, prepare_command, require_inside
+from albench.datafiles import SUFFIXES, below, each_problem, prepare_command, require_apart, require_inside
 from albench.download import Source, Wanted, fetch_archive
 from albench.errors import AlbenchError, did_you_mean
 from albench.layout import TestShare, require_no_test
@@ -22,7 +22,6 @@ from albench.tasks.detection.pictures import (
     Pictures,
     decoded,
     gather,
-    require_apart,
     require_known,
     shared_out,
     suspicious,
@@ -116,7 +115,7 @@ class PascalVoc(Pictures):
         for entry in pool + test:
             _require(entry.image, entry, home)
             _require(entry.annotation, entry, home)
-        require_apart(pool, test)
+        require_apart(*([entry.image for entry in part] for part in (pool, test)))
         files = [f for e in pool + test for f in (e.image, e.annotation)]
         order = [[str(entry.image) for entry in part] for part in (pool, test)]  # which the splits' files may change
         key = ("voc", VERSION, self.side, self.classes, str(home), order, notes, listing(files))
@@ -144,7 +143,8 @@ class PascalVoc(Pictures):
         yield from each_problem(lambda entry: self._check_image(entry, home), entries)
         if entries:
             (pool, test), _ = shared_out(parts, self.test_share)
-            yield from each_problem(lambda both: require_apart(*both), [(pool, test)])
+            images = [[entry.image for entry in part] for part in (pool, test)]
+            yield from each_problem(lambda both: require_apart(*both), [images])
             yield from suspicious({"pool": pool, "test set": test})
 
     def _check_annotation(self, entry: VocEntry, home: Path) -> None:

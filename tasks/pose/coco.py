@@ -22,6 +22,7 @@ from albench.datafiles import (
     named_file,
     numbers,
     refuse,
+    require_apart,
     require_readable,
 )
 from albench.errors import AlbenchError
@@ -124,7 +125,7 @@ class CocoKeypoints(Pose):
         shown = [attempt(partial(self._check, part, places[part], bodies, bad), bad) for part in places]
         attempt(lambda: _require_one_skeleton(bodies), bad)
         if len(shown) > 1:
-            attempt(lambda: _require_disjoint(*(images or set() for images in shown)), bad)
+            attempt(lambda: require_apart(*(images or set() for images in shown)), bad)
         yield from map(str, found)
         files = {file for place in places.values() for file in image_files(place.images)}
         yield from each_problem(require_readable, sorted(files.union(*(images or () for images in shown))))
@@ -176,7 +177,7 @@ class CocoKeypoints(Pose):
             named = partial(_name, images=places["pool"].images)
             people["pool"], people["test"], note = share_out(people["pool"], self.test_share, named, "person")
             notes = [note, *notes]
-        _require_disjoint(*({person.image for person in people[part]} for part in PARTS))
+        require_apart(*({person.image for person in people[part]} for part in PARTS))
         notes += _unlabelled(people, skeleton)
         pool, test = (crops.samples(part, people[part], self.stored, self.margin, new, "box") for part in PARTS)
         if skeleton is not COCO:
@@ -332,9 +333,3 @@ def _require_one_skeleton(bodies: list[Body]) -> None:
     if len({own.skeleton.names for own in bodies}) > 1:
         pool, test = (", ".join(own.skeleton.names)[:80] for own in bodies)
         raise AlbenchError(f"the pool's keypoints ({pool} …) are not those of the test set ({test} …)")
-
-
-def _require_disjoint(pool: set[Path], test: set[Path]) -> None:
-    if both := sorted(pool & test):
-        said = f"{len(both)} images are in pool and test both, {both[0]} among them"
-        raise AlbenchError(f"{said}; change the splits, or set `test_share` instead of a test set")

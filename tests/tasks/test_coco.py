@@ -185,6 +185,11 @@ def test_pool_and_test_must_be_apart_and_missing_data_say_what_to_fetch(home):
     with pytest.raises(AlbenchError, match="pool and test both"):
         task(**same).load(home.parent)
     assert len(wrong(home, **same)) == 1
+    linked = home / "linked"
+    linked.symlink_to(home / "train2017")  # another way to the same images
+    with pytest.raises(AlbenchError, match="pool and test both"):
+        task(**same | {"test_images": "linked"}).load(home.parent)
+    linked.unlink()
     task().fetch(home.parent)
     with pytest.raises(AlbenchError, match=r"no .*nowhere/coco/annotations.*train2017\.zip.*by hand.*`pool_images`"):
         task().fetch(home.parent / "nowhere")

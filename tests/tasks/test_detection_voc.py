@@ -1,7 +1,9 @@
 """The VOC loader: what it reads, what dirt it survives, and what it says of what it cannot read."""
 
 import math
+import os
 import shutil
+from functools import partial
 
 import numpy as np
 import pytest
@@ -124,6 +126,14 @@ def truncate(home):
     path.write_bytes(path.read_bytes()[:400])
 
 
+def relinked(link, home):
+    """Let an image of the test set be one of the pool."""
+    name = (home / "ImageSets/Main/val.txt").read_text().split()[0]
+    file = home / "JPEGImages" / f"{name}.jpg"
+    file.unlink()
+    link(home / "JPEGImages" / "000001.jpg", file)
+
+
 BOMB = '<!DOCTYPE a [<!ENTITY b "bb"><!ENTITY c "&b;&b;">]>'
 ERRORS = {
     "truncated image": (truncate, "cannot read image .*000004.jpg"),
@@ -136,6 +146,8 @@ ERRORS = {
     "document type": (lambda h: rewrite(h, "000004", head=BOMB), "000004.xml has a document type"),
     "no corner": (lambda h: rewrite(h, "000004", "<object><name>leaf</name></object>"), "000004.xml: an object lacks"),
     "not finite": (lambda h: rewrite(h, "000004", annotation("leaf", (1, 1, float("nan"), 9))), "lacks"),
+    "leak by a link": (partial(relinked, os.symlink), "1 images are in pool and test both, .*000001.jpg"),
+    "leak by a hard link": (partial(relinked, os.link), "1 images are in pool and test both, .*000001.jpg"),
     "leak": (lambda h: (h / "ImageSets/Main/val.txt").write_text("000001\n"), "pool and test both"),
 }
 

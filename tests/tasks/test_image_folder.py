@@ -99,6 +99,9 @@ def test_one_class_and_links_that_lead_out_are_refused(home, tmp_path):
     file.symlink_to(tmp_path / "outside.png")
     with pytest.raises(AlbenchError, match="is a link that leaves the data folder"):
         ImageFolder(**TINY).load(home.parent)
+    (tmp_path / "outside.png").unlink()
+    with pytest.raises(AlbenchError, match=rf"^{file} is a link to nothing; take it away"):
+        ImageFolder(**TINY).load(home.parent)
     save(tmp_path / "one/train/a/0.png", np.zeros((9, 9), np.uint8))
     save(tmp_path / "one/test/a/0.png", np.zeros((9, 9), np.uint8))
     with pytest.raises(AlbenchError, match="all images are of one class, a;"):

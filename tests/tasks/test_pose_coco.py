@@ -152,6 +152,9 @@ def test_pool_and_test_share_no_image(tmp_path):
     root = written(tmp_path, [annotation()])
     with pytest.raises(AlbenchError, match=r"1 images are in pool and test both, .*1\.jpg"):
         CocoKeypoints(test_split="train2017", **TINY).load(root)
+    (root / "coco" / "again").symlink_to(root / "coco" / "train2017")
+    with pytest.raises(AlbenchError, match=r"1 images are in pool and test both, .*1\.jpg"):
+        CocoKeypoints(test="annotations/person_keypoints_train2017.json", test_images="again", **TINY).load(root)
 
 
 def test_every_problem_is_a_line(tmp_path):
