@@ -22,6 +22,7 @@ import albench
 from albench import training
 from albench.checkpoint import Checkpoint
 from albench.errors import AlbenchError
+from albench.evaluation import evaluate, halving
 from albench.facts import facts as facts_of
 from albench.memory import peak_memory, reset_peak_memory
 from albench.numeric.ranking import ranking_accuracy, spearman
@@ -31,7 +32,7 @@ from albench.seeds import generator
 from albench.store import Record, Store, Trial
 from albench.strategy import PoolView, Strategy
 from albench.timelimit import time_limit
-from albench.training import Fitted, Setup, halving
+from albench.training import Fitted, Setup
 
 SCATTER = 200  # pairs of predicted and true loss kept per stage, for the report
 
@@ -163,7 +164,7 @@ class Stage:
         memory = max(peak_memory(setup.device), self._fitted.memory)
         progress(self.number, "evaluating", 0.0)
         model = self._fitted.model
-        (metrics, outcomes), batch = halving(setup, lambda less: training.evaluate(less, model))
+        (metrics, outcomes), batch = halving(setup, lambda less: evaluate(less, model))
         seconds["evaluate"] = time.perf_counter() - clock
         return {
             "stage": self.number,

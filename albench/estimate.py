@@ -10,6 +10,7 @@ from rich.table import Table
 from albench import manifest, training
 from albench.cycle import Plan, initial_set
 from albench.devices import default_jobs, pick_device
+from albench.evaluation import measured
 from albench.memory import peak_memory, reset_peak_memory
 from albench.observing import observe
 from albench.recipe import Recipe
@@ -163,9 +164,7 @@ def _cost(setup: Setup, plan: Plan) -> _Cost:
     sizes: list[float] = []
 
     def measure(count: int) -> None:
-        with torch.inference_mode():
-            passes = training.passes(setup, fitted.model, setup.data.test, torch.arange(count))
-            _, outcomes = setup.task.measure(passes, setup.data.classes)
+        _, outcomes = measured(setup, fitted.model, setup.data.test, torch.arange(count))
         sizes.append(sum(values.nbytes for values in outcomes.values()) / count)
 
     seconds = _per_sample(measure, _most(setup, len(setup.data.test)), setup.device)

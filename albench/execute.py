@@ -13,6 +13,7 @@ from rich.text import Text
 from albench import backends, manifest, pools, tables
 from albench.alone import alone_on
 from albench.backends import Options, Pool
+from albench.blame import blamed
 from albench.devices import default_jobs, pick_device
 from albench.dispatch import Dispatch
 from albench.errors import AlbenchError
@@ -138,10 +139,11 @@ def _facts(run: Run, label: str) -> Record:
         AlbenchError: the data cannot be read, or the plan does not fit them.
     """
     entry, task = run.suite.tasks[label], task_of(run, label)
-    try:
-        data = data_on(task, run.data_root, torch.device("cpu"), 1)  # as a worker on a CPU asks: loaded once
-    except AlbenchError as error:
-        raise AlbenchError(f"task {label!r}: {error}") from error
+    with blamed(f"task {label!r}", "load()"):
+        try:
+            data = data_on(task, run.data_root, torch.device("cpu"), 1)  # as a worker on a CPU asks: loaded once
+        except AlbenchError as error:
+            raise AlbenchError(f"task {label!r}: {error}") from error
     return manifest.task_facts(label, entry, task, data, run.plan(label))
 
 

@@ -18,6 +18,7 @@ import albench
 from albench import registry
 from albench.cycle import Plan
 from albench.errors import AlbenchError
+from albench.first_look import built
 from albench.recipe import Recipe
 from albench.samples import Data
 from albench.store import Record, Store, planned
@@ -29,7 +30,7 @@ def task_facts(label: str, entry: TaskEntry, task: Task, data: Data, plan: Plan)
     """What the manifest says of a task.
 
     Raises:
-        AlbenchError: the plan does not fit the data: more labels than samples.
+        AlbenchError: the plan does not fit the data: more labels than samples; or the task is not as `Task` says.
     """
     needed, size = plan.labelled(plan.stages - 1), len(data.pool)
     if needed > size:
@@ -39,7 +40,7 @@ def task_facts(label: str, entry: TaskEntry, task: Task, data: Data, plan: Plan)
         )
     if 0 < plan.subset < plan.budget:
         raise AlbenchError(f"task {label!r}: subset {plan.subset} is smaller than the budget {plan.budget}")
-    model = task.build(data.classes)
+    model = built(task, data, f"task {label!r}")
     return {
         "task": entry.task,
         "metric": task.metric,

@@ -1,8 +1,6 @@
 """One pass over samples: what a strategy asked to see, batch by batch; and the guarded selection from it."""
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,13 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from albench import registry
+from albench.blame import blamed
 from albench.errors import AlbenchError
-from albench.memory import out_of_memory
+from albench.evaluation import measured
 from albench.numeric.nearest import nearest_distance
 from albench.samples import Batch, Samples
 from albench.seeds import generator, isolated
 from albench.strategy import Outputs, PoolView, Strategy
-from albench.training import Fitted, Setup, passes
+from albench.training import Fitted, Setup
 
 REVIEWED = 200  # of a selection's samples are measured before they are learned, whatever K is
 PICTURED = 8  # of them keep the model's answer, for pictures
@@ -79,7 +78,7 @@ def _observe_batch(
     bf16 = setup.numerics.precision == "bf16"
     outputs = Outputs(task, fitted.model, seen, fitted.companion, cheats=strategy.cheats, bf16=bf16)
     who = _who(strategy)
-    with _blamed(who, "observe()"):
+    with blamed(who, "observe()"):
         given = dict(strategy.observe(outputs))
     kept = {name: _checked(who, name, value, count, setup.device) for name, value in given.items()}
     if not diagnose:
@@ -97,19 +96,6 @@ def _observe_batch(
 
 def _who(strategy: Strategy) -> str:
     return f"strategy {registry.strategies.name_of(type(strategy))!r}"
-
-
-@contextmanager
-def _blamed(who: str, method: str) -> Iterator[None]:
-    """What a strategy's own code raises, in a line that says where; the engine's errors and memory pass."""
-    try:
-        yield
-    except Exception as error:
-        if isinstance(error, AlbenchError) or out_of_memory(error):
-            raise
-        place = registry.place_in_plugin(error)
-        where = f" at {place}" if place else ""
-        raise AlbenchError(f"{who}: {method} failed{where}: {type(error).__name__}: {error}") from error
 
 
 def contents(setup: Setup, rows: Tensor) -> list[int]:
@@ -143,11 +129,10 @@ def review(setup: Setup, model: nn.Module, rows: Tensor) -> tuple[dict[str, floa
     {"metric": the task's metric on the first REVIEWED of the rows} (for a classifier, 1 − the share that it got wrong),
     left out where it is not defined; and the answers for the first PICTURED, as `Task.draw` takes them.
     """
-    with torch.inference_mode():
-        few = passes(setup, model, setup.data.pool, rows[:REVIEWED])
-        metrics, outcomes = setup.task.measure(few, setup.data.classes)
+    metrics, outcomes = measured(setup, model, setup.data.pool, rows[:REVIEWED])
     value = metrics.get(setup.task.metric, math.nan)
-    answers = [setup.task.answer(outcomes, sample) for sample in range(min(PICTURED, len(rows)))]
+    with blamed("the task", "answer()"):
+        answers = [setup.task.answer(outcomes, sample) for sample in range(min(PICTURED, len(rows)))]
     return {"metric": value} if math.isfinite(value) else {}, answers
 
 
@@ -176,7 +161,7 @@ def select(setup: Setup, strategy: Strategy, name: str, pool: PoolView, k: int) 
     """
     who = f"strategy {name!r}"
     rng = generator(*setup.axes, pool.stage, "selection", name)
-    with isolated(*setup.axes, pool.stage, "selection", name, who=who), torch.no_grad(), _blamed(who, "select()"):
+    with isolated(*setup.axes, pool.stage, "selection", name, who=who), torch.no_grad(), blamed(who, "select()"):
         answer = strategy.select(pool, k, rng)
     if isinstance(answer, Tensor) and answer.device.type not in (setup.device.type, "cpu"):
         raise AlbenchError(f"{who}: select() answered on the device {answer.device}; the run is on {setup.device}")

@@ -1,4 +1,4 @@
-"""Fits a model, and a companion beside it, on the labelled samples; evaluates it on the test set."""
+"""Fits a model, and a companion beside it, on the labelled samples."""
 
 import copy
 import math
@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -16,7 +15,7 @@ from albench.errors import AlbenchError
 from albench.memory import out_of_memory, release
 from albench.numerics import Numerics
 from albench.recipe import Recipe
-from albench.samples import Batch, Data, Samples
+from albench.samples import Batch, Data
 from albench.seeds import Axis, generator, isolated
 from albench.step import Fitted, Step
 from albench.strategy import Companion, Outputs
@@ -332,48 +331,6 @@ def _check_finite(state: _Training) -> None:
             f"the training loss is not finite at update {first}; lower recipe.learning_rate or set recipe.clip"
         )
     state.checked = state.update
-
-
-def passes(setup: Setup, model: nn.Module, samples: Samples, rows: Tensor | None = None) -> Iterator[tuple[Raw, Batch]]:
-    """(raw, prepared batch) over the rows (default: all) in order, in evaluation mode and without augmentation."""
-    rows = torch.arange(len(samples)) if rows is None else rows
-    for batch in map(setup.task.prepare, samples.batches(rows.split(setup.numerics.scoring_batch))):
-        yield setup.task.outputs(lambda ready: setup.forward(model, ready), batch), batch
-
-
-def evaluate(setup: Setup, model: nn.Module) -> tuple[dict[str, float], dict[str, np.ndarray]]:
-    """Metrics on the test set, and outcomes per test sample.
-
-    Raises:
-        AlbenchError: the primary metric is missing or not finite.
-    """
-    with torch.inference_mode():
-        metrics, outcomes = setup.task.measure(passes(setup, model, setup.data.test), setup.data.classes)
-    if setup.task.metric not in metrics:
-        raise AlbenchError(
-            f"measure() gave no metric {setup.task.metric!r}, which the task names as its own; it gave: "
-            + (", ".join(metrics) or "none")
-        )
-    if not math.isfinite(metrics[setup.task.metric]):
-        raise AlbenchError(f"the metric {setup.task.metric!r} is not finite on the test set: {metrics}")
-    return metrics, outcomes
-
-
-def halving(setup: Setup, work: Callable[[Setup], T]) -> tuple[T, int]:
-    """work(setup), begun again with half the scoring batch whenever the GPU's memory is not enough; and that batch.
-
-    The result is the one of a run with that `numerics.scoring_batch`: per sample it differs in the last bits, at most.
-    On a CPU, where results are equal to the bit, nothing is halved.
-    """
-    size = setup.numerics.scoring_batch
-    while True:
-        try:
-            return work(replace(setup, numerics=setup.numerics.model_copy(update={"scoring_batch": size}))), size
-        except torch.OutOfMemoryError:
-            if size == 1:
-                raise
-        size //= 2  # here, where the failed pass's tensors are gone with its traceback
-        release(setup.device)
 
 
 def state_dict(fitted: Fitted) -> dict[str, Tensor]:

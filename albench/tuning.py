@@ -18,6 +18,7 @@ from albench.analysis.curves import t_interval
 from albench.cycle import initial_set
 from albench.devices import pick_device
 from albench.errors import AlbenchError
+from albench.evaluation import measured
 from albench.seeds import generator
 from albench.store import CEILING, Trial
 from albench.suite import resolve
@@ -89,9 +90,7 @@ def _measured(run: Run, task: str, seed: int, holdout: float) -> tuple[int, int,
         raise AlbenchError(f"--holdout {holdout}: of {len(first)} labels it leaves nothing to measure or to train on")
     with run.suite.numerics.in_force():
         fitted, _ = training.fit(setup, 0, first[held:])
-        with torch.inference_mode():
-            passes = training.passes(setup, fitted.model, setup.data.pool, first[:held])
-            metrics, _ = setup.task.measure(passes, setup.data.classes)
+        metrics, _ = measured(setup, fitted.model, setup.data.pool, first[:held])
     return len(first), held, metrics[setup.task.metric], setup.task.higher_is_better
 
 

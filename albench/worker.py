@@ -22,6 +22,7 @@ from albench.cycle import Limits, Plan, Progress, TrialRun, silent
 from albench.devices import NoSlotError, device_of_worker, fits
 from albench.errors import AlbenchError
 from albench.facts import facts
+from albench.first_look import loaded
 from albench.memory import out_of_memory
 from albench.parcel import Parcel
 from albench.progress import Heartbeat
@@ -260,7 +261,7 @@ def trial_run(run: Run, trial: Trial, fingerprint: str, progress: Progress = sil
 @functools.lru_cache(maxsize=4)
 def data_on(task: Any, root: Path | None, device: torch.device, per_gpu: int) -> Data:
     """A task's data, loaded once per worker process; images that do not fit on the device stay in the cache's files."""
-    data = task.load(root)
+    data = loaded(task, root)
     return data.to(device, fits(data.pool.images.nbytes + data.test.images.nbytes, device, per_gpu))
 
 

@@ -107,6 +107,63 @@ def test_data_of_the_wrong_kind_are_told_in_a_line(plugin, before, after, messag
     assert re.search(message, done.output.replace("\n", " "))
 
 
+METHODS = """
+    def {method}(self, *given):
+        {body}
+
+    @classmethod
+    def miniature("""
+
+
+@pytest.mark.parametrize(
+    ("method", "body", "message"),
+    [
+        ("load", "return None", "load() returned None, not albench.samples.Data"),
+        ("load", "return images(4)", "load() failed at stripes.py:LINE: TypeError: images() missing"),
+        ("build", "return None", "build() returned None, not a torch.nn.Module"),
+        ("build", "return torch.nn.Flatten()", "the model's forward() returned a Tensor [2, 256], not a dict of"),
+        ("build", "return torch.nn.Linear(3, 3)", "the model's forward() failed: RuntimeError: mat1 and mat2 shapes"),
+        ("prepare", "return given[0]['image']", "prepare() returned a Tensor [2, 1, 16, 16], not a batch with an"),
+        ("prepare", "return {}['image']", "prepare() failed at stripes.py:LINE: KeyError: 'image'"),
+        ("losses", "return torch.zeros(())", "losses() returned a Tensor [] for 2 samples, not [2]"),
+        ("features", "return [torch.zeros(2, 3)]", "features() returned a Tensor [2, 3] for 2 samples, not [2, ·, ·"),
+        ("embedding", "return given[0]['none']", "embedding() (forward() gives 'logits', 'features', 'embedding') f"),
+        ("predict", "return given[0]['logits']", "predict() returned a Tensor [2, 2], not a Prediction with logp ["),
+    ],
+)
+def test_a_method_of_a_task_that_is_wrong_is_told_in_a_line_before_anything_is_trained(
+    plugin, tmp_path, method, body, message
+):
+    path, name = plugin("\n    @classmethod\n    def miniature(", METHODS.format(method=method, body=body))
+    (tmp_path / "mine.toml").write_text(SUITE.replace("stripes", name))
+    arguments = ["run", str(tmp_path / "mine.toml"), "--plugin", str(path), "--out", str(tmp_path / "run")]
+    done = CliRunner().invoke(main, [*arguments, "--device", "cpu", "--jobs", "1"])
+    assert done.exit_code == 2, done.output
+    message = message.replace("LINE", str(path.read_text().splitlines().index(f"        {body}") + 1))
+    assert f"Error: task '{name}': {message}" in done.output
+    assert "Traceback" not in done.output
+    assert not list((tmp_path / "run").glob("trials/*"))
+    if method == "load":
+        verified = CliRunner().invoke(main, ["data", "verify", name, "--plugin", str(path)])
+        assert verified.exit_code == 1
+        assert message.removeprefix("load()") in verified.output
+
+
+def test_what_a_task_measures_is_a_number_or_told_in_a_line(plugin, tmp_path):
+    as_tensor = (
+        "found, outcomes = super().measure(*given); return {n: torch.tensor(v) for n, v in found.items()}, outcomes"
+    )
+    for body, message in ((as_tensor, ""), ("return {'accuracy': .5}", "measure() failed: ValueError: not enough")):
+        path, name = plugin("\n    @classmethod\n    def miniature(", METHODS.format(method="measure", body=body))
+        (tmp_path / "mine.toml").write_text(SUITE.replace("stripes", name))
+        _, failed = albench.run(
+            tmp_path / "mine.toml", plugins=[path], jobs=1, device="cpu", out=tmp_path / f"run{len(body)}",
+            strategies=["random"], stages=1, console=Console(file=io.StringIO()),
+        )  # fmt: skip
+        assert [message in outcome.error for outcome in failed] == [True] * bool(message)
+        tasks._plugins.pop(name)
+
+
 def test_a_task_that_lacks_what_has_no_default_is_refused_when_it_is_registered(tmp_path):
     path = tmp_path / "bare.py"
     path.write_text(

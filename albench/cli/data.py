@@ -67,13 +67,17 @@ def verify(name: str, task: Any, root: Path | None) -> None:
     Raises:
         AlbenchError: they are missing or unreadable, or there were problems: how many.
     """
+    from albench.blame import blamed
     from albench.cache import suspicious
+    from albench.first_look import loaded
 
-    count = _print_problems(name, task, root)
+    who = f"task {name!r}"
+    with blamed(who, "problems()"):
+        count = _print_problems(name, task, root)
     problems = f"{name}: {count} problem{'s' if count > 1 else ''}, a line for each above"
     try:
-        with suspicious():  # what is said of the cached images is true of them
-            data = task.load(root)
+        with suspicious(), blamed(who, "load()"):  # what is said of the cached images is true of them
+            data = loaded(task, root)
     except AlbenchError as error:
         if not count:
             raise

@@ -18,10 +18,11 @@ from scipy import stats
 
 from albench import registry
 from albench.analysis.significance import paired_t
+from albench.evaluation import evaluate
 from albench.manifest import _cpu
 from albench.numerics import Numerics
 from albench.seeds import generator
-from albench.training import Setup, evaluate, fit
+from albench.training import Setup, fit
 
 KEPT = Path(__file__).parents[2] / "results" / "reference" / "precision.md"
 CPU = torch.device("cpu")

@@ -8,11 +8,12 @@ import torch
 
 from albench import checkpoint as module
 from albench.checkpoint import Checkpoint, decode, encode, restore_optimiser
+from albench.evaluation import evaluate
 from albench.recipe import Recipe
 from albench.strategies.learning_loss import LossPrediction
 from albench.strategy import Companion
 from albench.tasks.classification.digits import Digits
-from albench.training import Numerics, Setup, evaluate, fit, state_dict
+from albench.training import Numerics, Setup, fit, state_dict
 
 UPDATES = 9
 ROWS = torch.arange(0, 40, 3)

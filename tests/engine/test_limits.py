@@ -13,11 +13,12 @@ import torch
 
 import albench
 from albench import status
+from albench.evaluation import halving
 from albench.samples import Data
 from albench.store import Store, Trial
 from albench.tasks.classification.cifar10 import Cifar10
 from albench.tasks.classification.digits import Digits
-from albench.training import Numerics, Setup, halving
+from albench.training import Numerics, Setup
 
 
 def in_a_child(work):

@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from albench import registry
+from albench.evaluation import evaluate
 from albench.memory import peak_memory, reset_peak_memory
 from albench.observing import observe
 from albench.tasks.detection.scenes import DigitScenes
-from albench.training import Numerics, Setup, build, evaluate
+from albench.training import Numerics, Setup, build
 
 STRATEGIES = ["entropy", "margin", "bald", "core-set", "learning-loss", "true-loss"]
 

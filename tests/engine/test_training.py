@@ -4,11 +4,12 @@ import pytest
 import torch
 
 from albench.errors import AlbenchError
+from albench.evaluation import evaluate
 from albench.recipe import Recipe
 from albench.step import optimiser
 from albench.strategy import Companion
 from albench.tasks.classification.digits import Digits
-from albench.training import Numerics, Setup, build, evaluate, fit, load_state, state_dict
+from albench.training import Numerics, Setup, build, fit, load_state, state_dict
 
 TASK = Digits(samples=120, width=4, blocks=(1, 1))
 DATA = TASK.load(None)

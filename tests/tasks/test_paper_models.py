@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from torchvision.transforms.functional import normalize
 
 from albench.errors import AlbenchError
+from albench.evaluation import evaluate
 from albench.recipe import Recipe
 from albench.samples import Data, Samples
 from albench.strategies.learning_loss import LossPrediction
@@ -18,7 +19,7 @@ from albench.tasks.detection.voc import PascalVoc
 from albench.tasks.pose.figures import Figures
 from albench.tasks.pose.hourglass import StackedHourglass
 from albench.tasks.pose.skeleton import LSP
-from albench.training import Numerics, Setup, evaluate, fit
+from albench.training import Numerics, Setup, fit
 
 VOC = tuple(str(number) for number in range(20))
 SIZES = {"size": 256, "stride": 4, "stacks": 2, "depth": 4, "width": 256, "heatmap_loss": "mse"}
