@@ -138,7 +138,7 @@ def load_results(folder: str | Path) -> Any:
         AlbenchError: the folder holds no run, or the file no such table.
     """
     if Path(folder).is_file():
-        from albench.analysis.curves import read as read_csv
+        from albench.analysis.tidy import read as read_csv
 
         return read_csv(Path(folder))
     return tables.table(Path(folder), "results")

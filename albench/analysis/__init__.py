@@ -20,10 +20,8 @@ if TYPE_CHECKING:
         difference_curve,
         left_out,
         per_seed,
-        read,
         seed_scores,
         summary,
-        validated,
     )
     from albench.analysis.label_efficiency import (
         costs_from,
@@ -46,18 +44,19 @@ if TYPE_CHECKING:
         win_tie_loss,
         worse_than_reference,
     )
+    from albench.analysis.tidy import read, validated
 
 # Loaded when first used, since pandas and scipy take half a second; a function named like its module stays in it.
 _LAZY = {
     **dict.fromkeys(("against_reference", "all_pairs", "budgets"), "comparison"),
-    **dict.fromkeys(("aubc", "difference_curve", "left_out", "per_seed", "read"), "curves"),
-    **dict.fromkeys(("seed_scores", "summary", "validated"), "curves"),
+    **dict.fromkeys(("aubc", "difference_curve", "left_out", "per_seed", "seed_scores", "summary"), "curves"),
     **dict.fromkeys(("costs_from", "efficiency", "labels_to_reach", "rise"), "label_efficiency"),
     **dict.fromkeys(("target_at", "targets_within"), "label_efficiency"),
     **dict.fromkeys(("detectable", "plan", "seeds_needed"), "power"),
     **dict.fromkeys(("blocks_of_seeds", "blocks_of_tasks", "friedman", "improvement_interval"), "ranks"),
     **dict.fromkeys(("interquartile_mean", "mean_ranks", "penalty_matrix", "probability_of_improvement"), "ranks"),
     **dict.fromkeys(("win_tie_loss", "worse_than_reference"), "ranks"),
+    **dict.fromkeys(("read", "validated"), "tidy"),
 }
 
 __all__ = [

@@ -7,7 +7,8 @@ from typing import Any
 import pandas as pd
 
 from albench.analysis.comparison import EFFECT
-from albench.analysis.curves import not_finite, per_seed, read
+from albench.analysis.curves import not_finite, per_seed
+from albench.analysis.tidy import read
 from albench.errors import AlbenchError, did_you_mean
 from albench.report.blocks import Checklist, Item, Section, Text
 from albench.report.numbers import metric_name

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
-from albench.analysis.curves import validated
+from albench.analysis.tidy import validated
 from albench.errors import AlbenchError
 from albench.store import Store, failures, planned
 from albench.tables import TABLES, refresh
@@ -37,7 +37,7 @@ class Run:
     """One run folder. Tables and facts use the same task and strategy labels.
 
     tasks: label → the manifest's facts with the suite's entry under "entry". strategies: label → facts.
-    results, costs, labels, ceiling: tidy (see albench.analysis.curves); the others: see albench.tables; those that an
+    results, costs, labels, ceiling: tidy (see albench.analysis.tidy); the others: see albench.tables; those that an
     older run has not got are empty. Their names (NAMES) are categories, which millions of rows need in order to be
     small and quickly searched; `rows` and `primary` give plain text. trainings also names the folder that holds the
     outcomes. planned: seeds, stages and strategies of the first session; an older run kept its seeds alone.

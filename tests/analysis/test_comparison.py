@@ -19,7 +19,7 @@ from albench.analysis.comparison import (
     sign_flip_max_t,
     wilcoxon,
 )
-from albench.analysis.curves import COLUMNS
+from albench.analysis.tidy import COLUMNS
 
 LABELS = (10, 20, 40)
 

@@ -8,7 +8,6 @@ from scipy import stats
 import albench
 from albench import AlbenchError
 from albench.analysis.curves import (
-    COLUMNS,
     aubc,
     curves,
     difference_curve,
@@ -16,14 +15,13 @@ from albench.analysis.curves import (
     not_finite,
     paired_difference,
     per_seed,
-    read,
     seed_scores,
     shared,
     summary,
     t_interval,
     upright,
-    validated,
 )
+from albench.analysis.tidy import COLUMNS, read, validated
 
 LABELS = (10, 20, 40)
 

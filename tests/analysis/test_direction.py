@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from albench import analysis
-from albench.analysis.curves import COLUMNS
+from albench.analysis.tidy import COLUMNS
 
 LABELS = (10, 20, 40)
 STRATEGIES = ("random", "a", "b")

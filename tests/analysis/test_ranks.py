@@ -10,7 +10,6 @@ from scipy import stats
 
 from albench import AlbenchError
 from albench.analysis.comparison import against_reference, all_pairs
-from albench.analysis.curves import COLUMNS
 from albench.analysis.ranks import (
     blocks_of_seeds,
     blocks_of_tasks,
@@ -24,6 +23,7 @@ from albench.analysis.ranks import (
     win_tie_loss,
     worse_than_reference,
 )
+from albench.analysis.tidy import COLUMNS
 
 LABELS = (10, 20, 40)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from albench.analysis.comparison import against_reference, budgets
-from albench.analysis.curves import read
+from albench.analysis.tidy import read
 
 REFERENCE = Path(__file__).parents[2] / "results" / "reference"
 

@@ -10,7 +10,8 @@ import pytest
 from scipy import stats
 
 from albench.analysis.comparison import against_reference, budgets
-from albench.analysis.curves import COLUMNS, curves
+from albench.analysis.curves import curves
+from albench.analysis.tidy import COLUMNS
 
 LABELS = np.array([100, 200, 300, 400, 500])
 WEIGHTS = np.array([0.125, 0.25, 0.25, 0.25, 0.125])  # of the stages in the AUBC

@@ -5,8 +5,9 @@ import pandas as pd
 import pytest
 
 from albench.analysis.comparison import against_reference, all_pairs, budgets
-from albench.analysis.curves import COLUMNS, curves, difference_curve, summary, validated
+from albench.analysis.curves import curves, difference_curve, summary
 from albench.analysis.ranks import blocks_of_tasks, friedman, penalty_matrix
+from albench.analysis.tidy import COLUMNS, validated
 
 
 def run_of(tasks, strategies=25, seeds=20, stages=10):

@@ -133,3 +133,12 @@ def test_albenchs_own_results_need_no_metric_named(make_run):
     assert done.exit_code == 0, done.output
     metrics = json.loads((folder / "manifest.json").read_text())["tasks"]["digits"]["metric"]
     assert f"highest mean AUBC of {metrics}" in (folder / "again" / "report.md").read_text()
+
+
+@pytest.mark.usefixtures("unsaved")
+def test_strategies_may_be_called_like_columns(csv):
+    names = {"uniform": "seed", "mine": "labelled", "theirs": "value"}
+    tidy("accuracy", 1).replace({"strategy": names}).to_csv(csv, index=False)
+    done = albench("report", csv, "--reference", "seed")
+    assert done.exit_code == 0, done.output
+    assert "better: labelled" in (csv.parent / "other" / "report" / "report.md").read_text()
