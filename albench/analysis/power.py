@@ -101,15 +101,15 @@ def plan(
     alpha: float = 0.05,
     power: float = 0.8,
     leave_out: Collection[str] = (),
-    comparisons: int = 0,
+    planned: Collection[str] = (),
 ) -> pd.DataFrame:
     """One row per comparison with the reference, on the AUBC of one task: what a decision would need.
 
     Columns: strategy, pairs (seeds both have complete), sd (of the paired differences), sd_upper (its upper bound at
     80 %), alpha (that of Holm's first step, alpha over the number of comparisons), seeds_needed for `effect` (inf:
     more than 1,000), detectable (the smallest effect that `pairs` seeds find). NaN for fewer than two pairs.
-    Strategies in `leave_out` (those that cheat) are not part of the family; comparisons: how many were planned, where
-    more than the results hold.
+    Strategies in `leave_out` (those that cheat) are not part of the family; those `planned` are, and have a row, even
+    where the results hold nothing of them.
 
     Raises:
         AlbenchError: effect, alpha or power out of range, several tasks, or no such metric or reference.
@@ -123,8 +123,9 @@ def plan(
     if reference not in scores:
         there = ", ".join(map(str, scores.columns)) or "none"
         raise AlbenchError(f"reference {reference!r}: no such strategy has results of {metric!r}; there are: {there}")
+    scores = scores.reindex(columns=list(dict.fromkeys([*planned, *scores])))
     others = [name for name in scores if name != reference and name not in leave_out]
-    share = alpha / max(len(others), comparisons, 1)
+    share = alpha / max(len(others), 1)
     rows = []
     for strategy in others:
         difference = (scores[strategy] - scores[reference]).dropna().to_numpy()

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 
 IMPOSSIBLE = "more than any difference"
+REPLACED = ("--seeds", "--out")  # options of `albench run` that its continuation has of its own
 
 
 def _names(_context: click.Context, _parameter: click.Parameter, value: str | None) -> list[str] | None:
@@ -59,13 +60,13 @@ def command(
             hint = did_you_mean(name, list(run.tasks))
             raise AlbenchError(f"{run_dir} has no task {name!r}.{hint} It has: {', '.join(run.tasks)}")
     effect, alpha = run.effect if effect is None else effect, run.alpha if alpha is None else alpha
+    chosen = list(tasks or run.tasks)
+    begun = [task for task in chosen if (run.primary(task)["strategy"] == run.reference).any()] or chosen
     plans: dict[str, pd.DataFrame] = {}
     most: dict[str, float] = {}
-    for task in tasks or run.tasks:
+    for task in begun:
         metric = run.tasks[task]["metric"]
-        plans[task] = plan(
-            run.primary(task), metric, run.reference, effect, alpha, power, run.cheats, len(run.compared)
-        )
+        plans[task] = plan(run.primary(task), metric, run.reference, effect, alpha, power, run.cheats, run.compared)
         most[task] = greatest(run.primary(task), metric, run.reference)
     if not any((table["pairs"] > 1).any() for table in plans.values()):
         raise AlbenchError(f"{run_dir}: no comparison has two complete seeds, so there is no spread to plan from")
@@ -73,6 +74,9 @@ def command(
     for task, table in plans.items():
         console.print(_table(f"{task}: AUBC of {run.tasks[task]['metric']} against {run.reference}", table, most[task]))
     reasons = {task: _unlearned(run, task) for task in plans}
+    for task in chosen:
+        if task not in plans:
+            console.print(f"{task}: {run.reference} has no results yet, so nothing is known.", markup=False)
     for line in _advice(run, plans, most, effect, power, reasons):
         console.print(line, markup=False, highlight=False)
 
@@ -109,19 +113,46 @@ def _advice(
     """What to do, in a sentence or two; reasons: why a task has nothing to differ in, '' where it has."""
     import pandas as pd
 
-    lines = [f"{task}: {reason} Seeds do not mend that." for task, reason in reasons.items() if reason]
-    varied = [own for task, own in plans.items() if not (reasons[task] and (own["sd"].dropna() == 0).all())]
+    lines = [f"{task}: {reason}" for task, reason in reasons.items() if reason]
+    varied = [
+        own.assign(task=task) for task, own in plans.items() if not (reasons[task] and (own["sd"].dropna() == 0).all())
+    ]
     if not varied:
         return lines
-    return [*lines, *_planned(run, pd.concat(varied), plans, most, effect, power)]
+    table = pd.concat(varied)
+    known, unknown = table[table["pairs"] > 1], table[table["pairs"] < 2]
+    if len(known):
+        part = f", by what is known of {_who(known, table)}" if len(unknown) else ""
+        aim = f"a difference of {effect:g} is found in {power:.0%} of cases{part}"
+        lines += _planned(run, known, plans, most, aim, power)
+    if len(unknown):
+        lines.append(
+            f"Of {_who(unknown, table)} no spread is known yet: with two seeds of each that {run.reference} has, too, "
+            "it can be planned for."
+        )
+    return lines
+
+
+def _who(rows: "pd.DataFrame", table: "pd.DataFrame") -> str:
+    """The strategies of some rows of a table of plans; with their tasks, where it has other tasks as well."""
+    from albench.report.remarks import some
+
+    of = rows.groupby("strategy", sort=False)["task"].agg(list)
+    every = table["task"].nunique()
+    return some([str(name) if len(own) == every else f"{name} ({', '.join(own)})" for name, own in of.items()])
 
 
 def _unlearned(run: "Run", task: str) -> str:
-    """Why it is not shown that strategies had anything to differ in on a task; '' where it is."""
+    """Why it is not shown that strategies had anything to differ in on a task, and whether seeds help; '' if it is."""
     from albench.report.tables import summaries
     from albench.report.words import unlearned
 
-    return unlearned(summaries([run], task)).removeprefix("But ")
+    rows = summaries([run], task)
+    if not (reason := unlearned(rows).removeprefix("But ")):
+        return ""
+    if (rows["lowest"] == rows["highest"]).all():
+        return f"{reason} Seeds do not mend that."
+    return f"{reason} More seeds may show it, or show that there is nothing to plan for."
 
 
 def _planned(
@@ -129,14 +160,12 @@ def _planned(
     table: "pd.DataFrame",
     plans: "dict[str, pd.DataFrame]",
     most: dict[str, float],
-    effect: float,
+    aim: str,
     power: float,
 ) -> list[str]:
-    """How many seeds the comparisons in `table` need."""
-    table = table[table["pairs"] > 1]
+    """How many seeds the comparisons in `table` need, all of which have a spread."""
     needed, there = table["seeds_needed"].max(), int(table["pairs"].min())
     beyond = [task for task, own in plans.items() if (own["detectable"] > most[task]).any()]
-    aim = f"a difference of {effect:g} is found in {power:.0%} of cases"
     if needed == float("inf"):
         found = table["detectable"].max()
         now = "not even the largest possible one is" if beyond else f"one of {found:.3g} is"
@@ -149,7 +178,7 @@ def _planned(
         ]
     else:
         lines = [
-            f"Plan {needed:.0f} seeds, so that {aim}: `{_carry_on(run, int(needed))}` carries this run on. "
+            f"Plan {needed:.0f} seeds, so that {aim}: {_carry_on(run, int(needed))} carries this run on. "
             "Seeds added after looking at results are flagged; a new run with another suite seed is clean."
         ]
     if beyond:
@@ -168,12 +197,33 @@ def _planned(
 
 def _carry_on(run: "Run", seeds: int) -> str:
     """The command that the run was made with, with that many seeds, into the folder where it lies now."""
-    command = [str(part) for part in run.sessions[-1].get("command", [])] if run.sessions else []
-    if command[:2] != ["albench", "run"]:
-        command = ["albench", "run", str(run.suite["name"])]
-    replaced, kept, skip = ("--seeds", "--out"), [], False
-    for part in command:
-        if not skip and part.partition("=")[0] not in replaced:
+    typed = [str(part) for part in run.sessions[-1].get("command", [])] if run.sessions else []
+    options = _options(typed)
+    if options is None:
+        made = f"`{shlex.join(typed)}`" if typed else "what made it"
+        return f"{made}, with seeds = {seeds} and into {run.folder},"
+    whole = {"--tasks": ",".join(run.tasks), "--strategies": ",".join(run.strategies)}  # it may have grown by sessions
+    kept, rest = [], iter(options)
+    for part in rest:
+        name, equals, _ = part.partition("=")
+        if name in REPLACED or name in whole:
+            if not equals:
+                next(rest, None)
+            if name in whole:
+                kept += [name, whole[name]]
+        else:
             kept.append(part)
-        skip = part in replaced
-    return shlex.join([*kept, "--out", str(run.folder), "--seeds", str(seeds)])
+    return f"`{shlex.join(['albench', 'run', *kept, '--out', str(run.folder), '--seeds', str(seeds)])}`"
+
+
+def _options(typed: list[str]) -> list[str] | None:
+    """What follows `albench run` in a command, however albench was called; None where it was not.
+
+    >>> _options(["python", "/there/albench/__main__.py", "run", "quick"]), _options(["python", "mine.py", "run"])
+    (['quick'], None)
+    """
+    python = bool(typed) and Path(typed[0]).name.startswith("python")
+    module = python and typed[1:2] == ["-m"]
+    program, *rest = typed[python + module :] or [""]
+    ours = Path(program).stem == "albench" or Path(program).parts[-2:] == ("albench", "__main__.py")
+    return rest[1:] if ours and rest[:1] == ["run"] else None

@@ -11,7 +11,7 @@ from albench.report.checklist import training
 from albench.report.numbers import interval, number, percent
 from albench.report.runs import Run
 from albench.report.tables import OWN
-from albench.report.words import count, unlearned
+from albench.report.words import count, listed, unlearned
 
 BASELINES = {"entropy": "entropy", "margin": "the margin", "trivial": "the trivial predictor"}
 ALIKE = 1.1  # trials that do the same work take no more than this times one another's seconds on a machine of their own
@@ -42,14 +42,20 @@ def selection(effects: pd.DataFrame, alpha: float) -> str:
     """The part of the selection in a sentence; effects: of `selection_effects`, '' without any."""
     said = []
     for r in effects.to_dict("records"):
-        between = interval(r["low"], r["high"]) or " without an interval"
+        between = f" ({count(int(r['seeds']), 'paired seed')}, so there is no interval)"
+        if np.isfinite(r["low"]):
+            zero = ", which includes 0" if r["low"] <= 0 <= r["high"] else ""
+            between = interval(r["low"], r["high"]) + zero
         said.append(f"{r['strategy']} − {r['control']} is {number(r['mean'], 4, True)}{between}")
     if not said:
         return ""
-    seeds = count(int(effects["seeds"].min()), "paired seed")
+    seeds = effects.loc[effects["low"].notna(), "seeds"]
+    how = (
+        f" ({percent(1 - alpha)} intervals, unadjusted, {count(int(seeds.min()), 'paired seed')})" if len(seeds) else ""
+    )
     return (
-        f"With the same companion trained beside the model, the AUBC of {'; '.join(said)} ({percent(1 - alpha)} "
-        f"intervals, unadjusted, {seeds}): that is the part of the selection."
+        f"With the same companion trained beside the model, the AUBC of {'; '.join(said)}{how}: that is the part of "
+        "the selection."
     )
 
 
@@ -140,6 +146,16 @@ def _seconds(value: float) -> str:
     )
 
 
+def some(names: list[str]) -> str:
+    """Names in a sentence, the first few of many and how many more.
+
+    >>> some(list("abcdefg"))
+    'a, b, c, d, e and 2 more'
+    """
+    more = [f"{len(names) - NAMED} more"] if len(names) > NAMED else []
+    return listed([*names[:NAMED], *more])
+
+
 def next_step(run: Run, task: str, rows: pd.DataFrame) -> str:
     """How many seeds would decide what is undecided; rows: `tables.summaries`. '' where all is decided.
 
@@ -150,15 +166,31 @@ def next_step(run: Run, task: str, rows: pd.DataFrame) -> str:
     if not undecided or unlearned(rows):
         return ""
     metric, results = run.tasks[task]["metric"], run.primary(task)
-    table = plan(results, metric, run.reference, run.effect, run.alpha, POWER, run.cheats, len(run.compared))
-    table = table[table["strategy"].isin(undecided) & (table["pairs"] > 1)]
+    whole = plan(results, metric, run.reference, run.effect, run.alpha, POWER, run.cheats, run.compared)
+    table = whole[whole["strategy"].isin(undecided) & (whole["pairs"] > 1)]
     if table.empty:
-        return "One seed shows no spread to plan from: run three or more, then ask albench power RUN_DIR."
+        return _no_spread(run, [name for name in whole["strategy"] if name in undecided])
+    unknown = list(whole.loc[whole["pairs"] < 2, "strategy"])
+    rest = f" Of {some(unknown)} no spread is known yet." if unknown else ""
     needed, found = table["seeds_needed"].max(), table["detectable"].max()
     aim = f"To tell a difference of {run.effect:g} in {percent(POWER)} of cases"
+    aim += f", by what is known of {some(list(table['strategy']))}" if unknown else ""
     now = f"these find one of {found:.2g}"
     if needed <= table["pairs"].min():
-        return f"{aim}, these seeds are enough (albench power RUN_DIR): what is undecided is near that, or below it."
-    if np.isinf(needed):
-        return f"{aim}, more than 1,000 seeds are needed ({now}): albench power RUN_DIR plans for other differences."
-    return f"{aim}, plan {count(int(needed), 'seed')} ({now}): albench power RUN_DIR."
+        said = "these seeds are enough (albench power RUN_DIR): what is undecided is near that, or below it."
+    elif np.isinf(needed):
+        said = f"more than 1,000 seeds are needed ({now}): albench power RUN_DIR plans for other differences."
+    else:
+        said = f"plan {count(int(needed), 'seed')} ({now}): albench power RUN_DIR."
+    return f"{aim}, {said}{rest}"
+
+
+def _no_spread(run: Run, undecided: list[str]) -> str:
+    """What to do where no undecided strategy has two seeds in common with the reference."""
+    if (seeds := run.suite["seeds"]) < 2:
+        return "One seed shows no spread to plan from: run three or more, then ask albench power RUN_DIR."
+    have = "has" if len(undecided) == 1 else "have"
+    return (
+        f"Of the {seeds} seeds planned, {some(undecided)} {have} one in common with {run.reference} yet, which shows "
+        "no spread to plan from: carry the run on, then ask albench power RUN_DIR."
+    )

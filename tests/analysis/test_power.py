@@ -93,7 +93,15 @@ def test_a_plan_shares_alpha_over_the_comparisons_that_count():
     only = plan(twice, "m", leave_out=["cheat"])
     assert list(only["strategy"]) == ["better"]
     assert set(only["alpha"]) == {0.05}
-    assert set(plan(twice, "m", leave_out=["cheat"], comparisons=5)["alpha"]) == {0.01}
+
+
+def test_a_planned_comparison_that_nothing_is_known_of_has_a_row_and_its_share_of_alpha():
+    table = plan(results_of([0.0, 0.01, 0.03]), "m", planned=["later", "better"]).set_index("strategy")
+    assert list(table.index) == ["later", "better"]
+    assert set(table["alpha"]) == {0.025}
+    assert table.loc["later", "pairs"] == 0
+    assert table.loc["later", ["sd", "sd_upper", "seeds_needed", "detectable"]].isna().all()
+    assert table.loc["better", "pairs"] == 3
 
 
 def test_seeds_are_matched_by_seed():

@@ -42,6 +42,100 @@ def test_the_command_keeps_the_runs_own_options(make_run):
     assert f"`albench run 'my suite.toml' --data-root d --out {folder} --seeds " in output
 
 
+PYTHON = ["python", "/there/albench/__main__.py"], ["python", "-m", "albench"], ["python3", "/venv/bin/albench"]
+
+
+@pytest.mark.parametrize("program", [*PYTHON, ["/venv/bin/albench"]])
+def test_however_albench_was_called_its_options_are_kept(recorded, program):
+    folder = recorded([*program, "run", "quick", "--tasks", "digits", "--jobs", "2", "--seeds=2", "--out", "there"])
+    output = call(folder, "--effect", 0.02).output
+    assert f"`albench run quick --tasks digits --jobs 2 --out {folder} --seeds " in output
+
+
+def test_a_run_that_grew_by_sessions_is_carried_on_as_a_whole(recorded):
+    command = ["albench", "run", "quick", "--tasks=figures", "--strategies", "entropy", "--no-report"]
+    folder = recorded(command, tasks=("digits", "figures"), strategies=("random", "entropy"))
+    kept = "--tasks digits,figures --strategies random,entropy --no-report"
+    assert f"`albench run quick {kept} --out {folder} --seeds " in call(folder).output
+
+
+def test_no_command_is_made_up_for_a_run_that_another_program_made(recorded):
+    output = call(recorded(["python", "mine.py", "run", "fast"]), "--effect", 0.02).output
+    assert ": `python mine.py run fast`, with seeds = " in output
+    assert "albench run" not in output
+
+
+@pytest.fixture
+def recorded(make_run):
+    """`recorded(command, …)`: a run folder that says it was made by that command."""
+
+    def make(command, **options):
+        folder = make_run(**options)
+        manifest = json.loads((folder / "manifest.json").read_text())
+        manifest["sessions"][-1]["command"] = command
+        (folder / "manifest.json").write_text(json.dumps(manifest))
+        return folder
+
+    return make
+
+
+def test_comparisons_without_a_spread_are_in_the_table_and_said_to_be_left_out_of_the_plan(make_run):
+    folder = make_run(tasks=("digits", "figures"), seeds=4)
+    keep_seeds(folder, {"learning-loss": 0, ("core-set", "digits"): 1})
+    output = call(folder, "--effect", 0.02).output
+    rows = [line.split("│")[1:3] for line in output.splitlines() if "learning-loss" in line and "│" in line]
+    assert [[cell.strip() for cell in row] for row in rows] == [["learning-loss", "0"]] * 2
+    assert "in 80% of cases, by what is known of entropy and core-set (figures): `albench run" in output
+    assert "Of core-set (digits) and learning-loss no spread is known yet: with two seeds of each" in output
+    assert "no spread is known" not in call(make_run("whole", seeds=4)).output
+
+
+def test_where_no_comparison_that_counts_has_a_spread_there_is_no_plan(make_run):
+    folder = make_run(tasks=("digits", "figures"), strategies=("random", "entropy"), seeds=3)
+    keep_seeds(folder, {("entropy", "figures"): 1})
+    table = pd.read_csv(folder / "results.csv")
+    table.loc[table["metric"] == "accuracy", "value"] = 0.5
+    table.to_csv(folder / "results.csv", index=False)
+    result = call(folder)
+    assert result.exit_code == 0, result.output
+    assert "digits: All values are 0.5000: nothing was learned" in result.output
+    assert "Of entropy no spread is known yet" in result.output
+    assert "Plan " not in result.output
+    assert "enough" not in result.output
+
+
+def test_a_task_that_has_not_begun_does_not_hide_the_others_plan(make_run):
+    folder = make_run(tasks=("digits", "figures"), seeds=4)
+    table = pd.read_csv(folder / "results.csv")
+    table[table["task"] == "digits"].to_csv(folder / "results.csv", index=False)
+    output = call(folder, "--effect", 0.02).output
+    assert "figures: random has no results yet" in output
+    assert "Plan " in output
+
+
+def test_seeds_may_mend_a_rise_that_is_not_shown(make_run):
+    folder = make_run(seeds=3)
+    table = pd.read_csv(folder / "results.csv")
+    first = (table["metric"] == "accuracy") & (table["stage"] == 0)
+    table.loc[first, "value"] = 0.4 + 0.3 * (table.loc[first, "seed"] - 1)
+    table.to_csv(folder / "results.csv", index=False)
+    output = call(folder, "--effect", 0.02).output
+    assert "may be chance: it is not shown" in output
+    assert "Seeds do not mend that" not in output
+    assert "More seeds may show it" in output
+    assert "Plan " in output
+
+
+def keep_seeds(folder, kept):
+    """Of a strategy, or of (strategy, task), only so many seeds have results."""
+    table = pd.read_csv(folder / "results.csv")
+    for who, seeds in kept.items():
+        strategy, task = who if isinstance(who, tuple) else (who, None)
+        own = (table["strategy"] == strategy) & ((table["task"] == task) | (task is None))
+        table = table[~(own & (table["seed"] >= seeds))]
+    table.to_csv(folder / "results.csv", index=False)
+
+
 def test_seeds_of_two_devices_are_used_together_only_when_told(make_run, two_devices):
     folder = make_run(seeds=4)
     two_devices(folder)

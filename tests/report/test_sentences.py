@@ -122,6 +122,22 @@ def test_the_part_of_the_selection_is_told_against_the_control_with_the_same_com
     assert text.endswith("3 paired seeds): that is the part of the selection.")
 
 
+def test_the_part_of_the_selection_claims_no_more_than_its_interval():
+    def said(*rows):
+        return remarks.selection(
+            pd.DataFrame(rows, columns=["strategy", "control", "mean", "low", "high", "seeds"]), 0.05
+        )
+
+    ends = said(("ll", "plain", -0.0115, -0.0243, 0.0013, 3))
+    assert "is −0.0115 [−0.0243,\u00a0+0.0013], which includes 0 (95\u202f% intervals, unadjusted" in ends
+    assert "includes 0" not in said(("ll", "plain", -0.0115, -0.02, -0.0013, 3))
+    one = ("mc", "plain", -0.0156, np.nan, np.nan, 1)
+    assert said(one).endswith("is −0.0156 (1 paired seed, so there is no interval): that is the part of the selection.")
+    both = said(one, ("ll", "plain", 0.01, 0.005, 0.015, 3))
+    assert "(1 paired seed, so there is no interval); ll − plain is +0.0100 [" in both
+    assert "intervals, unadjusted, 3 paired seeds)" in both
+
+
 def test_seconds_are_compared_only_where_equal_work_took_equal_time():
     def costs(train):
         rows = [(s, seed, f"seconds/{what}", value) for s, own in train.items() for seed, value in enumerate(own)
@@ -143,6 +159,27 @@ def test_what_is_undecided_gets_a_next_step(run):
     assert text.startswith("To tell a difference of 0.005 in 80\u202f% of cases, ")
     assert "albench power RUN_DIR" in text
     assert remarks.next_step(run, "digits", rows.assign(verdict="better")) == ""
+    assert "is known" not in text
+
+
+def test_a_next_step_says_which_comparisons_it_knows_nothing_of(run):
+    late = run.results["strategy"].eq("learning-loss") | (
+        run.results["strategy"].eq("core-set") & run.results["seed"].gt(0)
+    )
+    run.results = run.results[~late]
+    rows = summaries([run], "digits").assign(verdict="undecided")
+    text = remarks.next_step(run, "digits", rows)
+    assert "in 80\u202f% of cases, by what is known of entropy, " in text
+    assert text.endswith(" Of core-set and learning-loss no spread is known yet.")
+
+
+def test_seeds_without_a_partner_are_not_said_to_be_one_seed(run):
+    run.results = run.results[run.results["strategy"].eq("random") | (run.results["seed"] == 0)]
+    rows = summaries([run], "digits")
+    text = remarks.next_step(run, "digits", rows[rows["strategy"].isin(["entropy", "core-set", "random"])])
+    assert text.startswith("Of the 3 seeds planned, entropy and core-set have one in common with random yet, ")
+    run.suite["seeds"] = 1
+    assert remarks.next_step(run, "digits", rows).startswith("One seed shows no spread")
 
 
 def test_seeds_that_agree_by_luck_do_not_make_the_test_samples_small(run):
