@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from albench.analysis.comparison import all_pairs, budgets
 from albench.analysis.curves import difference_curve
 from albench.analysis.ranks import worse_than_reference
+from albench.analysis.significance import EXACT, FLIPS
 from albench.report import charts, diagrams, figures, matrices
 from albench.report.blocks import Block, Folder, Table
 from albench.report.looks import Look, present
@@ -34,6 +35,8 @@ def comparison(
     tested = rows[rows["difference"].notna()].rename(columns={"difference": "mean"})
     if tested.empty:
         return blocks
+    floor = tested["attainable"].mask(tested["pairs"] > EXACT, 1 / (FLIPS + 1))  # the drawn patterns and the observed
+    tested = tested.assign(attainable_sign_flip=floor)
     along = pd.concat(
         [difference_curve(r.primary(task), r.tasks[task]["metric"], r.reference) for r in _tested(runs, task)]
     )
@@ -240,12 +243,21 @@ def _exploratory(runs: list[Run], task: str, tested: pd.DataFrame, styles: Style
         rows=rows,
         notes=[
             "One test decides, the others are shown: taking whichever is significant gives about twice the nominal "
-            "rate of false positives. Wilcoxon and sign-flip are exact and cannot fall below the least attainable p. A "
-            "ratio of variances below 1 says that pairing by seed made the comparison sharper. The last column counts "
-            "seeds in which the strategy ended worse than the reference, with the exact 95\u202f% interval of that "
-            "share."
+            f"rate of false positives. {_floors(tested['pairs'])} A ratio of variances below 1 says that pairing by "
+            "seed made the comparison sharper. The last column counts seeds in which the strategy ended worse than the "
+            "reference, with the exact 95\u202f% interval of that share."
         ],
         data=folder.csv(tested.merge(below, on="strategy", suffixes=("", "_below")), f"exploratory-{name}"),
         swatches=[(styles[s].colour, styles[s].glyph) for s in tested["strategy"]],
         folded=True,
+    )
+
+
+def _floors(pairs: pd.Series) -> str:
+    """Which tests are exact with so many pairs, and how small their p can get."""
+    if (pairs <= EXACT).all():
+        return "Wilcoxon and sign-flip are exact and cannot fall below the least attainable p."
+    return (
+        f"Wilcoxon is exact and cannot fall below the least attainable p. Sign-flip is so up to {EXACT} paired seeds; "
+        f"from more, {FLIPS:,} random sign patterns are drawn, so that it cannot fall below 1/{FLIPS + 1:,}."
     )

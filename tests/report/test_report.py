@@ -293,3 +293,14 @@ def test_pyplot_is_never_imported(make_run):
     modules = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
     assert "matplotlib.figure" in modules
     assert "matplotlib.pyplot" not in modules
+
+
+def test_a_sign_flip_of_drawn_patterns_is_not_called_exact(make_run, unsaved):
+    few, many = (report(make_run(f"of-{seeds}", strategies=("random", "entropy"), seeds=seeds)) for seeds in (16, 17))
+    assert "Wilcoxon and sign-flip are exact and cannot fall below the least attainable p." in few.words
+    assert "Wilcoxon is exact and cannot fall below the least attainable p. Sign-flip is so up to 16" in many.words
+    assert "20,000 random sign patterns are drawn, so that it cannot fall below 1/20,001." in many.words
+    for page, floors in ((few, [2**-15, 2**-15]), (many, [2**-16, 1 / 20_001])):
+        row = pd.read_csv(page.folder / "tables" / "exploratory-digits.csv").iloc[0]
+        assert [row["attainable"], row["attainable_sign_flip"]] == pytest.approx(floors)
+        assert row["sign_flip"] >= row["attainable_sign_flip"] * (1 - 1e-9)
