@@ -229,8 +229,11 @@ def test_curves_without_a_common_number_of_labels_are_not_compared():
     apart = TWO[TWO["strategy"] == "mine"]
     results = pd.concat([TWO[TWO["strategy"] == "random"], apart.assign(labelled=apart["labelled"] + 1)])
     table = summary(results, "accuracy")
-    assert table["seeds"].tolist() == [0, 0]
-    assert "shares no number of labels" in table["dropped"].iloc[0]
+    assert table["seeds"].tolist() == [2, 0]  # the first's are those that count
+    assert "nothing measured at 10, 20, 40 labels" in table["dropped"].iloc[1]
+    assert table["difference"].isna().all()
+    begun = results.groupby("strategy").head(1)
+    assert "shares no number of labels" in summary(begun, "accuracy")["dropped"].iloc[0]
 
 
 def test_difference_curve_is_paired_by_seed():
