@@ -80,8 +80,8 @@ def _is_shared(results: pd.DataFrame) -> np.ndarray:
     voters = votes.groupby(own)["strategy"].nunique()
     having = votes.groupby([*own, "labelled"]).size()
     kept = having.index[2 * having.to_numpy() > voters.reindex(having.reset_index("labelled").index).to_numpy()]
-    curved = kept.to_frame()[own]
-    curved = pd.MultiIndex.from_frame(curved[curved.duplicated()])
+    pairs = kept.to_frame()[own]
+    curved = pd.MultiIndex.from_frame(pairs[pairs.duplicated()])
     torn = votes[votes["begun"] & ~pd.MultiIndex.from_frame(votes[own]).isin(curved)]
     for (task, metric), rows in torn.groupby(own, sort=False, observed=True):
         found = _in_common(rows["strategy"], rows["labelled"])
