@@ -1,5 +1,7 @@
 """What a user installs holds everything: a link that was lost in a copy would drop a folder without a word."""
 
+import doctest
+import importlib
 import re
 import shutil
 import subprocess
@@ -19,6 +21,16 @@ def test_the_links_stand():
         assert link.is_symlink()
         assert link.resolve() == ROOT / name
     assert (ROOT / "albench" / "published").resolve() == ROOT / "results" / "published"
+
+
+@pytest.mark.parametrize(
+    "file", [path for path in sorted((ROOT / "albench").rglob("*.py")) if ">>> " in path.read_text()]
+)
+def test_examples_in_docstrings_hold(file):
+    name = ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+    tried = doctest.testmod(importlib.import_module(name))
+    assert tried.attempted
+    assert not tried.failed
 
 
 @pytest.mark.parametrize("room", sorted(path.name for path in (ROOT / "tasks").iterdir() if path.is_dir()))

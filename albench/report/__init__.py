@@ -44,8 +44,9 @@ def write(
         runs = gather([Path(folder) for folder in run_dirs], mixed_devices, pool, reading)
         folder = Folder(Path(out) if out is not None else runs[0].folder / "report", later=True, warm=warm)
         if aloud:
-            trials = sum(run.trials for run in runs)
-            say(f"Writing the report of {trials:,} {'trial' if trials == 1 else 'trials'}…")
+            trials = sum(run.trials for run in runs if not run.foreign)
+            of_trials = f" of {trials:,} {'trial' if trials == 1 else 'trials'}" if trials else ""
+            say(f"Writing the report{of_trials}…")
         with counting("figures saved", folder.progress) if aloud else nullcontext():
             with looks.style():
                 document = content.document(runs, folder, Path(data_root) if data_root is not None else None)

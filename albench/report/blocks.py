@@ -17,7 +17,7 @@ from albench.report.charts import Chart
 from albench.report.looks import ONE_COLUMN, TWO_COLUMNS
 from albench.report.press import Drawn, Press, breadth
 
-NUMBER = re.compile(r"[+−-]?(\d[\d,]*(\.\d+)?|\.\d+)(e[+-]?\d+)?")
+NUMBER = re.compile(r"([<>]\s)?([+−-]?(\d[\d,]*(\.\d+)?|\.\d+)(e[+-]?\d+)?)")
 LISTING, OURS = "files.txt", re.compile(r"(figures|tables)/[^/\\]+\.(png|pdf|svg|csv|tex)")
 
 
@@ -88,12 +88,17 @@ class Table:
 
         >>> [Table("", ["a", "b"], [["x", text]]).value(0, 1) for text in ("−1,200.5 ± 3", "–", "12 %", "digits", ".5")]
         [-1200.5, None, 12.0, None, 0.5]
+        >>> Table("", ["a", "p"], [["x", "< .001"]]).value(0, 1) < 0.001
+        True
         """
         if (row, column) in self.values:
             value = self.values[row, column]
             return value if math.isfinite(value) else None
         found = NUMBER.match(self.rows[row][column])
-        return float(found.group().replace("−", "-").replace(",", "")) if found else None
+        if not found:
+            return None
+        value = float(found[2].replace("−", "-").replace(",", ""))
+        return math.nextafter(value, math.inf if found[1][0] == ">" else -math.inf) if found[1] else value
 
 
 @dataclass(frozen=True)

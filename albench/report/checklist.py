@@ -188,8 +188,13 @@ def _controls(run: Run) -> Item | None:
             "selection does. "
             f'Add a strategy such as {{ strategy = "random", companion = "{min(helped - controlled)}" }}.',
         )
+    there = set(run.primary()["strategy"])
     named = listed([f"{ours} against {plain}" for ours, plain in pairs])
-    return Item("ok", "Controls", f"The same selection with and without a companion: {named}.")
+    lacking = sorted({label for pair in pairs for label in pair} - there)
+    text = f"The same selection with and without a companion: {named}"
+    if lacking:
+        return Item("missing", "Controls", f"{text}. Nothing was measured yet of {listed(lacking)}.")
+    return Item("ok", "Controls", f"{text}.")
 
 
 def _cheats(run: Run) -> Item | None:

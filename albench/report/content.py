@@ -99,25 +99,44 @@ def document(runs: list[Run], folder: Folder, data_root: Path | None) -> Documen
 
 
 def _finding(runs: list[Run], task: str, rows: pd.DataFrame, saved: list[savings.Savings]) -> Finding:
-    """Who leads on a task, what the primary test says of the others, how many labels they save, what they cost."""
-    metric = runs[0].tasks[task]["metric"]
-    alpha = runs[0].alpha
-    details = [words.so_far(rows, max(run.labels_planned(task) for run in runs))]
-    details += [words.verdicts(rows, alpha), words.another_test_set(rows, alpha)]
-    details += savings.sentences(saved)
-    details += [words.joint_training(character.first_stage_effects(run, task), metric, alpha) for run in runs]
-    details += [remarks.selection(remarks.selection_effects(run, task), alpha) for run in runs]
-    details += [remarks.next_step(run, task, rows) for run in runs if not run.foreign]
+    """Who leads on a task, what the primary test says of the others, how many labels they save, what they cost.
+
+    Of several runs each by itself: their tests and their spans of labels are their own.
+    """
+    of_run = {run.name: rows[rows["run"] == run.name].reset_index(drop=True) for run in runs}
+    metric, several = runs[0].tasks[task]["metric"], len(runs) > 1
+    said = {run.name: words.finding(of_run[run.name], metric, run.alpha) for run in runs}
+    details = []
+    for run, own in zip(runs, saved, strict=True):
+        texts = filter(None, _details(run, task, of_run[run.name], own))
+        details += [f"{run.name}: {text}" if several else text for text in texts]
+    if apart := pooled.settings(runs, task):
+        details.append(f"These runs differ in more than their strategies, too: {'. '.join(apart)}.")
     alike = {label: f"{run.name} {training(run, label)}" for run in runs for label in run.strategies}
-    details += [remarks.cost(_whole_costs(runs, task), alike)]
-    details += [text for run in runs for text in methods.saturation(run, task)]
+    details.append(remarks.cost(_whole_costs(runs, task), alike))
     return Finding(
         task,
-        words.finding(rows, metric, alpha),
+        " ".join(f"{name}: {text}" for name, text in said.items()) if several else said[runs[0].name],
         f"task-{slug(task)}",
-        verdict=words.leading_verdict(rows),
+        verdict="" if several else words.leading_verdict(rows),
         details=[text for text in details if text],
     )
+
+
+def _details(run: Run, task: str, rows: pd.DataFrame, saved: savings.Savings) -> list[str]:
+    """What the summary says of a run's task beside who leads; '' where there is nothing to say."""
+    metric = run.tasks[task]["metric"]
+    return [
+        words.so_far(rows, run.labels_planned(task)),
+        words.verdicts(rows, run.alpha),
+        words.unmeasured(run, rows),
+        words.another_test_set(rows, run.alpha),
+        savings.sentence(saved),
+        words.joint_training(character.first_stage_effects(run, task), metric, run.alpha),
+        remarks.selection(remarks.selection_effects(run, task), run.alpha),
+        "" if run.foreign else remarks.next_step(run, task, rows),
+        *methods.saturation(run, task),
+    ]
 
 
 def _review(run: Run, missing: list[Unfinished], several: bool) -> Section:

@@ -1,6 +1,7 @@
 r"""Tables for papers: booktabs, the best in bold, marks explained in a note; compiles with pdfLaTeX as it is.
 
-The preamble needs \usepackage{booktabs}; a table is put in with \input{tables/NAME}.
+The preamble needs \usepackage{booktabs,graphicx}: what is wider than the text is scaled down to it. A table is put in
+with \input{tables/NAME}.
 """
 
 import re
@@ -93,17 +94,18 @@ def render(table: Table, name: str, caption: str) -> str:
     size = next(size for limit, size in SIZES if letters <= limit)
     said = " ".join(map(escaped, table.notes))
     lines = [
-        r"% needs \usepackage{booktabs}",
+        r"% needs \usepackage{booktabs,graphicx}",
         rf"\begin{{{environment}}}[tbp]",
         rf"\centering{size}",
         rf"\caption{{{escaped(caption)}}}",
         rf"\label{{tab:{name}}}",
-        rf"\begin{{tabular}}{{@{{}}{layout}@{{}}}}",
+        rf"\sbox0{{\begin{{tabular}}{{@{{}}{layout}@{{}}}}",
         r"\toprule",
         *([" & ".join(map(_heading, heads, layout)) + r" \\", r"\midrule"] if any(table.columns) else []),
         *(_row(row, table, r) for r, row in enumerate(table.rows)),
         r"\bottomrule",
-        r"\end{tabular}",
+        r"\end{tabular}}%",
+        r"\ifdim\wd0>\linewidth\resizebox{\linewidth}{!}{\usebox0}\else\usebox0\fi",
         *([rf"\par\smallskip\parbox{{\linewidth}}{{\footnotesize {said}}}"] if said else []),
         rf"\end{{{environment}}}",
     ]

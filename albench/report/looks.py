@@ -137,10 +137,14 @@ def present(styles: dict[str, Look], table: pd.DataFrame) -> dict[str, Look]:
 def on_dark(colour: str) -> str:
     """A colour, lightened in its own hue until it can be told from the dark page's cards.
 
-    >>> on_dark("#56B4E9")
-    '#56b4e9'
+    Greys change sides before, so that the dark ones do not all become the same.
+
+    >>> on_dark("#56B4E9"), on_dark("#3C3C3C")
+    ('#56b4e9', '#c3c3c3')
     """
     hue, lightness, saturation = colorsys.rgb_to_hls(*to_rgb(colour))
+    if not saturation:
+        lightness = 1 - lightness
     while _contrast(colorsys.hls_to_rgb(hue, lightness, saturation), to_rgb(DARK_CARD)) < READABLE:
         lightness += 0.01
     return to_hex(colorsys.hls_to_rgb(hue, lightness, saturation))

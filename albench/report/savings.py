@@ -7,7 +7,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from albench.analysis.label_efficiency import SHARES, costs_from, efficiency, rise, target_at, targets_within
+from albench.analysis.label_efficiency import (
+    SHARES,
+    costs_from,
+    efficiency,
+    mean_curves,
+    rise,
+    target_at,
+    targets_within,
+)
 from albench.report import diagrams
 from albench.report.blocks import Block, Folder, Table, Text
 from albench.report.evidence import Styles, wide
@@ -49,6 +57,10 @@ def _measured(run: Run, task: str) -> Savings:
     if reference not in set(results["strategy"]):
         return Savings(run, {}, f"Labels saved are not told: {reference} has no results to compare with.", budget)
     higher = run.higher(task)
+    if reference not in mean_curves(results, metric):
+        return Savings(
+            run, {}, f"Labels saved are not told yet: {reference} has no complete curve to compare with.", budget
+        )
     targets = targets_within(results, metric, reference, run.suite.get("efficiency", SHARES), higher)
     if not targets:
         reason = (
@@ -79,13 +91,7 @@ def _by_chance(reference: str, risen: float, low: float, high: float, seeds: int
     )
 
 
-def sentences(found: list[Savings]) -> list[str]:
-    """What the summary of a task says of labels saved, a sentence a run."""
-    said = {one.run.name: _sentence(one) for one in found}
-    return [f"{name}: {text}" if len(found) > 1 and text else text for name, text in said.items()]
-
-
-def _sentence(found: Savings) -> str:
+def sentence(found: Savings) -> str:
     """Which strategies save how many labels, in reaching the middle target; '' where there is nothing to compare."""
     if found.reason or not found.tables:
         return found.reason
@@ -118,7 +124,14 @@ def _said_of(row: dict[Hashable, Any]) -> str:
     """'entropy +3 [−8, +13]', or in how many seeds it does not arrive."""
     if row["saved"] == -np.inf:
         return f"{row['strategy']} does not reach it in {row['not_reached']} of {count(row['pairs'], 'seed')}"
-    return f"{row['strategy']} {saving(row['saved'], row['saved_low'], row['saved_high'])}"
+    return f"{row['strategy']} {saving(row['saved'], row['saved_low'], row['saved_high'])}{_at_once(row)}"
+
+
+def _at_once(row: dict[Hashable, Any]) -> str:
+    """' (8 of 8 seeds were there with the first labels)'; '' where none was."""
+    both = ((f"{row['reference']}'s", row["at_once_reference"]), ("its", row["at_once"]))
+    said = [f"{number_of} of {whose} {count(row['pairs'], 'seed')}" for whose, number_of in both if number_of]
+    return f" ({' and '.join(said)} were there with the first labels)" if said else ""
 
 
 def _fewer(row: dict[Hashable, Any]) -> str:
@@ -128,7 +141,8 @@ def _fewer(row: dict[Hashable, Any]) -> str:
         return f"{row['strategy']} needs at least {least} labels fewer"
     written = saving(row["saved"], row["saved_low"], row["saved_high"]).replace("+", "")
     amount, _, between = written.partition(" ")
-    return f"{row['strategy']} needs {amount} labels fewer {between}"
+    early = {"≥": "at least ", "≤": "at most "}.get(_early(row), "")
+    return f"{row['strategy']} needs {early}{amount} labels fewer {between}{_at_once(row)}"
 
 
 def label_efficiency(savings: list[Savings], task: str, styles: Styles, folder: Folder, name: str) -> list[Block]:
@@ -210,10 +224,19 @@ def _goal(share: float, target: float) -> str:
     return f"{number(target)}\u00a0({written})"
 
 
+def _early(row: dict[Hashable, Any]) -> str:
+    """Which way labels saved are bounded where seeds were at the target with the first labels; '' where none was."""
+    ours, theirs = row["at_once"], row["at_once_reference"]
+    if ours and theirs:
+        return "‡"
+    return "≥" if ours else "≤" if theirs else ""
+
+
 def _table(table: pd.DataFrame, styles: Styles, unit: str, data: str) -> Table:
     reference = against(table)
-    rows = []
-    for r in table.to_dict("records"):
+    rows: list[list[str]] = []
+    marks: dict[tuple[int, int], str] = {}
+    for place, r in enumerate(table.to_dict("records")):
         # at the last value about half of the reference's own seeds end below it: only the mean curves say much
         untold = r["share"] == LAST or not r["told"]
         unreached = f"{r['not_reached']} of {r['pairs']}" + (
@@ -229,12 +252,19 @@ def _table(table: pd.DataFrame, styles: Styles, unit: str, data: str) -> Table:
                 unreached,
             ]
         )
+        if not untold and (early := _early(r)):
+            marks |= {(place, 3): early, (place, 4): early}
     columns = [
         *("strategy", f"to reach (of {reference}'s rise)", f"mean curves: {unit} needed (by {reference})"),
         *(f"{unit} saved [interval]", "speed-up [interval]", "seeds not reaching"),
     ]
     if not (table["told"] & (table["share"] != LAST)).any():  # nothing but dashes
         columns, rows = columns[:3] + columns[5:], [row[:3] + row[5:] for row in rows]
+    early_notes = {
+        "≥": "≥ A strategy's seeds were at the target with their first labels: it saves at least so much.",
+        "≤": f"≤ {reference}'s seeds were at the target with their first labels: at most so much is saved.",
+        "‡": "‡ Seeds of both were at the target with their first labels, so how much is saved is not known.",
+    }
     chance = [
         "Labels saved and speed-ups are left out, since the rise that the values lie in may be chance: "
         "the CSV has what comes out."
@@ -247,6 +277,7 @@ def _table(table: pd.DataFrame, styles: Styles, unit: str, data: str) -> Table:
         "statistics as soon as a seed did not arrive, since “more than was tried” is no number. Intervals are "
         "95\u202f%; “no interval”: order statistics give a median none below six seeds, and none where too few seeds "
         "arrived; “no estimate”: neither side arrived in so many seeds that the median itself is unknown.",
+        *(early_notes[mark] for mark in early_notes if mark in marks.values()),
     ]
     if unit == "annotations":
         notes.append(
@@ -260,6 +291,7 @@ def _table(table: pd.DataFrame, styles: Styles, unit: str, data: str) -> Table:
         data=data,
         swatches=[(styles[s].colour, styles[s].glyph) for s in table["strategy"]],
         folded=unit != "labels",
+        marks=marks,
     )
 
 

@@ -119,10 +119,28 @@ def resampled_table(rows: pd.DataFrame, styles: dict[str, Look], alpha: float, d
 
 
 def leader(rows: pd.DataFrame) -> int | None:
-    """The row of the best mean AUBC among those that do not cheat, None where nobody has one."""
+    """The row of a run's best strategy among those that do not cheat, None where nobody has a complete curve.
+
+    It has the best mean AUBC; where strategies have not the same seeds, whose means do not compare, the best paired
+    difference to the reference, which itself has 0 (None where that has no complete curve).
+    """
     fair = rows[~rows["cheats"] & rows["aubc_mean"].notna()]
-    means = fair["aubc_mean"].to_numpy()
-    return None if fair.empty else fair.index[int(means.argmax() if higher(rows) else means.argmin())]
+    if fair.empty:
+        return None
+    score = fair["aubc_mean"] if matched(rows) else fair["difference"].mask(fair["strategy"] == fair["reference"], 0.0)
+    if score.isna().all():
+        return None
+    return int(score.idxmax() if higher(rows) else score.idxmin())  # type: ignore[call-overload]
+
+
+def matched(rows: pd.DataFrame) -> bool:
+    """Whether a run's mean AUBCs compare: all are over the same seeds (as many, where no reference tells which)."""
+    fair = rows[~rows["cheats"] & rows["aubc_mean"].notna()]
+    own = fair["strategy"] == fair["reference"]
+    if not own.any():
+        return fair["seeds"].nunique() <= 1
+    seeds = int(fair.loc[own, "seeds"].iloc[0])
+    return bool(fair["seeds"].eq(seeds).all() and fair.loc[~own, "pairs"].eq(seeds).all())
 
 
 def higher(rows: pd.DataFrame) -> bool:
@@ -143,13 +161,18 @@ def shown_to_learn(row: Mapping[Hashable, Any]) -> bool:
 
 def summary_table(rows: pd.DataFrame, styles: dict[str, Look], metric: str, alpha: float, data: str) -> Table:
     """Final value, AUBC, and the primary test of its paired difference to the reference; a row per strategy."""
-    best, reference = leader(rows), against(rows)
-    labelled = f" at {rows['labelled'].max():,} labels" if len(rows) else ""
+    each = [own for _, own in rows.groupby("run", sort=False)]
+    best, reference = {leader(own) for own in each}, against(rows)
+    ends = sorted(rows["labelled"].unique())
+    labelled = f" at {ends[0]:,} labels" if len(ends) == 1 else " at the last labels (how many)" if ends else ""
     columns = ["strategy", "verdict", f"AUBC − {reference} [{percent(1 - alpha)} interval]"]
     columns += ["p (Holm)", "AUBC", f"{metric_name(metric)}{labelled}", "seeds"]
-    body, marks, most = [], {}, "highest" if higher(rows) else "lowest"
+    body, marks = [], {}
+    bold = f"the {'highest' if higher(rows) else 'lowest'} mean AUBC"
+    if not all(map(matched, each)):
+        bold = "the best difference, seed by seed (not all strategies have the same seeds, so means do not compare)"
     notes = [
-        f"Mean ± standard deviation over seeds; bold: the {most} mean AUBC. The primary test is a two-sided paired t "
+        f"Mean ± standard deviation over seeds; bold: {bold}. The primary test is a two-sided paired t "
         f"of the AUBC, p by Holm's method over the comparisons with {reference}; * marks p below {alpha:g}. Intervals "
         "are of single differences, not adjusted, so one may exclude 0 where the corrected test remains undecided; "
         "“equivalent” is read off two one-sided tests. The figure of the primary test shows both kinds of interval."
@@ -165,13 +188,14 @@ def summary_table(rows: pd.DataFrame, styles: dict[str, Look], metric: str, alph
             marks[place, 1] = "†"
         if not is_reference and row["p_holm"] < alpha:
             marks[place, 3] = "*"
-        measured = mean_std(row["aubc_mean"], row["aubc_std"]), mean_std(row["final_mean"], row["final_std"])
+        measured = [mean_std(row["aubc_mean"], row["aubc_std"]), mean_std(row["final_mean"], row["final_std"])]
+        measured[1] += f" ({row['labelled']:,})" if len(ends) > 1 else ""
         body.append([styles[row["strategy"]].name, *tested, *measured, str(row["seeds"])])
     if "†" in marks.values():
         notes.append("† It is not shown that anything was learned in which strategies could differ (see the summary).")
     notes += _reasons(rows)
     if len(rows["run"].unique()) > 1:
-        notes.append("Tests are within a run; rows of different runs share no seeds and are not compared.")
+        notes.append("Tests are within a run; rows of different runs are not compared.")
     return Table(
         title="Comparison with the reference",
         columns=columns,
@@ -179,7 +203,7 @@ def summary_table(rows: pd.DataFrame, styles: dict[str, Look], metric: str, alph
         notes=list(dict.fromkeys(notes)),
         data=data,
         swatches=[(styles[s].colour, styles[s].glyph) for s in rows["strategy"]],
-        strong=frozenset() if best is None else frozenset({(best, 0), (best, 4)}),
+        strong=frozenset((row, column) for row in best if row is not None for column in (0, 4)),
         marks=marks,
     )
 

@@ -8,7 +8,7 @@ import pandas as pd
 
 from albench.report.numbers import metric_name, number, p_value, percent
 from albench.report.runs import Run
-from albench.report.tables import NO_RESULT, higher, leader, shown_to_learn
+from albench.report.tables import NO_RESULT, higher, leader, matched, shown_to_learn
 
 MANY = 10  # seeds, from which their standard error is known well
 SMALL = 0.1  # of the seeds' standard error: what is below it does not widen an interval
@@ -90,28 +90,48 @@ def what_was_run(run: Run, missing: int) -> str:
 
 
 def finding(rows: pd.DataFrame, metric: str, alpha: float) -> str:
-    """Who has the best mean AUBC on a task and by how much, at 1 − alpha; rows: `tables.summaries`."""
+    """Who leads on a task of a run and by how much, at 1 − alpha; rows: of `tables.summaries`, one run's."""
     best = leader(rows)
-    if best is None:
+    if best is None and rows["aubc_mean"].isna().all():
         return "no strategy has a complete curve of two stages or more yet."
-    top = rows.to_dict("records")[best]
+    if best is None:
+        return (
+            f"no leader can be named yet: {rows['reference'].iloc[0]} has no complete curve to compare with, and the "
+            "other strategies have not the same seeds."
+        )
+    top = rows.loc[best].to_dict()
     if _flat(top):
         return f"all values of {metric_name(metric)} are {number(top['highest'])}, so no strategy leads."
     most, exceeds = ("highest", "exceeds") if higher(rows) else ("lowest", "is below")
     start = f"{top['strategy']} has the {most} mean AUBC of {metric_name(metric)}, {number(top['aubc_mean'])}"
+    others = rows[~rows["cheats"] & rows["aubc_mean"].notna() & (rows.index != best)]
+    if not matched(rows):
+        return _seed_by_seed(top, others[others["difference"].notna()], metric, alpha)
     if top["strategy"] != top["reference"]:
         if not pd.notna(top["difference"]):
             return f"{start}; there is no reference with the same seeds to compare it with."
         return f"{start}, which is {_apart(top, alpha)}."
-    others = rows[~rows["cheats"] & rows["aubc_mean"].notna() & (rows.index != best)]
     if others.empty:
         return f"{start}; nothing else has a complete curve."
-    second = others.sort_values("aubc_mean", ascending=higher(rows)).to_dict("records")[-1]
-    side = "below" if higher(rows) else "above"
-    behind = f"{number(abs(top['aubc_mean'] - second['aubc_mean']))} {side}, not paired by seed"
-    if second["reference"] == top["strategy"] and pd.notna(second["difference"]):
-        behind = _apart(second, alpha)
-    return f"{start}; no other strategy {exceeds} this reference, the nearest is {second['strategy']}, {behind}."
+    second = others.sort_values("aubc_mean", ascending=higher(rows)).iloc[-1].to_dict()
+    nearest = f"the nearest is {second['strategy']}, {_apart(second, alpha)}"
+    return f"{start}; no other strategy {exceeds} this reference, {nearest}."
+
+
+def _seed_by_seed(top: dict[Hashable, Any], others: pd.DataFrame, metric: str, alpha: float) -> str:
+    """Who leads where strategies have not all the same seeds: their paired differences compare, their means do not."""
+    why = "the strategies have not all the same seeds, so their mean AUBCs do not compare"
+    of_metric = f"in the AUBC of {metric_name(metric)}"
+    if top["strategy"] != top["reference"]:
+        return f"seed by seed, {top['strategy']} leads {of_metric}, {_apart(top, alpha)}; {why}."
+    if others.empty:
+        return f"no other strategy has a complete curve of the same seed as {top['strategy']} yet."
+    up = bool(top["higher_is_better"])
+    second = others.sort_values("difference", ascending=up).iloc[-1].to_dict()
+    return (
+        f"seed by seed, no strategy {'exceeds' if up else 'is below'} {top['strategy']} {of_metric}, the nearest is "
+        f"{second['strategy']}, {_apart(second, alpha)}; {why}."
+    )
 
 
 def _apart(row: dict[Hashable, Any], alpha: float) -> str:
@@ -124,7 +144,7 @@ def _apart(row: dict[Hashable, Any], alpha: float) -> str:
         if row["verdict"] == "undecided" and row["low"] * row["high"] > 0:
             low, high = (number(row[f"verdict_{side}"], 4, True) for side in ("low", "high"))
             certainty += f"; corrected for the number of comparisons the interval is {low} to {high}"
-    side = "above" if row["difference"] >= 0 else "below"  # fewer pairs than seeds may turn the order round
+    side = "above" if row["difference"] >= 0 else "below"
     return f"{number(abs(row['difference']))} {side} {row['reference']} {certainty}"
 
 
@@ -141,7 +161,7 @@ def so_far(rows: pd.DataFrame, planned: int) -> str:
     reached = rows.loc[rows["seeds"] > 0, "labelled"].max() if len(rows) else planned
     if not reached < planned:
         return ""
-    return f"Compared up to {reached:,.0f} of {planned:,} labels: not enough trials have gone further yet."
+    return f"Compared up to {reached:,.0f} of {planned:,} labels: not enough trials go further."
 
 
 def over_seeds(table: pd.DataFrame) -> str:
@@ -157,7 +177,7 @@ def leading_verdict(rows: pd.DataFrame) -> str:
     best = leader(rows)
     if best is None:
         return ""
-    top = rows.to_dict("records")[best]
+    top = rows.loc[best].to_dict()
     word = str(top["verdict"]) if isinstance(top["verdict"], str) else ""
     if top["strategy"] == top["reference"]:
         others = set(rows["verdict"].dropna()) - {""}
@@ -185,6 +205,12 @@ def verdicts(rows: pd.DataFrame, alpha: float) -> str:
     references = " and ".join(dict.fromkeys(judged["reference"]))
     but = unlearned(rows) if judged["verdict"].eq("equivalent").any() else ""
     return f"Against {references} (paired t on AUBC, Holm at {alpha:g}), {'; '.join(parts)}.{' ' * bool(but)}{but}"
+
+
+def unmeasured(run: Run, rows: pd.DataFrame) -> str:
+    """Which planned strategies have no value on a task; '' where all have some."""
+    missing = [label for label in run.strategies if label not in set(rows["strategy"])]
+    return f"Nothing was measured yet of {listed(missing)}." if missing else ""
 
 
 def unlearned(rows: pd.DataFrame) -> str:

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
@@ -14,6 +15,7 @@ from albench.analysis.curves import curves, difference_curve
 from albench.report import charts, latex, markdown, page
 from albench.report.blocks import Checklist, Document, Finding, Folder, Item, Picture, Section, Table, Text
 from albench.report.looks import COLOURS, GREYS, Look, _contrast, on_dark, to_rgb
+from albench.report.numbers import p_value
 
 EVIL = """</script><b>"ö' & _x_ $5 50% #1 {~^} \\ | 学習"""
 CHARTED = charts.Chart(
@@ -135,18 +137,30 @@ def test_latex_compiles(tmp_path):
         Table("f", ["", ""], [["a", EVIL], ["[b] *", "[c]"]], numeric=False),
         Table("all", ["a", "b"], [[f"{i}", characters[i : i + 24]] for i in range(0, len(characters), 24)]),
     ]
+    tables.append(Table("wide", ["a"] * 20, [["−1.2345 [−6.7890, +1.2345]"] * 20]))
     body = "\n".join(latex.render(table, f"t{i}", EVIL) for i, table in enumerate(tables))
-    source = f"\\documentclass{{article}}\\usepackage{{booktabs}}\\begin{{document}}\n{body}\n\\end{{document}}\n"
+    source = (
+        f"\\documentclass{{article}}\\usepackage{{booktabs,graphicx}}\\begin{{document}}\n{body}\n\\end{{document}}\n"
+    )
     (tmp_path / "t.tex").write_text(source, encoding="utf-8")
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "t.tex"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=120)
-    assert done.returncode == 0, done.stdout.decode(errors="replace")[-1500:]
+    log = done.stdout.decode(errors="replace")
+    assert done.returncode == 0, log[-1500:]
+    assert "Overfull" not in log
 
 
 def test_colours_can_be_told_from_a_dark_page():
     for colour in (*COLOURS, *GREYS):
         assert _contrast(to_rgb(on_dark(colour)), to_rgb("#1c1f24")) >= 4
-    assert len({on_dark(colour) for colour in (*COLOURS, *GREYS)}) > len(COLOURS)
+    assert len({on_dark(colour) for colour in (*COLOURS, *GREYS)}) == len(COLOURS) + len(GREYS)
+
+
+def test_the_smallest_p_sorts_first():
+    ps = [0.5, 0.0001, 0.9999, 0.001, 0.04]
+    table = Table("T", ["name", "p"], [["x", p_value(p)] for p in ps])
+    values = [table.value(row, 1) for row in range(len(ps))]
+    assert np.argsort(values).tolist() == np.argsort(ps).tolist()
 
 
 def test_charts_hold_the_numbers_of_the_figures():

@@ -8,7 +8,7 @@ import pytest
 
 from albench.report import diagrams, looks, write
 from albench.report.runs import gather
-from albench.report.savings import measured, saving, sentences
+from albench.report.savings import measured, saving, sentence
 
 CURVES = {"random": [0.1, 0.2, 0.3, 0.4, 0.5], "core-set": [0.1, 0.3, 0.4, 0.5, 0.6]}
 
@@ -37,8 +37,8 @@ def lifted(values, *by):
 
 
 def said(run):
-    (text,) = sentences(measured([run], "digits"))
-    return text
+    (found,) = measured([run], "digits")
+    return sentence(found)
 
 
 def test_the_summary_names_who_saves_labels_and_how_many(run_of):

@@ -212,8 +212,82 @@ def test_where_the_reference_leads_the_nearest_is_behind_it_by_the_paired_differ
     apart = f"{number(abs(row['difference']))} {'above' if row['difference'] > 0 else 'below'} random"
     text = words.finding(rows, "accuracy", 0.05)
     assert f"the nearest is {row['strategy']}, {apart} (95\u202f% interval {low} to {high}, 3 paired seeds, p " in text
-    alone = words.finding(rows.assign(difference=np.nan), "accuracy", 0.05)
-    assert alone.endswith("below, not paired by seed.")
+
+
+def leads(curves, tmp_path, name="mine.csv"):
+    """The summary's sentence on a table of {strategy: {seed: value}}, constant lines at 10 and 20 labels."""
+    rows = [
+        ("t", strategy, seed, stage, 10 * (stage + 1), "acc", value + 0.1 * stage)
+        for strategy, values in curves.items()
+        for seed, value in values.items()
+        for stage in (0, 1)
+    ]
+    columns = ["task", "strategy", "seed", "stage", "labelled", "metric", "value"]
+    pd.DataFrame(rows, columns=columns).to_csv(tmp_path / name, index=False)
+    text = write([tmp_path / name], out=tmp_path / "report").with_name("report.md").read_text()
+    return next(line for line in text.splitlines() if line.startswith("- **t**")), text
+
+
+@pytest.mark.usefixtures("unsaved")
+def test_the_leader_is_found_seed_by_seed_where_strategies_have_not_the_same_seeds(tmp_path):
+    easy = {0: 0.9, 1: 0.5, 2: 0.52}
+    better = {seed: value + 0.02 + 0.001 * seed for seed, value in easy.items()}
+    said, text = leads({"random": easy, "lucky": {0: 0.88}, "good": better}, tmp_path)
+    assert "seed by seed, good leads in the AUBC of acc, 0.0210 above random" in said
+    assert "their mean AUBCs do not compare" in said
+    assert "| **good** |" in text
+    assert "bold: the best difference, seed by seed" in text
+    said, text = leads({"random": easy, "lucky": {0: 0.88}}, tmp_path)
+    assert "seed by seed, no strategy exceeds random in the AUBC of acc, the nearest is lucky, 0.0200 below" in said
+    assert "| **random** |" in text
+    said, _ = leads({"random": {7: 0.9}, "lucky": {0: 0.88}}, tmp_path)
+    assert "no other strategy has a complete curve of the same seed as random yet." in said
+    said, _ = leads({"random": easy, "good": better}, tmp_path)
+    assert "good has the highest mean AUBC of acc, 0.7110, which is 0.0210 above random" in said
+
+
+@pytest.mark.usefixtures("unsaved")
+def test_a_reference_without_a_whole_curve_is_not_called_flat(tmp_path):
+    easy = {0: 0.9, 1: 0.5}
+    leads({"random": easy, "a": easy, "b": easy}, tmp_path)
+    table = pd.read_csv(tmp_path / "mine.csv")
+    behind = (table["strategy"] == "random") & (table["stage"] == 1)
+    table[~behind].to_csv(tmp_path / "mine.csv", index=False)
+    text = write([tmp_path / "mine.csv"], out=tmp_path / "report").with_name("report.md").read_text()
+    assert "random has no complete curve to compare with" in text
+    assert "does not rise" not in text
+
+
+@pytest.mark.usefixtures("unsaved")
+def test_seeds_that_were_there_with_the_first_labels_bound_what_is_saved(tmp_path):
+    slow = {seed: 0.5 + 0.001 * seed for seed in range(8)}
+    said, text = leads({"random": slow, "a": {seed: value + 0.2 for seed, value in slow.items()}}, tmp_path)
+    assert "a needs at least " in said
+    assert "(8 of its 8 seeds were there with the first labels)" in said
+    assert "≥ A strategy's seeds were at the target with their first labels" in text
+
+
+@pytest.mark.usefixtures("unsaved")
+def test_a_control_of_which_nothing_was_measured_is_missing(run):
+    run.strategies["random-with-module"] = run.strategies["random"] | {"companion": "loss-prediction"}
+    assert item(run, "Controls").state == "missing"
+    assert "Nothing was measured yet of random-with-module." in item(run, "Controls").text
+    assert words.unmeasured(run, summaries([run], "digits")) == "Nothing was measured yet of random-with-module."
+
+
+def test_runs_side_by_side_are_each_said_for_themselves(make_run, tmp_path):
+    long, short = make_run("long", seeds=2), make_run("short", stages=3, seeds=2)
+    results = pd.read_csv(short / "results.csv")
+    results.loc[results["metric"] == "accuracy", "value"] += 0.2
+    results.to_csv(short / "results.csv", index=False)
+    text = write([long, short], out=tmp_path / "both").with_name("report.md").read_text()
+    said = next(line for line in text.splitlines() if line.startswith("- **digits**"))
+    assert said.count("has the highest mean AUBC of accuracy") == 2
+    assert "long: long/" in said
+    assert "short: short/" in said
+    assert "accuracy at the last labels (how many)" in text
+    assert " (75) | 2 |" in text
+    assert " (125) | 2 |" in text
 
 
 def test_no_infinity_is_printed():
