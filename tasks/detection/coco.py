@@ -17,6 +17,7 @@ from albench.samples import Data
 from albench.tasks.detection import miniature
 from albench.tasks.detection.annotations import Thing
 from albench.tasks.detection.pictures import Entry, Pictures, decoded, gather, shared_out, suspicious
+from albench.tasks.detection.suspicion import require_pixels
 
 VERSION = 5  # of what the cache holds
 OFFICIAL = {"annotations/instances_train2017.json": 118_287, "annotations/instances_val2017.json": 5_000}  # images
@@ -87,6 +88,14 @@ class Coco(Pictures):
         files, folders = self._files(root)
         parts, classes = _read([read_json(file, dict) for file in files], files, folders, refuse)
         (pool, test), notes = shared_out(parts, self.test_share)
+        held = [[thing for entry in part for thing in entry.things] for part in (pool, test)]
+        for things, part in zip(held, ("pool", "test set"), strict=True):  # before any image is decoded
+            require_pixels(things, part)
+        if held[0] and not self.train_difficult and all(thing.difficult for thing in held[0]):
+            raise AlbenchError(
+                f"{files[0]}: every object is a crowd (iscrowd), which is not learnt from; set `train_difficult`, or "
+                "annotate single objects"
+            )
         images = [entry.image for entry in pool + test]
         places = [str(f) for f in files + folders]
         key = ("coco", VERSION, self.side, self.test_share, places, listing([*files, *images]))

@@ -55,6 +55,17 @@ def test_crowds_are_not_learnt_from_unless_that_is_asked_for(home):
     ).sum()
 
 
+def test_a_pool_of_crowds_alone_is_refused(home):
+    file = home / "annotations" / "instances_train2017.json"
+    content = json.loads(file.read_text())
+    for row in content["annotations"]:
+        row["iscrowd"] = 1
+    file.write_text(json.dumps(content))
+    with pytest.raises(AlbenchError, match="every object is a crowd .iscrowd., which is not learnt from; set `train_d"):
+        task().load(home.parent)
+    assert task(train_difficult=True).load(home.parent)
+
+
 def test_metrics_are_vocs_and_cocos(home):
     data = task().load(home.parent)
     batch = task().prepare(data.test.batch(torch.arange(8)))
