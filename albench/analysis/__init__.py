@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from albench.analysis.comparison import against_reference, all_pairs, budgets
     from albench.analysis.curves import (
+        at_budget,
         aubc,
         difference_curve,
         left_out,
@@ -49,7 +50,9 @@ if TYPE_CHECKING:
 # Loaded when first used, since pandas and scipy take half a second; a function named like its module stays in it.
 _LAZY = {
     **dict.fromkeys(("against_reference", "all_pairs", "budgets"), "comparison"),
-    **dict.fromkeys(("aubc", "difference_curve", "left_out", "per_seed", "seed_scores", "summary"), "curves"),
+    **dict.fromkeys(
+        ("at_budget", "aubc", "difference_curve", "left_out", "per_seed", "seed_scores", "summary"), "curves"
+    ),
     **dict.fromkeys(("costs_from", "efficiency", "labels_to_reach", "rise"), "label_efficiency"),
     **dict.fromkeys(("target_at", "targets_within"), "label_efficiency"),
     **dict.fromkeys(("detectable", "plan", "seeds_needed"), "power"),
@@ -62,6 +65,7 @@ _LAZY = {
 __all__ = [
     "against_reference",
     "all_pairs",
+    "at_budget",
     "aubc",
     "blocks_of_seeds",
     "blocks_of_tasks",

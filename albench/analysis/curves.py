@@ -282,6 +282,41 @@ def difference_curve(
     return table[["strategy", "labelled", "mean", "low", "high", "n"]]
 
 
+def at_budget(
+    results: pd.DataFrame, metric: str, labelled: float, reference: str = "random", level: float = 0.95
+) -> pd.DataFrame:
+    """What each strategy of one task has at any number of labels, each seed's curve being linear between its own.
+
+    Columns: strategy, labelled, mean, std, n (seeds measured on both sides of it), low, high (t interval over seeds);
+    difference to the reference, paired by seed, difference_low, difference_high, pairs (NaN and 0 without one).
+
+    Raises:
+        AlbenchError: several tasks, or no curve holds so many labels.
+    """
+    rows = of_one_task(results, metric)
+    values: dict[str, pd.Series] = {}
+    for strategy, own in rows[np.isfinite(rows["value"])].groupby("strategy", sort=False):
+        found = {}
+        for seed, curve in own.sort_values("labelled").groupby("seed"):
+            x = curve["labelled"].to_numpy(float)
+            if x[0] <= labelled <= x[-1]:
+                found[seed] = float(np.interp(labelled, x, curve["value"]))
+        values[str(strategy)] = pd.Series(found, dtype=float)
+    if not any(map(len, values.values())):
+        lowest, highest = rows["labelled"].min(), rows["labelled"].max()
+        raise AlbenchError(f"no curve holds {labelled:g} labels; they lie between {lowest:,} and {highest:,}")
+    table = []
+    for strategy, own in values.items():
+        low, high = t_interval(own.to_numpy(), level)
+        row = {"strategy": strategy, "labelled": labelled, "mean": own.mean(), "std": own.std(), "n": len(own)}
+        base = values.get(reference) if strategy != reference else None
+        apart = paired_difference(own, base, level) if base is not None else {"pairs": 0}
+        row |= {"low": low, "high": high, "difference": apart.get("mean", np.nan)}
+        row |= {f"difference_{end}": apart.get(end, np.nan) for end in ("low", "high")}
+        table.append(row | {"pairs": apart["pairs"]})
+    return pd.DataFrame(table)
+
+
 def summary(results: pd.DataFrame, metric: str, reference: str = "random") -> pd.DataFrame:
     """One row per strategy of one task, in order of appearance, over the seeds with complete curves.
 

@@ -8,6 +8,7 @@ from scipy import stats
 import albench
 from albench import AlbenchError
 from albench.analysis.curves import (
+    at_budget,
     aubc,
     curves,
     difference_curve,
@@ -252,6 +253,24 @@ def test_difference_curve_is_paired_by_seed():
     assert difference_curve(results, "accuracy", reference="absent").empty
     with pytest.raises(AlbenchError, match="one task"):
         difference_curve(pd.concat([TWO, TWO.assign(task="figures")]), "accuracy")
+
+
+def test_any_budget_lies_on_each_seed_s_own_line():
+    results = pd.concat([TWO, tidy({("short", 0): (0.6, 0.7, np.nan)}), tidy({("labelled", 5): (0.1, 0.3, 0.5)})])
+    table = at_budget(results, "accuracy", 30).set_index("strategy")
+    ours, theirs = np.array([0.75, 0.85]), np.array([0.7, 0.7])
+    row = table.loc["mine"]
+    assert (row["mean"], row["std"], row["n"]) == (pytest.approx(0.8), pytest.approx(np.std(ours, ddof=1)), 2)
+    assert (row["low"], row["high"]) == pytest.approx(stats.t.interval(0.95, 1, 0.8, stats.sem(ours)))
+    assert row["difference"] == pytest.approx((ours - theirs).mean())
+    expected = stats.ttest_rel(ours, theirs).confidence_interval(0.95)
+    assert (row["difference_low"], row["difference_high"]) == pytest.approx(tuple(expected))
+    assert table["n"].to_dict() == {"random": 2, "mine": 2, "short": 0, "labelled": 1}
+    assert table["pairs"].to_dict() == {"random": 0, "mine": 2, "short": 0, "labelled": 0}
+    measured = curves(TWO).set_index(["strategy", "labelled"])["mean"]
+    assert at_budget(TWO, "accuracy", 20).set_index("strategy")["mean"]["mine"] == pytest.approx(measured["mine", 20])
+    with pytest.raises(AlbenchError, match="no curve holds 41 labels; they lie between 10 and 40"):
+        at_budget(TWO, "accuracy", 41)
 
 
 def test_seed_scores_leave_out_what_is_not_complete():
