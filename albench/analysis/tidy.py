@@ -9,6 +9,7 @@ from albench.errors import AlbenchError
 
 COLUMNS = ("task", "strategy", "seed", "stage", "labelled", "metric", "value")
 CURVE = ["task", "strategy", "metric"]
+MIXABLE = ("suite", "device", "gpu")  # columns that tell experiments apart
 
 
 def read(path: str | Path, mixed: bool = False) -> pd.DataFrame:
@@ -17,8 +18,17 @@ def read(path: str | Path, mixed: bool = False) -> pd.DataFrame:
     Raises:
         AlbenchError: it is not there, is no CSV, lacks a column, or mixes suites or devices.
     """
+    return validated(loaded(path), str(path), mixed)
+
+
+def loaded(path: str | Path) -> pd.DataFrame:
+    """A CSV as it stands.
+
+    Raises:
+        AlbenchError: it is not there, or is no CSV.
+    """
     try:
-        return validated(pd.read_csv(path), str(path), mixed)
+        return pd.read_csv(path)
     except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise AlbenchError(f"{path}: cannot be read as CSV: {error}") from error
 
@@ -51,7 +61,12 @@ def validated(
         curve = f"{first['metric']} of {first['task']}, {first['strategy']}, seed {first['seed']}"
         raise AlbenchError(f"{where}: {curve} at {first['labelled']} labels is there twice; average or drop repeats")
     if not mixed:
-        _refuse_mixed(results, where)
+        for name in MIXABLE:
+            if said := mixture(results, name):
+                raise AlbenchError(
+                    f"{where}: column {name}: {said}, which are not repetitions of one experiment; keep one of them, "
+                    "or allow it with mixed=True"
+                )
     return tidy
 
 
@@ -82,17 +97,15 @@ def _refuse_nameless(column: pd.Series, where: str) -> None:
         )
 
 
-def _refuse_mixed(results: pd.DataFrame, where: str) -> None:
-    for name in ("suite", "device", "gpu"):
-        if name not in results.columns:
-            continue
-        kinds = results.groupby(["task", "metric"], sort=False)[name].nunique()
-        if (kinds > 1).any():
-            task, metric = kinds.index[kinds > 1][0]
-            rows = results[(results["task"] == task) & (results["metric"] == metric) & results[name].notna()]
-            first, second = (own.iloc[0] for _, own in list(rows.groupby(name, sort=False))[:2])
-            sides = " and ".join(f"{r[name]!r} ({r['strategy']}, seed {r['seed']})" for r in (first, second))
-            raise AlbenchError(
-                f"{where}: column {name}: {metric} of {task} mixes {sides}, which are not repetitions of one "
-                "experiment; keep one of them, or allow it with mixed=True"
-            )
+def mixture(results: pd.DataFrame, name: str) -> str:
+    """Which two kinds in a column stand together in one task and metric, in words; "" where none do."""
+    if name not in results.columns:
+        return ""
+    kinds = results.groupby(["task", "metric"], sort=False)[name].nunique()
+    if not (kinds > 1).any():
+        return ""
+    task, metric = kinds.index[kinds > 1][0]
+    rows = results[(results["task"] == task) & (results["metric"] == metric) & results[name].notna()]
+    first, second = (own.iloc[0] for _, own in list(rows.groupby(name, sort=False))[:2])
+    sides = " and ".join(f"{r[name]!r} ({r['strategy']}, seed {r['seed']})" for r in (first, second))
+    return f"{metric} of {task} mixes {sides}"

@@ -3,7 +3,7 @@
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -38,9 +38,7 @@ def command(
     alpha: float | None,
     tasks: list[str] | None,
     mixed_devices: bool,
-    reference: str | None,
-    metric: str | None,
-    lower_is_better: bool,
+    **of_csv: Any,
 ) -> None:
     """Say how many seeds the primary test needs to find the smallest effect of interest.
 
@@ -54,7 +52,7 @@ def command(
     from albench.errors import AlbenchError, did_you_mean
     from albench.report.runs import gather
 
-    (run,) = gather([run_dir], mixed_devices, reading=reading(reference, None, metric, lower_is_better))
+    (run,) = gather([run_dir], mixed_devices, reading=reading(**of_csv))
     for name in tasks or []:
         if name not in run.tasks:
             hint = did_you_mean(name, list(run.tasks))

@@ -10,22 +10,29 @@ if TYPE_CHECKING:
 
 OPTIONS = (
     click.option("--reference", metavar="NAME", help="Of a CSV: the strategy to compare with. Default: random."),
-    click.option("--metric", metavar="NAME", help="Of a CSV: the metric to compare by, where it has several."),
-    click.option("--lower-is-better", is_flag=True, help="Of a CSV: the metric is an error or a loss."),
+    click.option(
+        "--metric",
+        multiple=True,
+        metavar="[TASK=]NAME",
+        help="Of a CSV: the metric to compare by, where it has several; of one task alone: TASK=NAME (repeatable).",
+    ),
+    click.option("--lower-is-better", is_flag=True, help="Of a CSV: every metric compared is an error or a loss."),
+    click.option("--lower", multiple=True, metavar="NAME", help="Of a CSV: this metric alone is one (repeatable)."),
 )
 
 
 def options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds OPTIONS; `reading` takes them."""
+    """Adds OPTIONS, which come as further arguments; `reading` takes them."""
     for option in reversed(OPTIONS):
         command = option(command)
     return command
 
 
-def reading(reference: str | None, effect: float | None, metric: str | None, lower: bool) -> "Reading | None":
-    """What was said of a CSV; None where nothing was."""
+def reading(effect: float | None = None, **given: Any) -> "Reading | None":
+    """What was said of a CSV, by name as in OPTIONS; None where nothing was."""
     from albench.report.foreign import Reading
 
-    given = {"reference": reference, "effect": effect, "metric": metric, "lower_is_better": lower or None}
-    said: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    said = {name: value for name, value in given.items() if value}
+    if effect is not None:
+        said["effect"] = effect
     return Reading(**said) if said else None

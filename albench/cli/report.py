@@ -1,6 +1,7 @@
 """`albench report RUN_DIR…`: the page, figures and tables of runs, or of a CSV of results."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -22,9 +23,7 @@ def command(
     mixed_devices: bool,
     pool: bool,
     effect: float | None,
-    reference: str | None,
-    metric: str | None,
-    lower_is_better: bool,
+    **of_csv: Any,
 ) -> None:
     """Write index.html, report.md, figures/ and tables/ for one run, or for several side by side.
 
@@ -33,5 +32,5 @@ def command(
     """
     from albench import report
 
-    said = reading(reference, effect, metric, lower_is_better)
+    said = reading(effect, **of_csv)
     click.echo(f"Report: {report.write(list(run_dirs), out, data_root, mixed_devices, pool, aloud=True, reading=said)}")

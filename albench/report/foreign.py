@@ -8,7 +8,7 @@ import pandas as pd
 
 from albench.analysis.comparison import EFFECT
 from albench.analysis.curves import not_finite, per_seed
-from albench.analysis.tidy import read
+from albench.analysis.tidy import loaded, mixture, validated
 from albench.errors import AlbenchError, did_you_mean
 from albench.report.blocks import Checklist, Item, Section, Text
 from albench.report.numbers import metric_name
@@ -36,22 +36,29 @@ PAIRED = (
 class Reading:
     """What a CSV does not say itself.
 
-    metric: the one to compare by; may be left out where a task has only one. lower_is_better: of that metric.
+    metric: those to compare by, each as "NAME" or for one task as "TASK=NAME"; none for a task that has only one.
+    lower_is_better: of all metrics. lower: the metrics of which it is so, where it is not of all.
     """
 
     reference: str = "random"
     effect: float | None = None
-    metric: str | None = None
+    metric: tuple[str, ...] = ()
     lower_is_better: bool = False
+    lower: tuple[str, ...] = ()
 
 
 def from_csv(path: Path, name: str, reading: Reading, mixed: bool = False) -> Run:
     """The results of a CSV as a run with the suite that its rows show; costs are left out.
 
+    mixed: allow that a task's trials come from different devices.
+
     Raises:
-        AlbenchError: it is no such table, its metric has to be named, or it lacks the reference.
+        AlbenchError: it is no such table, it mixes suites, or devices unasked, its metric has to be named, or it lacks
+            the reference.
     """
-    results = read(path, mixed)
+    table = loaded(path)
+    results = validated(table, str(path), mixed=True)  # what is mixed is judged here, where devices alone are allowed
+    devices = _devices(table, path, mixed)
     results = results[~results["metric"].str.startswith(COSTS)]
     if results.empty:
         raise AlbenchError(f"{path}: holds no measurements")
@@ -70,15 +77,19 @@ def from_csv(path: Path, name: str, reading: Reading, mixed: bool = False) -> Ru
     seeds = int(primary.groupby("task")["seed"].nunique().max())
     stages = int(primary.groupby("task")["labelled"].nunique().max())
     suite: dict[str, Any] = {"name": name, "seeds": seeds, "stages": stages, "tasks": {}, "strategies": {}}
-    facts = {"higher_is_better": not reading.lower_is_better, "fingerprint": str(path), "entry": {}, "classes": []}
+    facts = {"fingerprint": str(path), "entry": {}, "classes": []}
+    lower = set(metrics.values()) if reading.lower_is_better else set(reading.lower)
     named = results.astype(dict.fromkeys(("task", "strategy", "metric"), "category"))
     return Run(
         folder=path.with_suffix("") if path.suffix else path.parent / f"{path.name}-csv",
         name=name,
         suite=suite | {"primary": {"reference": reading.reference, "effect": effect}},
         planned={"seeds": seeds, "stages": stages, "strategies": strategies},
-        sessions=[],
-        tasks={task: {"task": task, "metric": metric, "notes": []} | facts for task, metric in metrics.items()},
+        sessions=[{"device": device} for device in devices],
+        tasks={
+            task: {"task": task, "metric": metric, "higher_is_better": metric not in lower, "notes": []} | facts
+            for task, metric in metrics.items()
+        },
         strategies={s: {"strategy": s, "companion": None, "cheats": False} for s in strategies},
         reference=reading.reference,
         data_root=None,
@@ -89,15 +100,43 @@ def from_csv(path: Path, name: str, reading: Reading, mixed: bool = False) -> Ru
     )
 
 
-def _metrics(results: pd.DataFrame, metric: str | None, path: Path) -> dict[str, str]:
+def _devices(table: pd.DataFrame, path: Path, mixed: bool) -> list[str]:
+    """The kinds of device that were mixed within a task; none where that is not so, or not known."""
+    if said := mixture(table, "suite"):
+        raise AlbenchError(
+            f"{path}: column suite: {said}, which are not repetitions of one experiment; put the rows of each suite "
+            "into a file of its own"
+        )
+    kinds: list[str] = []
+    for name in ("device", "gpu"):
+        if said := mixture(table, name):
+            if not mixed:
+                raise AlbenchError(
+                    f"{path}: column {name}: {said}; the device alone can change a ranking, so their seeds are not "
+                    "averaged unless you say so with --mixed-devices"
+                )
+            kinds += [str(kind) for kind in table[name].dropna().unique()]
+    return kinds
+
+
+def _metrics(results: pd.DataFrame, said: tuple[str, ...], path: Path) -> dict[str, str]:
     """Task → the metric to compare by."""
+    tasks, names = list(results["task"].unique()), set(results["metric"])
+    of_task = dict(pair for text in said if (pair := _parted(text, tasks)))
+    unparted = [text for text in said if not _parted(text, tasks)]
+    astray = [text for text in unparted if "=" in text and text not in names]  # maybe of another table's task
+    of_all = [text for text in unparted if text not in astray]
+    if len(of_all) > 1:
+        raise AlbenchError(f"--metric {of_all[0]} and --metric {of_all[1]}: of one task's alone say --metric TASK=NAME")
     found = {}
     for task, rows in results.groupby("task", sort=False):
+        metric = of_task.get(str(task), of_all[0] if of_all else None)
         there = [str(name) for name in rows["metric"].unique()]
         # of albench's own results: what was diagnosed, and what was trained on
         own = [name for name in there if "/" not in name and name != "objective"] or there
         if metric is None and len(own) > 1:
-            raise AlbenchError(f"{path}: {task} has several metrics; name one with --metric: {', '.join(own)}")
+            hint = f" ({astray[0]} names no task here)" if astray else ""
+            raise AlbenchError(f"{path}: {task} has several metrics; name one with --metric: {', '.join(own)}{hint}")
         if metric is not None and metric not in there:
             hint = did_you_mean(metric, there)
             raise AlbenchError(f"{path}: {task} has no metric {metric!r}.{hint} It has: {', '.join(there)}")
@@ -105,10 +144,44 @@ def _metrics(results: pd.DataFrame, metric: str | None, path: Path) -> dict[str,
     return found
 
 
+def _parted(text: str, tasks: list[str]) -> tuple[str, str] | None:
+    """Task and metric of "TASK=NAME"; both may hold a = themselves. None where it names none of these tasks."""
+    named = [task for task in tasks if text.startswith(f"{task}=")]
+    task = max(named, key=len, default=None)
+    return None if task is None else (task, text[len(task) + 1 :])
+
+
+def refuse_unknown(reading: Reading, runs: list[Run]) -> None:
+    """Refuse a reading that names a task or a metric which is in none of the tables.
+
+    Raises:
+        AlbenchError: it does.
+    """
+    tasks = list(dict.fromkeys(task for run in runs for task in run.tasks))
+    metrics = list(dict.fromkeys(facts["metric"] for run in runs for facts in run.tasks.values()))
+    for text in reading.metric:
+        if "=" in text and not _parted(text, tasks) and text not in metrics:
+            task = text.partition("=")[0]
+            raise AlbenchError(
+                f"--metric {text}: there is no task {task!r}.{did_you_mean(task, tasks)} There are: {', '.join(tasks)}"
+            )
+    for name in reading.lower:
+        if name not in metrics:
+            raise AlbenchError(
+                f"--lower {name}: no task is compared by a metric of that name.{did_you_mean(name, metrics)} "
+                f"They are compared by: {', '.join(metrics)}"
+            )
+
+
 def banner(runs: list[Run]) -> str:
     """What stands above a report of such tables; '' without any."""
     tables = [run.name for run in runs if run.foreign]
-    return f"From a CSV ({listed(tables)}): {UNKNOWN}." if tables else ""
+    said = [f"From a CSV ({listed(tables)}): {UNKNOWN}."] if tables else []
+    return " ".join(said + [f"{run.name}: {_mixed(run)}" for run in runs if run.foreign and run.devices()])
+
+
+def _mixed(run: Run) -> str:
+    return f"trials ran on {listed(run.devices())}, and the device alone can change a ranking."
 
 
 def what_it_holds(run: Run) -> str:
@@ -136,6 +209,8 @@ def review(run: Run, heading: str, anchor: str) -> Section:
         ("Circumstances", "Versions, machine, device and costs; there are no outcomes of single test samples either."),
     ]
     items = [Item("missing", name, f"Not known. {text}") for name, text in unknown]
+    if run.devices():
+        items.insert(0, Item("attention", "Device", f"{_mixed(run)[0].upper()}{_mixed(run)[1:]}"))
     return Section(heading, anchor, [Text(method), Checklist("What a reviewer would ask", [_complete(run), *items])])
 
 

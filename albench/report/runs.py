@@ -181,9 +181,13 @@ def gather(folders: list[Path], mixed: bool = False, pool: bool = False, reading
     unique = [f.name if names[f.name] == 1 else f"{f.parent.name}/{f.name}" for f in resolved]
     if reading is not None and not any(path.is_file() for path in resolved):
         raise AlbenchError(
-            "--reference, --effect, --metric and --lower-is-better are for a CSV; a run folder says its own"
+            "--reference, --effect, --metric, --lower-is-better and --lower are for a CSV; a run folder says its own"
         )
     runs = [opened(path, name, mixed, reading) for path, name in zip(resolved, unique, strict=True)]
+    if reading is not None:
+        from albench.report import foreign
+
+        foreign.refuse_unknown(reading, [run for run in runs if run.foreign])
     if pool and len(runs) > 1:
         if any(run.foreign for run in runs):
             raise AlbenchError("--pool is for run folders: of a CSV no suite is known; put the rows into one file")

@@ -142,3 +142,118 @@ def test_strategies_may_be_called_like_columns(csv):
     done = albench("report", csv, "--reference", "seed")
     assert done.exit_code == 0, done.output
     assert "better: labelled" in (csv.parent / "other" / "report" / "report.md").read_text()
+
+
+def split(table, column, kinds=("A100", "H100")):
+    """Seeds up to 3 are of the one kind, the others of the other."""
+    return table.assign(**{column: np.where(table["seed"] < 4, *kinds)})
+
+
+@pytest.mark.usefixtures("unsaved")
+@pytest.mark.parametrize("column", ["device", "gpu"], ids="column-{}".format)
+def test_devices_are_mixed_when_told_and_the_report_says_so(csv, column):
+    split(tidy("accuracy", 1), column).to_csv(csv, index=False)
+    refused = albench("report", csv, "--reference", "uniform")
+    assert refused.exit_code == 2
+    assert f"column {column}: accuracy of reviews mixes 'A100' (uniform, seed 1) and 'H100'" in refused.stderr
+    assert "--mixed-devices" in refused.stderr
+    assert "mixed=True" not in refused.stderr
+    done = albench("report", csv, "--reference", "uniform", "--mixed-devices")
+    assert done.exit_code == 0, done.output
+    words = (csv.parent / "other" / "report" / "report.md").read_text()
+    assert "known to albench. other.csv: trials ran on A100 and H100, and the device alone can change a" in words
+    assert "Device: Trials ran on A100 and H100" in words
+
+
+@pytest.mark.usefixtures("unsaved")
+def test_a_table_of_one_device_is_not_said_to_mix(csv):
+    both = pd.concat([tidy("accuracy", 1).assign(gpu="A100"), tidy("accuracy", 1, tasks=["u"]).assign(gpu="H100")])
+    both.to_csv(csv, index=False)
+    done = albench("report", csv, "--reference", "uniform")
+    assert done.exit_code == 0, done.output
+    assert "ran on" not in (csv.parent / "other" / "report" / "report.md").read_text()
+
+
+@pytest.mark.parametrize("command", ["report", "power"])
+def test_mixed_devices_do_not_allow_mixed_suites(csv, command):
+    split(tidy("accuracy", 1), "suite", ("pilot", "main")).to_csv(csv, index=False)
+    refused = albench(command, csv, "--reference", "uniform", "--mixed-devices")
+    assert refused.exit_code == 2
+    assert "column suite: accuracy of reviews mixes 'pilot' (uniform, seed 1) and 'main'" in refused.stderr
+    assert "put the rows of each suite into a file of its own" in refused.stderr
+
+
+@pytest.fixture
+def two_directions(csv):
+    """A share that rises, with a second metric, and an error that falls; mine is best in both."""
+    share = tidy("accuracy", 1, tasks=["cls"])
+    tables = [share, share.assign(metric="f1"), tidy("rmse", tasks=["reg"]), tidy("mae", tasks=["reg"])]
+    pd.concat(tables).to_csv(csv, index=False)
+    return csv
+
+
+@pytest.mark.usefixtures("unsaved")
+def test_metric_and_direction_may_be_said_of_one_task(two_directions):
+    said = ["--reference", "uniform", "--metric", "cls=accuracy", "--metric", "reg=rmse", "--lower", "rmse"]
+    done = albench("report", two_directions, *said)
+    assert done.exit_code == 0, done.output
+    folder = two_directions.parent / "other" / "report"
+    words = (folder / "report.md").read_text()
+    assert "mine has the highest mean AUBC of accuracy" in words
+    assert "mine has the lowest mean AUBC of rmse" in words
+    assert "accuracy; higher is better, as albench was told" in words
+    assert "rmse; lower is better, as albench was told" in words
+    for task in ("cls", "reg"):
+        saved = pd.read_csv(folder / "tables" / f"summary-{task}.csv").set_index("strategy")
+        assert saved.loc["mine", "verdict"] == "better"
+    assert albench("power", two_directions, *said).exit_code == 0
+
+
+@pytest.mark.usefixtures("unsaved")
+def test_what_is_said_of_a_task_goes_before_what_is_said_of_all(two_directions):
+    table = pd.read_csv(two_directions).replace({"metric": {"mae": "f1"}})
+    table.to_csv(two_directions, index=False)
+    done = albench("report", two_directions, "--reference", "uniform", "--metric", "f1", "--metric", "reg=rmse")
+    assert done.exit_code == 0, done.output
+    words = (two_directions.parent / "other" / "report" / "report.md").read_text()
+    assert "mean AUBC of f1" in words
+    assert "mean AUBC of rmse" in words
+
+
+@pytest.mark.usefixtures("unsaved")
+def test_a_task_may_be_in_another_table_and_names_may_hold_an_equals_sign(tmp_path):
+    a, b = tmp_path / "a.csv", tmp_path / "b.csv"
+    share = tidy("ap@iou=0.5", 1, tasks=["cls"])
+    pd.concat([share, share.assign(metric="ap")]).to_csv(a, index=False)
+    pd.concat([tidy(metric, tasks=["reg", "reg=2"]) for metric in ("rmse", "mae")]).to_csv(b, index=False)
+    metrics = ["--metric", "ap@iou=0.5", "--metric", "reg=rmse", "--metric", "reg=2=mae"]
+    said = [*metrics, "--lower", "mae", "--lower", "rmse", "--out", tmp_path / "out"]
+    done = albench("report", a, b, "--reference", "uniform", *said)
+    assert done.exit_code == 0, done.output
+    words = (tmp_path / "out" / "report.md").read_text()
+    assert "highest mean AUBC of AP@iou=0.5" in words
+    assert "lowest mean AUBC of rmse" in words
+    assert "lowest mean AUBC of mae" in words
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--metric", "cls=f1", "--metric", "rge=rmse"], "with --metric: rmse, mae (rge=rmse names no task here)"),
+        (["--metric", "cls=f1", "--metric", "reg=rsme"], "reg has no metric 'rsme'. Did you mean 'rmse'"),
+        (["--metric", "f1", "--metric", "rmse"], "--metric f1 and --metric rmse: of one task's alone say"),
+        (
+            ["--metric", "cls=f1", "--metric", "reg=mae", "--metric", "rge=rmse"],
+            "--metric rge=rmse: there is no task 'rge'. Did you mean 'reg'? There are: cls, reg",
+        ),
+        (
+            ["--metric", "cls=f1", "--metric", "reg=mae", "--lower", "rmse"],
+            "--lower rmse: no task is compared by a metric of that name",
+        ),
+    ],
+)
+def test_an_unknown_task_or_metric_is_one_line(two_directions, options, message):
+    done = albench("report", two_directions, "--reference", "uniform", *options)
+    assert done.exit_code == 2
+    assert message in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
