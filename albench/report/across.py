@@ -134,6 +134,8 @@ def _penalties(
     means = matrix.mean()[order]
     matrix = matrix.loc[order, order]
     said = "; ".join(f"{s} {number(means[s], 2)}" for s in means.sort_values().index)
+    named = matrix.reset_index(drop=True)
+    named.insert(len(order), "beats", order, allow_duplicates=True)  # a strategy may be called so
     return [
         folder.picture(
             wide(matrices.penalties, matrix, means),
@@ -143,7 +145,7 @@ def _penalties(
             caption=f"How often the row beats the column by a two-sided paired t-test at {run.alpha:g}, in shares of a "
             f"task's budgets, summed over {count(len(metrics), 'task')} (Ash et al. 2020). The last row is the column "
             "mean: how often a strategy is beaten; lower is better. No correction for many tests.",
-            data=folder.csv(matrix.assign(beats=matrix.index), f"penalties-{name}"),
+            data=folder.csv(named, f"penalties-{name}"),
             column=True,
         )
     ]

@@ -127,7 +127,7 @@ def _details(run: Run, task: str, rows: pd.DataFrame, saved: savings.Savings) ->
     """What the summary says of a run's task beside who leads; '' where there is nothing to say."""
     metric = run.tasks[task]["metric"]
     return [
-        words.so_far(rows, run.labels_planned(task)),
+        "" if run.foreign else words.so_far(rows, run.labels_planned(task)),  # whose plan nobody knows
         words.verdicts(rows, run.alpha),
         words.unmeasured(run, rows),
         words.another_test_set(rows, run.alpha),
