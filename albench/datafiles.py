@@ -207,6 +207,10 @@ def refuse(error: AlbenchError) -> None:
     raise error
 
 
+def ignore(error: AlbenchError) -> None:
+    """A bad entry is passed over: it is said elsewhere."""
+
+
 def attempt(work: Callable[[], T], bad: Bad) -> T | None:
     """What `work` returns; None where it raises an AlbenchError, which goes to `bad`."""
     try:

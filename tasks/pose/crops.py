@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,11 +13,12 @@ from PIL import Image
 from torch import Tensor
 
 from albench.cache import NewImages, Part
-from albench.datafiles import as_rgb, opened_image
+from albench.datafiles import Bad, as_rgb, attempt, opened_image, refuse
 from albench.samples import Samples
 
 VERSION = 4  # of what the cache holds
 THREADS = min(4, os.cpu_count() or 1)
+OUTSIDE = "joints outside the image; kept"
 COARSE = 16  # a square of so many times the stored side is shrunk to half of that before it is resampled
 
 
@@ -39,8 +41,8 @@ class Header(NamedTuple):
     mode: str
 
 
-def headers(files: Iterable[Path]) -> dict[Path, Header]:
-    """What the header of each image says.
+def headers(files: Iterable[Path], bad: Bad = refuse) -> dict[Path, Header]:
+    """What the header of each image says; one that is no image goes to `bad`, and is left out.
 
     Raises:
         AlbenchError: one is no image.
@@ -52,16 +54,17 @@ def headers(files: Iterable[Path]) -> dict[Path, Header]:
 
     ordered = sorted(files)
     with ThreadPoolExecutor(THREADS) as threads:
-        return dict(zip(ordered, threads.map(header, ordered), strict=True))
+        found = list(threads.map(lambda file: attempt(partial(header, file), bad), ordered))
+    return {file: one for file, one in zip(ordered, found, strict=True) if one}
 
 
-def sizes(files: Iterable[Path]) -> dict[Path, tuple[int, int]]:
-    """(width, height) of each image, from its header.
+def sizes(files: Iterable[Path], bad: Bad = refuse) -> dict[Path, tuple[int, int]]:
+    """(width, height) of each image, from its header; one that is no image goes to `bad`, and is left out.
 
     Raises:
         AlbenchError: one is no image.
     """
-    return {file: header.size for file, header in headers(files).items()}
+    return {file: header.size for file, header in headers(files, bad).items()}
 
 
 def checked(joints: np.ndarray, visible: np.ndarray, size: tuple[int, int], least: int) -> tuple[np.ndarray, list[str]]:
@@ -78,10 +81,15 @@ def checked(joints: np.ndarray, visible: np.ndarray, size: tuple[int, int], leas
     if absurd.any():
         notes.append(f"{absurd.sum()} joints are NaN or far outside the image; taken as not annotated")
     if outside.any():
-        notes.append(f"{outside.sum()} joints outside the image; kept")
+        notes.append(f"{outside.sum()} {OUTSIDE}")
     if visible.sum() < least:
         notes.append(f"fewer than {least} annotated joints; left out" if least > 1 else "no annotated joint; left out")
     return visible, notes
+
+
+def impossible(notes: Iterable[str]) -> list[str]:
+    """Those notes on a person that say what cannot be: all but of joints a little outside, as the edge cuts people."""
+    return [note for note in notes if not note.endswith(OUTSIDE)]
 
 
 def samples(

@@ -19,6 +19,7 @@ from albench.datafiles import (
     attempt,
     below,
     each_problem,
+    ignore,
     image_files,
     named_file,
     numbers,
@@ -35,12 +36,14 @@ from albench.tasks.pose.metric import Pck
 from albench.tasks.pose.skeleton import MPII, Skeleton
 from albench.tasks.pose.task import Pose
 
+VERSION = 1  # of what the cache holds, beside that of the crops
 FILES: dict[Part, str] = {"pool": "train.json", "test": "valid.json"}
 PEOPLE: dict[Part, int] = {"pool": 22_246, "test": 2_958}  # of the common split
 MAT = "mpii_human_pose_v1_u12_1.mat"
 PLACES = ("", "annot", "mpii_human_pose_v1_u12_2")  # where annotations may lie in the folder
 HEIGHT = 200  # pixels: a person's height is 200 px × scale
 WIDEST = 100  # times the image's longer side: beyond that no one has a square or stands
+TALLEST = 8  # times the image's longer side: a body has some eight heads, so of a taller one not even the head fits
 
 
 class Mpii(Pose):
@@ -101,19 +104,37 @@ class Mpii(Pose):
         annotations = {part: _annotation(folder, file) for part, file in FILES.items()}
         mat = _annotation(folder, MAT)
         files = [*annotations.values(), mat, *image_files(folder / "images")]
-        key = ("mpii", crops.VERSION, self.size, self.margin, self.enlarge, self.shift, listing(files))
+        key = ("mpii", VERSION, crops.VERSION, self.size, self.margin, self.enlarge, self.shift, listing(files))
         return cached(key, lambda new: self._built(folder / "images", annotations, mat, new))
 
     def problems(self, root: Path | None) -> Iterator[str]:
-        """Head boxes that cannot be read, every person that says something impossible or is there twice, splits of
-        another size than the official one, every unreadable image."""
+        """Head boxes that cannot be read, every person that says something impossible (also where `load` survives it)
+        or is there twice, splits of another size than the official one, every unreadable image."""
         folder = self._found(root)
         yield from each_problem(lambda name: heads.read(_annotation(folder, name)), [MAT])
         found: list[AlbenchError] = []
-        entries = {part: attempt(partial(_check, part, folder, found.append), found.append) or [] for part in PARTS}
+        entries = {
+            part: attempt(partial(self._check, part, folder, found.append), found.append) or [] for part in PARTS
+        }
         yield from map(str, found)
         yield from (f"{name} is in train.json and valid.json both" for name in _shared(entries))
-        yield from each_problem(require_readable, image_files(folder / "images"))
+        named = {entry.image for part in PARTS for entry in entries[part]}
+        yield from each_problem(require_readable, sorted(named.union(image_files(folder / "images"))))
+
+    def _check(self, part: Part, folder: Path, bad: Bad) -> list["Entry"]:
+        """The people of a file; what is wrong with them goes to `bad`."""
+        given = _numbered(_annotation(folder, FILES[part]))
+        read = [attempt(partial(_entry, one, folder / "images"), bad) for one in given]
+        entries = [entry for entry in read if entry]
+        size = crops.sizes({entry.image for entry in entries}, ignore)
+        lines = _odd_count(part, len(given)) + _repeated(part, entries)
+        for (where, _), entry in zip(given, read, strict=True):
+            if entry and entry.image in size:
+                _, odd = self._person(entry, size[entry.image], {})
+                lines += [f"{where}, {entry.name}: {note}" for note in crops.impossible(odd)]
+        for line in lines:
+            bad(AlbenchError(line))
+        return entries
 
     def _found(self, root: Path | None) -> Path:
         if root is None:
@@ -156,6 +177,9 @@ class Mpii(Pose):
         visible, notes = crops.checked(entry.joints, entry.visible, size, least=1)
         if not visible.any():
             return None, notes
+        if HEIGHT * scale > TALLEST * max(size):
+            times = HEIGHT * scale / max(size)
+            notes.append(f"a scale of {scale:g}, so a height of {times:.0f} times the image's longer side; kept")
         length = heads.take(boxes, entry.image.name, centre, scale)
         middle = centre - 0.5 + np.array([0, self.shift * scale])
         if not (np.abs(entry.joints[visible] - middle) <= side / 2).all(1).any():
@@ -243,16 +267,6 @@ def _entry(numbered: tuple[str, Any], images: Path) -> Entry:
     joints, visible = numbers(given, "joints", (16, 2), where), numbers(given, "joints_vis", (16,), where) > 0
     name = f"{image.name} at ({centre[0]:g}, {centre[1]:g})"
     return Entry(name, image, centre, float(scale), joints - 0.5, visible)
-
-
-def _check(part: Part, folder: Path, bad: Bad) -> list[Entry]:
-    """The people of a file; what is wrong with them goes to `bad`."""
-    given = _numbered(_annotation(folder, FILES[part]))
-    read = [attempt(partial(_entry, one, folder / "images"), bad) for one in given]
-    entries = [entry for entry in read if entry]
-    for line in _odd_count(part, len(given)) + _repeated(part, entries):
-        bad(AlbenchError(line))
-    return entries
 
 
 def _odd_count(part: Part, count: int) -> list[str]:

@@ -258,8 +258,35 @@ def test_people_that_cannot_be_cut_out_are_left_out_and_said(tmp_path, changes, 
     assert any(said in note for note in dirt(data))
 
 
+def test_every_person_that_says_something_impossible_is_a_problem(tmp_path):
+    changes = [
+        {"center": [math.nan, 3.0]},
+        {"scale": -1.0},
+        {"joints": [[1e9, 5.0], *person()["joints"][1:]]},
+        {"joints_vis": [0] * 16},
+        {"scale": 40.0},
+        {"center": [110.0, 90.0], "scale": 0.05},
+        {"joints": [[-3.0, 5.0], *person()["joints"][1:]]},  # an image's edge may cut people
+    ]
+    train = [person("a.jpg", center=(20.0 + i, 20.0)) | change for i, change in enumerate(changes)]
+    root = written(tmp_path, train, [person("b.jpg")], {"b.jpg": [official()]})
+    (root / "mpii/images/c.jpg").write_bytes(b"no image")
+    said = [
+        "person 0, a.jpg at (nan, 3): a center of (nan, 3) and a scale of 0.3; left out",
+        "person 1, a.jpg at (21, 20): a center of (21, 20) and a scale of -1; left out",
+        "person 2, a.jpg at (22, 20): 1 joints are NaN or far outside the image; taken as not annotated",
+        "person 3, a.jpg at (23, 20): no annotated joint; left out",
+        "person 4, a.jpg at (24, 20): a scale of 40, so a height of 67 times the image's longer side; kept",
+        "person 5, a.jpg at (110, 90): no annotated joint in the square that center and a scale of 0.05 give; kept",
+        "c.jpg: it is no JPEG or PNG",
+    ]
+    for line, part in zip(wrong(root), said, strict=True):
+        assert line.startswith(f"{root}/mpii/annot/train.json, {part}") or line.endswith(part)
+
+
 def test_a_huge_square_is_cut_without_a_huge_canvas(tmp_path):
     data = Mpii(**TINY).load(simple(tmp_path, scale=40.0))  # 10,000 pixels around an image of 120 × 100
+    assert dirt(data)[0].endswith("a scale of 40, so a height of 67 times the image's longer side; kept")
     image = data.pool.images[0].float()
     assert image.shape == (3, 40, 40)
     assert (image - 128).abs().max() < 40  # grey, with a trace of the image
