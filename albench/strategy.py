@@ -104,7 +104,8 @@ class Companion(nn.Module):
     """What is trained beside the model, by the same optimiser and schedule. Weights have a seed of their own.
 
     Built as `cls(example, **parameters)`, where `example` is the untrained model's Outputs on a few unlabelled images:
-    shapes of features and embeddings can be read from it. Keyword parameters and their defaults are the options.
+    shapes of features and embeddings can be read from it. Keyword parameters and their defaults are the options; their
+    types and ranges, `Annotated[float, Field(ge=0)]`, are checked when a suite is resolved.
 
     A training that was killed goes on from a checkpoint. Of a companion that holds its `state_dict()` (parameters and
     buffers) and the optimisers that it, or a module in it, has as attributes since `__init__`. What else it counts or

@@ -157,10 +157,16 @@ def _explained(model: type[BaseModel], error: Any) -> str:
     if error["type"] != "extra_forbidden":
         given = "" if error["type"] == "missing" else f" (given: {_SHORT.repr(error['input'])})"
         message = str(error["msg"]).removeprefix("Value error, ")
-        return f"{path + ': ' if path else ''}{message}{given if path else ''}"
+        return f"{path + ': ' if path else ''}{message}{given if path else ''}{_meaning(model, error['loc'])}"
     allowed = _fields(model, error["loc"][:-1])
     hint = did_you_mean(str(error["loc"][-1]), allowed)
     return f"{path}: unknown key.{hint} Allowed: {', '.join(allowed) or 'none'}"
+
+
+def _meaning(model: type[BaseModel], path: tuple) -> str:
+    """What a key's `Field(description=…)` says it is, if it has one."""
+    field = model.model_fields.get(str(path[0])) if len(path) == 1 else None
+    return f"; it is {field.description}" if field and field.description else ""
 
 
 def _fields(model: Any, path: tuple) -> list[str]:
@@ -298,18 +304,21 @@ def _published(entry: Published | None, label: str, metric: str) -> Published | 
 
 
 def _check_companion(name: str, params: dict[str, Any], where: str) -> None:
-    """A companion's options are the keyword parameters of its __init__, with their types.
+    """A companion's options are the keyword parameters of its __init__, with their types and what pydantic adds to one.
 
     Raises:
-        AlbenchError: an unknown option or a wrong type.
+        AlbenchError: an unknown option, a wrong type, or a value out of the range of `Annotated[float, Field(ge=0)]`.
     """
-    parameters = list(inspect.signature(registry.companions.get(name).__init__).parameters.values())[2:]
+    build = registry.companions.get(name).__init__
+    parameters = list(inspect.signature(build).parameters.values())[2:]
     fields: dict[str, Any] = {
         p.name: (Any if p.annotation is p.empty else p.annotation, ... if p.default is p.empty else p.default)
         for p in parameters
         if p.kind is not p.VAR_KEYWORD
     }
-    validated(create_model(name, __config__=ConfigDict(extra="forbid"), **fields), params, where)
+    config = ConfigDict(extra="forbid", allow_inf_nan=False)
+    # in its own module, so that annotations that are text (from __future__ import annotations) find their names
+    validated(create_model(name, __config__=config, __module__=build.__module__, **fields), params, where)
 
 
 def _resolved_strategy(label: str, entry: StrategyEntry) -> StrategyEntry:

@@ -3,12 +3,22 @@
 Source: Yoo and Kweon, "Learning Loss for Active Learning", CVPR 2019 (arXiv 1905.03677).
 """
 
+from typing import Annotated
+
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
 from albench.numeric.pooling import spatial_mean
 from albench.strategy import Companion, Outputs, Strategy
+
+# strict: what the module is given is the suite's value as it stands, so none may need converting
+AtLeast0 = Annotated[float, Field(ge=0, strict=True)]
+Width = Annotated[int, Field(gt=0, strict=True)]
+Cut = Annotated[
+    float, Field(ge=0, le=1, strict=True, description="a share of the training, from 0 to 1; 0.6 is epoch 120 of 200")
+]
 
 
 class LossPrediction(Companion):
@@ -25,7 +35,7 @@ class LossPrediction(Companion):
     """
 
     def __init__(
-        self, example: Outputs, weight: float = 1.0, margin: float = 1.0, cut: float = 0.6, width: int = 128
+        self, example: Outputs, weight: AtLeast0 = 1.0, margin: AtLeast0 = 1.0, cut: Cut = 0.6, width: Width = 128
     ) -> None:
         super().__init__()
         self.weight, self.margin, self.cut = weight, margin, cut

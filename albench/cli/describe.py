@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass, field
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
+from pydantic.fields import FieldInfo
+
 from albench import registry
 from albench.cli.list import SUITES, suites
 from albench.errors import AlbenchError, did_you_mean
@@ -96,7 +98,12 @@ def _options(cls: Any) -> list[Parameter]:
     """The keyword parameters of a companion's __init__."""
     given = list(inspect.signature(cls.__init__).parameters.values())[2:]  # after itself and the example
     return [
-        Parameter(p.name, _type(p.annotation), None if p.default is p.empty else json.dumps(p.default, default=str), "")
+        Parameter(
+            p.name,
+            _type(p.annotation),
+            None if p.default is p.empty else json.dumps(p.default, default=str),
+            next((m.description for m in get_args(p.annotation) if isinstance(m, FieldInfo) and m.description), ""),
+        )
         for p in given
         if p.kind is not p.VAR_KEYWORD
     ]

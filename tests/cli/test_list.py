@@ -80,7 +80,12 @@ def test_list_describes_what_is_named():
     shown = CliRunner().invoke(main, ["list", "quick"]).output
     assert "tasks: digits, figures, digit-scenes\n" in shown
     (one,) = json.loads(CliRunner().invoke(main, ["list", "loss-prediction", "--json"]).output)
-    assert [p["name"] for p in one["parameters"]] == ["weight", "margin", "cut", "width"]
+    assert [(p["name"], p["type"]) for p in one["parameters"][1:]] == [
+        ("margin", "float"),
+        ("cut", "float"),
+        ("width", "int"),
+    ]
+    assert "0.6 is epoch 120 of 200" in one["parameters"][2]["meaning"]
     wrong = CliRunner().invoke(main, ["list", "vocc"])
     assert wrong.exit_code == 2
     assert "Did you mean 'voc'?" in wrong.output

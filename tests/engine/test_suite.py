@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from albench import registry
 from albench.errors import AlbenchError
 from albench.suite import bundled, chosen, differences, read, resolve
 from albench.suite_file import parse_setting
@@ -47,6 +48,11 @@ def test_bundled_suites_resolve(name):
         (
             ("[tasks.digits]", "[tasks.digits]\ncompanions = { loss-prediction = { wieght = 2 } }"),
             r"tasks.digits.companions.loss-prediction: wieght: unknown key. Did you mean 'weight'\?",
+        ),
+        (
+            ("[tasks.digits]", "[tasks.digits]\ncompanions = { loss-prediction = { cut = 120 } }"),
+            "tasks.digits.companions.loss-prediction: cut: .*less than or equal to 1 .given: 120.; "
+            "it is a share of the training, from 0 to 1; 0.6 is epoch 120 of 200$",
         ),
     ],
 )
@@ -110,6 +116,61 @@ def test_a_companion_may_stand_beside_any_strategy(tmp_path):
     text = TINY + '[strategies.x]\nstrategy = "entropy"\ncompanion = "loss-prediction"\n'
     text = text.replace('strategies = ["random", "entropy", "learning-loss"]', "")
     assert resolve(read(written(tmp_path, text))).strategies["x"].companion == "loss-prediction"
+
+
+@pytest.mark.parametrize("companion", ["loss-prediction", "loss-prediction-mse"])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *("cut = 2", "cut = -1", "cut = nan", "weight = -1", "weight = nan", "weight = inf", 'weight = "2"'),
+        *("margin = -5", "margin = inf", "width = 0", "width = -3", "width = 64.0"),
+    ],
+)
+def test_a_companion_is_refused_what_it_cannot_be_trained_with(tmp_path, companion, wrong):
+    key = wrong.split()[0]
+    of_task = TINY.replace("[tasks.digits]", f"[tasks.digits]\ncompanions = {{ {companion} = {{ {wrong} }} }}")
+    with pytest.raises(AlbenchError, match=f"tasks.digits.companions.{companion}: {key}: Input should be"):
+        resolve(read(written(tmp_path, of_task)))
+    of_strategy = TINY.replace('strategies = ["random", "entropy", "learning-loss"]', "") + (
+        f'[strategies.x]\nstrategy = "entropy"\ncompanion = "{companion}"\ncompanion_params = {{ {wrong} }}\n'
+    )
+    with pytest.raises(AlbenchError, match=f"strategies.x.companion_params: {key}: Input should be"):
+        resolve(read(written(tmp_path, of_strategy)))
+
+
+@pytest.mark.parametrize("fine", ["cut = 0", "cut = 1", "weight = 0", "weight = 1e-4", "margin = 0", "width = 1"])
+def test_the_ends_of_a_companions_ranges_stay_as_they_were_written(tmp_path, fine):
+    text = TINY.replace("[tasks.digits]", f"[tasks.digits]\ncompanions = {{ loss-prediction = {{ {fine} }} }}")
+    suite = read(written(tmp_path, text))
+    assert repr(resolve(suite).tasks["digits"].companions) == repr(suite.tasks["digits"].companions)
+
+
+STRANGERS = """
+from __future__ import annotations
+
+import albench
+from pydantic import NonNegativeFloat
+
+
+@albench.register_companion("test-stranger")
+class Stranger(albench.Companion):
+    def __init__(self, example: albench.Outputs, ranged: NonNegativeFloat = 1.0, bare=None) -> None:
+        super().__init__()
+"""
+
+
+def test_the_ranges_of_a_strangers_companion_are_kept_and_what_has_none_takes_anything(tmp_path, monkeypatch):
+    monkeypatch.setattr(registry.companions, "_plugins", {})
+    (tmp_path / "stranger.py").write_text(STRANGERS)
+    registry.load_plugin(tmp_path / "stranger.py")
+
+    def resolved(params):
+        table = f"[tasks.digits]\ncompanions = {{ test-stranger = {{ {params} }} }}"
+        return resolve(read(written(tmp_path, TINY.replace("[tasks.digits]", table)))).tasks["digits"].companions
+
+    assert resolved('ranged = 0, bare = "any"') == {"test-stranger": {"ranged": 0, "bare": "any"}}
+    with pytest.raises(AlbenchError, match="companions.test-stranger: ranged: Input should be greater than or equal"):
+        resolved("ranged = -1")
 
 
 def test_where_the_data_come_from_is_kept_and_changes_no_result(tmp_path):
