@@ -4,6 +4,7 @@ A published curve is a mean over a few trials whose spread is mostly not printed
 in the intervals here; the reading's uncertainty (a bound on what was read off a figure) is.
 """
 
+from collections.abc import Iterable
 from functools import cache
 from importlib.resources import files
 from itertools import combinations
@@ -16,6 +17,7 @@ import pandas as pd
 from albench import registry
 from albench.analysis.comparison import all_pairs
 from albench.analysis.curves import aubc, curves, of_one_task
+from albench.analysis.label_efficiency import rise
 from albench.analysis.publication import Published
 from albench.errors import AlbenchError, did_you_mean
 
@@ -28,6 +30,8 @@ ORDER = [
     *("above", "below", "lead", "uncertainty", "claim"),
     *("pairs", "mean", "low", "high", "p_holm", "measured", "verdict"),
 ]
+SAME, ANOTHER = ("reproduced", "contradicted"), ("agrees", "disagrees")  # what is said of the same, another experiment
+UNJUDGED = "not judged"
 # what shapes a result but belongs to the machine, or to how the result is told
 NOT_PROTOCOL = ("task", "source", "price", "published", "uncertain", "companions")
 
@@ -150,6 +154,9 @@ def published_order(
     effect: float = 0.005,
     alpha: float = 0.05,
     score: str = "aubc",
+    reference: str | None = None,
+    higher_is_better: bool = True,
+    same: bool = True,
 ) -> pd.DataFrame:
     """Whether each pair of the published order was reproduced, contradicted, or is undecided.
 
@@ -166,6 +173,11 @@ def published_order(
 
     * where the order itself is beyond the reading's error. All else is undecided.
 
+    Of another experiment (not `same`: see `another_experiment`) nothing is reproduced or contradicted: the words are
+    "agrees" and "disagrees". Where a `reference` is named whose own rise from first to last labels is not shown to be
+    above 0 (its 95 % interval; of an error, not `higher_is_better`, its fall), every pair is "not judged": orders of
+    what was not learned say nothing.
+
     Returns: above, below (the published order), lead and uncertainty (published), claim; pairs, mean, low, high,
         p_holm and measured (the difference above − below and its verdict, from all_pairs); verdict. Empty where fewer
         than two strategies or no number of labels (two, for the AUBC) are shared.
@@ -174,6 +186,7 @@ def published_order(
         AlbenchError: several tasks, or `score` is neither "aubc" nor "final".
     """
     rows = of_one_task(results, str(source.measured))
+    learned = reference is None or rise(rows, str(source.measured), reference, 0.95, higher_is_better)[1] > 0
     theirs = curves_for(published, source, list(rows["strategy"].unique()))
     rows = rows[rows["strategy"].isin(theirs["strategy"])]
     shared = _shared(rows, theirs)
@@ -188,7 +201,7 @@ def published_order(
         found = measured[a, b] if (a, b) in measured else _turned(measured[b, a])
         lead, uncertainty = scores[a][0] - scores[b][0], scores[a][1] + scores[b][1]
         claim = "above" if lead - uncertainty >= effect else "equal" if lead + uncertainty < effect else "unclear"
-        word = _judged(claim, lead > uncertainty, found, effect)
+        word = _judged(claim, lead > uncertainty, found, effect, SAME if same else ANOTHER) if learned else UNJUDGED
         row = {"above": a, "below": b, "lead": lead, "uncertainty": uncertainty, "claim": claim, "verdict": word}
         row |= {name: found[name] for name in ("pairs", "mean", "low", "high", "p_holm")}
         table.append(row | {"measured": found["verdict"]})
@@ -221,12 +234,12 @@ def _turned(row: dict[Any, Any]) -> dict[Any, Any]:
     return row | turned | {"verdict": other.get(row["verdict"], row["verdict"])}
 
 
-def _judged(claim: str, ordered: bool, found: dict[Any, Any], effect: float) -> str:
+def _judged(claim: str, ordered: bool, found: dict[Any, Any], effect: float, words: tuple[str, str]) -> str:
     word = found["verdict"]
     beyond = word in ("better", "worse") and (found["low"] > effect or found["high"] < -effect)
     reproduced = {"above": word == "better", "equal": word == "equivalent", "unclear": ordered and word == "better"}
     contradicted = {"above": word in ("worse", "equivalent"), "equal": beyond, "unclear": ordered and word == "worse"}
-    return "reproduced" if reproduced[claim] else "contradicted" if contradicted[claim] else "undecided"
+    return words[0] if reproduced[claim] else words[1] if contradicted[claim] else "undecided"
 
 
 def protocol_differences(ours: dict, task: str, theirs: dict, their_task: str) -> list[str]:
@@ -259,6 +272,20 @@ def protocol_differences(ours: dict, task: str, theirs: dict, their_task: str) -
     for label in ours["strategies"].keys() & theirs["strategies"].keys():
         lines += _changes(_strategy(theirs, their_task, label), _strategy(ours, task, label), f"strategies.{label}.")
     return sorted(set(lines), key=lambda line: (line.startswith("strategies."), line))
+
+
+def another_experiment(lines: list[str], uncertain: Iterable[str] = ()) -> list[str]:
+    """Those lines of `protocol_differences` that make a run another experiment than the protocol's.
+
+    All but the number of seeds, which moves intervals alone, and the settings that the protocol leaves open (its
+    `uncertain`, by key path).
+
+    >>> another_experiment(["recipe.epochs: 200 → 20", "seeds: 5 → 3", "params.pad: 2 → 4"], ["params.pad"])
+    ['recipe.epochs: 200 → 20']
+    """
+    free = ("seeds", *uncertain)
+    keys = {line: line.partition(": ")[0] for line in lines}
+    return [line for line, key in keys.items() if not any(f"{key}.".startswith(f"{one}.") for one in free)]
 
 
 def _places(task: str) -> frozenset[str]:

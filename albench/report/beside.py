@@ -15,6 +15,8 @@ from albench.report.looks import Look
 from albench.report.numbers import interval, metric_name, number, p_value, percent
 from albench.report.runs import Run
 
+LENGTH = {"recipe.epochs", "recipe.updates", "stages"}  # settings that make a run shorter or longer, no other
+FEW = 3  # settings that are named where a verdict is said
 SHOWN = 40  # differences of protocol that the page lists
 
 
@@ -76,14 +78,25 @@ def section(run: Run, task: str, styles: dict[str, Look], folder: Folder, name: 
     if measured != run.tasks[task]["metric"] and not rows.empty:
         blocks.append(_curves(found, rows, task, styles, folder, name))
     apart = published.against_published(rows, found.numbers, found.source, run.effect, run.alpha)
-    order = published.published_order(rows, found.numbers, found.source, run.effect, run.alpha)
+    kept = _kept(found, task)
+    higher = run.higher(task) or measured != run.tasks[task]["metric"]
+    order = published.published_order(
+        rows,
+        found.numbers,
+        found.source,
+        run.effect,
+        run.alpha,
+        reference=run.reference,
+        higher_is_better=higher,
+        same=kept.same,
+    )
     if apart.empty:
         shared = "No number of labels was both measured and published, so the curves are not compared point by point."
         blocks.append(Text(shared))
     else:
-        blocks.append(_order(order, found, styles, folder, name))
+        blocks.append(_order(order, found, kept, styles, folder, name))
         blocks.append(_apart(apart, run, styles, folder, name))
-    return [*blocks, *_protocol(found, task, name)]
+    return [*blocks, *_protocol(found, kept, task, name)]
 
 
 def _curves(
@@ -104,13 +117,23 @@ def _curves(
     )
 
 
-def _order(order: pd.DataFrame, found: Publication, styles: dict[str, Look], folder: Folder, name: str) -> Block:
+def _order(
+    order: pd.DataFrame, found: Publication, kept: "Kept", styles: dict[str, Look], folder: Folder, name: str
+) -> Block:
     if order.empty:
         return Text("Fewer than two published strategies were measured at two shared numbers of labels: no order.")
-    counts = order["verdict"].value_counts()
-    said = ", ".join(f"{counts.get(word, 0)} {word}" for word in ("reproduced", "contradicted", "undecided"))
+    reference = plain(found.run.reference)
+    if (order["verdict"] == published.UNJUDGED).all():
+        title = f"The published order is not judged: it is not shown that {reference} learned anything"
+        first = (
+            f"From the first to the last labels no rise of {reference} is shown (its 95\u202f% interval over seeds is "
+            "not above 0). Where nothing was learned strategies cannot differ, so no pair says anything about the "
+            "publication."
+        )
+    else:
+        title, first = _said(list(order["verdict"]), kept)
     return Table(
-        title=f"Was the published order reproduced? {said}",
+        title=title,
         columns=["published order", "published lead", "claim", "measured lead [interval]", "p (Holm)", "verdict"],
         rows=[
             [
@@ -124,13 +147,40 @@ def _order(order: pd.DataFrame, found: Publication, styles: dict[str, Look], fol
             for r in order.to_dict("records")
         ],
         notes=[
+            *([first] if first else []),
             f"AUBC over the numbers of labels that all curves share. A claim is “above” or “equal” only where it "
             f"is so whatever the error of reading, by the smallest effect of interest ({found.run.effect:g}); a claim "
-            "is reproduced or contradicted only where the paired test (Holm over these pairs) decides. The "
-            "publication's own seed noise is not printed there and is not in these intervals."
+            f"{'is reproduced or contradicted' if kept.same else 'agrees or disagrees'} only where the paired test "
+            "(Holm over these pairs) decides. The publication's own seed noise is not printed there and is not in "
+            "these intervals.",
         ],
         data=folder.csv(order, f"published-order-{name}"),
         numeric=False,
+    )
+
+
+def _said(verdicts: list[str], kept: "Kept") -> tuple[str, str]:
+    """The heading with the number of pairs of each verdict, and what a reader must know of it first; '' for nothing."""
+    words = (*(published.SAME if kept.same else published.ANOTHER), "undecided")
+    if kept.same:
+        said = ", ".join(f"{verdicts.count(word)} {word}" for word in words)
+        return f"Was the published order reproduced? {said}", ""
+    said = ", ".join(f"{word}: {verdicts.count(word)}" for word in words)
+    question = "Is the published order found here, too?"
+    alone = "Only a run that keeps to the published protocol can reproduce or contradict it."
+    if kept.theirs is None:
+        why = "the suite names no protocol to compare with"
+        return f"{question} (whether it is the same experiment is not known) {said}", f"Not known, as {why}. {alone}"
+    differ = f"{len(kept.lines)} settings differ" if len(kept.lines) > 1 else "a setting differs"
+    keys = {line.partition(": ")[0] for line in kept.otherwise}
+    if keys <= LENGTH:
+        kind, then = "the same protocol at another length", "the order is the same at this length"
+    else:
+        kind, then = "another experiment", "the same order holds in it, too"
+    shown = "; ".join(kept.otherwise[:FEW]) + (" …" if len(kept.otherwise) > FEW else "")
+    return (
+        f"{question} ({kind}: {differ}, below) {said}",
+        f"This is {kind} ({shown}): the table says whether {then}. {alone}",
     )
 
 
@@ -159,16 +209,42 @@ def _apart(apart: pd.DataFrame, run: Run, styles: dict[str, Look], folder: Folde
     )
 
 
-def _protocol(found: Publication, task: str, name: str) -> list[Block]:
-    """What this run does otherwise than the suite that writes the protocol down, and what is open in that one."""
+@dataclass(frozen=True)
+class Kept:
+    """How a task keeps to its published protocol.
+
+    theirs: the suite that writes it down; None where none is named or it cannot be compared with, and `why`.
+    lines: all settings that are not those there. otherwise: of these, what makes it another experiment.
+    """
+
+    theirs: dict | None = None
+    lines: tuple[str, ...] = ()
+    otherwise: tuple[str, ...] = ()
+    why: str = ""
+
+    @property
+    def same(self) -> bool:
+        """Whether it is known to be the published experiment."""
+        return self.theirs is not None and not self.otherwise
+
+
+def _kept(found: Publication, task: str) -> Kept:
     source = found.source
     if not source.protocol:
-        return []
+        return Kept()
     try:
         theirs, lines = protocol(found, task)
     except AlbenchError as error:
-        return [Text(f"The protocol {source.protocol} cannot be compared with: {error}")]
-    return [*_departures(lines, source, name), *_open(found, theirs, task, name)]
+        return Kept(why=f"The protocol {source.protocol} cannot be compared with: {error}")
+    uncertain = theirs["tasks"][str(source.protocol_task)]["uncertain"]
+    return Kept(theirs, tuple(lines), tuple(published.another_experiment(lines, uncertain)))
+
+
+def _protocol(found: Publication, kept: Kept, task: str, name: str) -> list[Block]:
+    """What this run does otherwise than the suite that writes the protocol down, and what is open in that one."""
+    if kept.theirs is None:
+        return [Text(kept.why)] if kept.why else []
+    return [*_departures(list(kept.lines), found.source, name), *_open(found, kept.theirs, task, name)]
 
 
 def protocol(found: Publication, task: str) -> tuple[dict, list[str]]:

@@ -114,6 +114,32 @@ def test_a_pair_of_the_published_order(lead, uncertainty, measured, claim, verdi
     assert row["mean"] == pytest.approx(measured, abs=0.002)
 
 
+@pytest.mark.parametrize(("measured", "verdict"), [(0.04, "agrees"), (-0.04, "disagrees"), (0.008, "undecided")])
+def test_another_experiment_agrees_or_disagrees(measured, verdict):
+    theirs = published({"low": [0.5] * 3, "high": [0.55] * 3}, 0.001)
+    results = tidy({"low": seeds(0.6, 0.005), "high": seeds(0.6 + measured, 0.005)})
+    row = published_order(results, theirs, source(), effect=0.01, same=False).iloc[0]
+    assert row["verdict"] == verdict
+
+
+def test_an_order_of_what_was_not_learned_is_not_judged():
+    theirs = published({"low": [0.5, 0.55, 0.6], "high": [0.6, 0.65, 0.7]}, 0.001)
+    rng = np.random.default_rng(0)
+
+    def judged(rise, **kwargs):
+        low = [[0.3 + rng.normal(0, 0.001) + rise * stage for stage in range(3)] for _ in range(5)]
+        high = [[value - 0.05 for value in curve] for curve in low]
+        results = tidy({"low": low, "high": high})
+        return published_order(results, theirs, source(), **kwargs).iloc[0]["verdict"]
+
+    assert judged(0.02, reference="low") == "contradicted"
+    assert judged(0.0, reference="low") == judged(-0.02, reference="low") == "not judged"
+    assert judged(0.02, reference="low", higher_is_better=False) == "not judged"
+    assert judged(-0.02, reference="low", higher_is_better=False) == "contradicted"
+    assert judged(0.0) == "contradicted"
+    assert judged(0.02, reference="not there") == "not judged"
+
+
 def test_noise_decides_nothing():
     theirs = published({"low": [0.5] * 3, "high": [0.55] * 3})
     results = tidy({"low": seeds(0.6, 0.05), "high": seeds(0.61, 0.05)})

@@ -3,10 +3,13 @@
 import json
 import re
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from albench.report import write
+from albench.suite import read as read_suite
+from albench.suite import resolve
 
 pytestmark = pytest.mark.usefixtures("unsaved")
 
@@ -47,7 +50,8 @@ def test_published_curves_stand_dashed_in_the_curve_and_their_order_is_judged(ma
     file = published(random=[0.1, 0.2, 0.3, 0.4, 0.5], entropy=[0.2, 0.3, 0.4, 0.5, 0.6])
     report, text = read(naming(make_run(), file))
     assert "Dashed: published (theirs)" in text
-    assert "Was the published order reproduced?" in text
+    assert "Is the published order found here, too? (whether it is the same experiment is not known)" in text
+    assert "Not known, as the suite names no protocol to compare with." in text
     order = pd.read_csv(report / "tables" / "published-order-digits.csv")
     assert order[["above", "below", "claim"]].values.tolist() == [["entropy", "random", "above"]]
     apart = pd.read_csv(report / "tables" / "published-difference-digits.csv")
@@ -57,6 +61,83 @@ def test_published_curves_stand_dashed_in_the_curve_and_their_order_is_judged(ma
     first = apart.iloc[0]
     measured = curve[first["strategy"], first["labelled"]]
     assert first["difference"] == pytest.approx(measured - first["published"], abs=1e-5)
+
+
+TWO = ("random", "learning-loss")
+
+
+def following(run, changes=()):
+    """A run of `digits` as one of the protocol ll4al-cifar10, but for `changes` (of the manifest's suite)."""
+    suite = resolve(read_suite("ll4al-cifar10")).model_dump(mode="json")
+    manifest = json.loads((run / "manifest.json").read_text())
+    entry = suite["tasks"]["cifar10"]
+    manifest["suite"] |= {key: suite[key] for key in ("stages", "warm_start", "numerics")}
+    manifest["suite"]["strategies"] = {name: suite["strategies"][name] for name in TWO}
+    manifest["suite"]["tasks"]["digits"] = entry | {"budget": 1000}
+    manifest["suite"]["numerics"]["precision"] = "fp32"
+    for path, value in changes:
+        table = manifest["suite"]
+        *above, last = path.split(".")
+        for key in above:
+            table = table[key]
+        table[last] = value
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    results = pd.read_csv(run / "results.csv")
+    results["labelled"] *= 40
+    results.to_csv(run / "results.csv", index=False)
+    source = {"task": "cifar10", "protocol": "ll4al-cifar10", "protocol_task": "cifar10"}
+    return naming(run, "ll4al", **source)
+
+
+FEWER = ("seeds", 3)
+OPEN = ("tasks.digits.params.pad", 4)
+SHORTER = [("tasks.digits.recipe.epochs", 40), ("stages", 5)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "heading", "note"),
+    [
+        (
+            [FEWER, OPEN],
+            r"Was the published order reproduced\? \d reproduced, \d contradicted, \d undecided",
+            "",
+        ),
+        (
+            [FEWER, OPEN, *SHORTER],
+            r"Is the published order found here, too\? \(the same protocol at another length: 4 settings differ, "
+            r"below\) agrees: \d, disagrees: \d, undecided: \d",
+            "This is the same protocol at another length (recipe.epochs: 200 → 40; stages: 10 → 5): the table says",
+        ),
+        (
+            [FEWER, *SHORTER, ("tasks.digits.params.width", 4)],
+            r"Is the published order found here, too\? \(another experiment: 4 settings differ, below\) "
+            r"agrees: \d, disagrees: \d, undecided: \d",
+            "This is another experiment (params.width: 64 → 4; recipe.epochs: 200 → 40; stages: 10 → 5): the table",
+        ),
+    ],
+)
+def test_only_the_published_experiment_reproduces_or_contradicts_its_order(make_run, changes, heading, note):
+    report, text = read(following(make_run(strategies=TWO), changes))
+    (line,) = [line.removeprefix("### ") for line in text.splitlines() if "published order" in line and line[0] == "#"]
+    assert re.fullmatch(heading, line)
+    assert note in text.replace("\\", "")
+    verdicts = set(pd.read_csv(report / "tables" / "published-order-digits.csv")["verdict"])
+    assert verdicts <= ({"agrees", "disagrees", "undecided"} if note else {"reproduced", "contradicted", "undecided"})
+    page = (report / "index.html").read_text(encoding="utf-8")
+    assert not note or not re.search("is (reproduced|contradicted)|[0-9] contradicted", text + page)
+
+
+def test_the_published_order_of_what_was_not_learned_is_not_judged(make_run):
+    run = following(make_run(strategies=TWO))
+    results = pd.read_csv(run / "results.csv")
+    own = results["metric"] == "accuracy"
+    rng = np.random.default_rng(0)
+    results.loc[own, "value"] = 0.1 + rng.normal(0, 1e-3, own.sum())
+    results.to_csv(run / "results.csv", index=False)
+    report, text = read(run)
+    assert "The published order is not judged: it is not shown that random learned anything" in text
+    assert "From the first to the last labels no rise of random is shown" in text
+    assert set(pd.read_csv(report / "tables" / "published-order-digits.csv")["verdict"]) == {"not judged"}
 
 
 def test_published_ranking_accuracies_stand_beside_the_measured_ones(make_run, published):
