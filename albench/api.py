@@ -1,5 +1,6 @@
 """albench from Python: what the command line calls, too."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -68,6 +69,8 @@ def run(
         compile=compile,
         deterministic=deterministic,
     )
+    if not 0 <= checkpoint_minutes < math.inf:
+        raise AlbenchError(f"--checkpoint-minutes must be a finite number, or 0 for none, not {checkpoint_minutes}")
     what = replace(what, checkpoint_minutes=checkpoint_minutes)
     options = Options(backend, jobs, scheduler, slurm or {}, trials_per_gpu)
     failed = execute(what, options, manifest.command_line(), console or Console(stderr=True))

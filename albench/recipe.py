@@ -15,7 +15,7 @@ class Recipe(BaseModel):
     160 of 200" is milestones = [0.8].
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     epochs: Annotated[int, Field(gt=0)] | None = None
     updates: Annotated[int, Field(gt=0)] | None = None

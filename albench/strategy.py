@@ -158,7 +158,7 @@ class PoolView:
 class Strategy(BaseModel):
     """Picks what to label next. A parameter is a field with a default; instances are frozen, so no state is kept."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     needs: ClassVar[frozenset[str]] = frozenset()  # of task.can; what is missing is said before anything runs
     companion: ClassVar[str | None] = None  # a registered companion, trained beside the model

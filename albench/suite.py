@@ -23,9 +23,9 @@ Few = Annotated[int, Field(gt=0, le=100_000)]  # every trial is enumerated
 
 
 class Part(BaseModel):
-    """The base of every table of a suite file: unknown keys are errors."""
+    """The base of every table of a suite file: unknown keys and numbers that are not finite are errors."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Price(Part):

@@ -100,7 +100,7 @@ class Task(BaseModel, ABC):
     Methods take and return batches on the device they are on; nothing is kept between calls.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     must_say: ClassVar[tuple[str, ...]] = ("metric", "recipe")  # what has no default; checked when it is registered
     metric: ClassVar[str]  # the primary metric. A property where a parameter decides

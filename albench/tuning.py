@@ -64,6 +64,8 @@ def tune(
     Raises:
         AlbenchError: a wrong setting, no such task in the suite, or a share that leaves nothing to train or measure on.
     """
+    if not 0 < holdout < 1:
+        raise AlbenchError(f"--holdout {holdout}: give a share between 0 and 1, such as 0.2")
     rows = []
     for settings in combinations(tries):
         run = planned(settings)

@@ -5,6 +5,7 @@ spread that a pilot showed. The effect that was observed is used nowhere: power 
 again, in other units.
 """
 
+import math
 from collections.abc import Collection
 
 import numpy as np
@@ -114,7 +115,7 @@ def plan(
     Raises:
         AlbenchError: effect, alpha or power out of range, several tasks, or no such metric or reference.
     """
-    if not effect > 0:
+    if not 0 < effect < math.inf:
         raise AlbenchError(f"effect = {effect}: the smallest effect of interest is a difference above 0, such as 0.005")
     for name, value in (("alpha", alpha), ("power", power)):
         if not 0 < value < 1:

@@ -1,5 +1,6 @@
 """A CSV of tidy results as a run: what its rows say, and no word on how they came about, which nobody told albench."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,8 +73,8 @@ def from_csv(path: Path, name: str, reading: Reading, mixed: bool = False) -> Ru
             f"It has: {', '.join(strategies)}"
         )
     effect = EFFECT if reading.effect is None else reading.effect
-    if effect < 0:
-        raise AlbenchError(f"--effect {effect}: the smallest effect of interest cannot be negative")
+    if not 0 <= effect < math.inf:
+        raise AlbenchError(f"--effect {effect}: the smallest effect of interest cannot be negative, and is finite")
     seeds = int(primary.groupby("task")["seed"].nunique().max())
     stages = int(primary.groupby("task")["labelled"].nunique().max())
     suite: dict[str, Any] = {"name": name, "seeds": seeds, "stages": stages, "tasks": {}, "strategies": {}}

@@ -63,6 +63,23 @@ def test_what_is_wrong_is_said_in_one_line(tmp_path, change, message):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("setting", "key"),
+    [
+        ("recipe.learning_rate=inf", "recipe: learning_rate"),
+        ("recipe.weight_decay=inf", "recipe: weight_decay"),
+        ("recipe.clip=inf", "recipe: clip"),
+        ("primary.effect=inf", "primary.effect"),
+        ("selection_minutes=inf", "selection_minutes"),
+        ("tasks.digits.price.sample=inf", "tasks.digits.price.sample"),
+        ("tasks={digit-scenes={budget=8,params={photometric=inf}}}", "tasks.digit-scenes.params: photometric"),
+    ],
+)
+def test_no_number_of_a_suite_is_infinite(tiny, setting, key):
+    with pytest.raises(AlbenchError, match=f"{key}: Input should be .*given: inf"):
+        resolve(read(str(tiny), (setting,)))
+
+
 def test_an_unknown_suite_names_the_bundled_ones():
     with pytest.raises(AlbenchError, match="no suite 'quik'.*Did you mean 'quick'"):
         read("quik")

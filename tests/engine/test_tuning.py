@@ -52,6 +52,7 @@ def _noted(batches, looked):
         (["recipe.learning_rate=0.1"], {}, "give a list of values"),
         (["recipe.learning_rat=[0.1]"], {}, "Did you mean 'learning_rate'"),
         (["recipe.learning_rate=[0.1]"], {"holdout": 0.001}, "leaves nothing to measure"),
+        (["recipe.learning_rate=[0.1]"], {"holdout": float("nan")}, "--holdout nan: give a share between 0 and 1"),
     ],
 )
 def test_what_cannot_be_tuned_is_said(tuned, tries, options, message):

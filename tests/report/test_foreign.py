@@ -94,6 +94,7 @@ def test_a_table_beside_a_run_keeps_to_itself(csv, make_run):
         (lambda t: t, ["--reference", "unifrom"], "Did you mean 'uniform'"),
         (lambda t: t, ["--metric", "nl", "--reference", "uniform"], "reviews has no metric 'nl'. Did you mean 'nll'"),
         (lambda t: t, ["--effect", "-1", "--reference", "uniform"], "cannot be negative"),
+        (lambda t: t, ["--effect", "nan", "--reference", "uniform"], "--effect nan: the smallest effect of interest"),
         (
             lambda t: pd.concat([t, t.assign(metric="f1")]),
             ["--reference", "uniform"],

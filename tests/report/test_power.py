@@ -201,6 +201,7 @@ def test_seeds_added_later_are_flagged(make_run):
         (("--effect", "0"), "effect = 0"),
         (("--effect", "-1"), "effect = -1"),
         (("--power", "1.5"), "power = 1.5"),
+        (("--effect", "inf"), "effect = inf"),
         (("--alpha", "0"), "alpha = 0"),
         (("--tasks", "digit"), "Did you mean 'digits'?"),
     ],
