@@ -75,6 +75,8 @@ def cached(key: object, build: Callable[[NewImages], Data]) -> Data:
         AlbenchError: what `build` raises; or the data fit neither on disk nor in memory.
         OSError: what `build` raises.
     """
+    if _UNUSED.get():
+        return build(_in_memory)
     entry = cache_folder() / hashlib.blake2b(repr(key).encode(), digest_size=16).hexdigest()
     task = str(key[0] if isinstance(key, tuple) else key)
     suspicion = _SUSPICIOUS.get()
@@ -107,7 +109,18 @@ def suspicious() -> Iterator[None]:
         _SUSPICIOUS.reset(token)
 
 
+@contextlib.contextmanager
+def unused() -> Iterator[None]:
+    """While the block runs, data are built in memory, for those that nobody will ask for again; nothing is written."""
+    token = _UNUSED.set(True)
+    try:
+        yield
+    finally:
+        _UNUSED.reset(token)
+
+
 _SUSPICIOUS = ContextVar("suspicious", default=False)
+_UNUSED = ContextVar("unused", default=False)
 _WARNED: set[Path] = set()
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from albench import registry
+from albench import cache, registry
 from albench.cycle import Plan, candidates, initial_set
 from albench.errors import AlbenchError
 from albench.observing import observe, select
@@ -47,7 +47,8 @@ class Bench:
         """`name` is a registered task; what its miniature reads from files is written to `folder`."""
         cls = registry.tasks.get(name)
         self.name, self.task = name, cls.miniature(folder)
-        self.data = self.task.load(folder)
+        with cache.unused():  # the folder is gone tomorrow, and its entries would never be found again
+            self.data = self.task.load(folder)
         self.recipe = cls.recipe.merged({"updates": UPDATES, "batch": BATCH})
         self._plain: dict[int, Fitted] = {}
 

@@ -101,6 +101,16 @@ def test_command_passes_a_good_strategy(on_digits_alone):
     assert "checks pass (order: it draws at random)" in drawn
 
 
+def test_the_command_leaves_nothing_in_the_cache_and_others_go_on_using_it(monkeypatch, tmp_path):
+    monkeypatch.setattr(registry.tasks, "names", lambda: ["image-folder", "lsp", "voc"])
+    monkeypatch.setenv("ALBENCH_CACHE", str(tmp_path / "cache"))
+    result = CliRunner().invoke(main, ["check-strategy", "random"])
+    assert result.exit_code == 0, result.output
+    assert not (tmp_path / "cache").exists()
+    registry.tasks.get("lsp").miniature(tmp_path / "lsp").load(tmp_path / "lsp")
+    assert len([entry for entry in (tmp_path / "cache").iterdir() if entry.is_dir()]) == 1
+
+
 def test_command_says_what_a_file_breaks(on_digits_alone, plugins):
     result = CliRunner().invoke(main, ["check-strategy", str(BROKEN)])
     assert result.exit_code == 1, result.output
