@@ -223,15 +223,25 @@ def attempt(work: Callable[[], T], bad: Bad) -> T | None:
 def each_problem(check: Callable[[T], object], things: Iterable[T]) -> Iterator[str]:
     """The message of every AlbenchError (or OSError) that `check` raises, thing by thing; some are checked at once."""
 
-    def problem(thing: T) -> str | None:
+    def said(thing: T) -> list[str]:
+        check(thing)
+        return []
+
+    yield from each_line(said, things)
+
+
+def each_line(check: Callable[[T], list[str]], things: Iterable[T]) -> Iterator[str]:
+    """Every line that `check` returns, or the message of the AlbenchError (or OSError) that it raises; as above."""
+
+    def lines(thing: T) -> list[str]:
         try:
-            check(thing)
+            return check(thing)
         except (AlbenchError, OSError) as error:
-            return str(error)
-        return None
+            return [str(error)]
 
     with ThreadPoolExecutor(os.cpu_count()) as threads:
-        yield from (found for found in threads.map(problem, things) if found is not None)
+        for found in threads.map(lines, things):
+            yield from found
 
 
 def prepare_command(name: str, root: Path, **params: Any) -> str:

@@ -8,11 +8,20 @@ FEW = 3  # of a kind that are said one by one; of more, so many are named
 
 
 class Oddity(NamedTuple):
-    """Something odd: `where` it is and `what` it is; and the `kind`, as it reads after the number of many such."""
+    """Something odd: `where` it is and `what` it is; and the `kind`, as it reads after the number of many such.
+
+    impossible: no annotator means it, so that `data verify` has it among the problems.
+    """
 
     where: str  # "im1.jpg: leaf box (1, 2, 3, 4)"
     what: str  # "is there twice; kept"
     kind: str  # "boxes are there twice; kept"
+    impossible: bool = False
+
+
+def impossible(found: Iterable[Oddity]) -> list[str]:
+    """A line for each that is impossible."""
+    return [f"{one.where} {one.what}" for one in found if one.impossible]
 
 
 def grouped(found: Iterable[Oddity]) -> list[str]:

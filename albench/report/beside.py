@@ -126,8 +126,8 @@ def _order(
     if (order["verdict"] == published.UNJUDGED).all():
         title = f"The published order is not judged: it is not shown that {reference} learned anything"
         first = (
-            f"From the first to the last labels no rise of {reference} is shown (its 95\u202f% interval over seeds is "
-            "not above 0). Where nothing was learned strategies cannot differ, so no pair says anything about the "
+            f"From the first to the last labels no rise of {reference} is shown (by a 95\u202f% interval over seeds "
+            "above 0). Where nothing was learned strategies cannot differ, so no pair says anything about the "
             "publication."
         )
     else:
@@ -169,7 +169,7 @@ def _said(verdicts: list[str], kept: "Kept") -> tuple[str, str]:
     question = "Is the published order found here, too?"
     alone = "Only a run that keeps to the published protocol can reproduce or contradict it."
     if kept.theirs is None:
-        why = "the suite names no protocol to compare with"
+        why = "its protocol cannot be compared with" if kept.why else "the suite names no protocol to compare with"
         return f"{question} (whether it is the same experiment is not known) {said}", f"Not known, as {why}. {alone}"
     differ = f"{len(kept.lines)} settings differ" if len(kept.lines) > 1 else "a setting differs"
     keys = {line.partition(": ")[0] for line in kept.otherwise}

@@ -72,7 +72,8 @@ def clean(things: list[Thing], height: int, width: int, image: str) -> tuple[lis
 
     Corners are pixels that belong to the box, so one with xmax == xmin is a pixel wide, and kept. One without width or
     height is left out, and so are one outside the image and a single pixel: that is a slip of the hand, though the
-    official evaluation would count it.
+    official evaluation would count it. Impossible are those that are inside out, outside the image, or end farther
+    beyond it than it is wide or high.
     """
     kept: list[Thing] = []
     odd: list[Oddity] = []
@@ -85,14 +86,16 @@ def clean(things: list[Thing], height: int, width: int, image: str) -> tuple[lis
         seen.add((name, given))
         box = max(xmin, 1.0), max(ymin, 1.0), min(xmax, float(width)), min(ymax, float(height))
         if xmax - xmin <= -1 or ymax - ymin <= -1 or (xmax == xmin and ymax == ymin):
-            odd.append(Oddity(told, "is degenerate; left out", "boxes are degenerate; left out"))
+            inside_out = xmax - xmin < -1 or ymax - ymin < -1
+            odd.append(Oddity(told, "is degenerate; left out", "boxes are degenerate; left out", inside_out))
         elif box[2] - box[0] <= -1 or box[3] - box[1] <= -1:
             what = f"is outside the image of {width} × {height}; left out"
-            odd.append(Oddity(told, what, "boxes are outside their image; left out"))
+            odd.append(Oddity(told, what, "boxes are outside their image; left out", True))
         else:
             if box != (xmin, ymin, xmax, ymax):
                 what = f"reaches beyond the image of {width} × {height}; cut"
-                odd.append(Oddity(told, what, "boxes reach beyond their image; cut"))
+                far = xmin < -width or ymin < -height or xmax > 2 * width or ymax > 2 * height
+                odd.append(Oddity(told, what, "boxes reach beyond their image; cut", far))
             if min(xmax - xmin, ymax - ymin) < 0:
                 odd.append(Oddity(told, "is less than a pixel wide or high; kept", TINY))
             kept.append(Thing(name, box, difficult))

@@ -9,14 +9,14 @@ from typing import Any, ClassVar, Self, TypeGuard
 from pydantic import model_validator
 
 from albench.cache import cached, listing
-from albench.datafiles import Bad, attempt, each_problem, named_file, read_json, refuse, require_apart
+from albench.datafiles import Bad, attempt, each_line, named_file, read_json, refuse, require_apart
 from albench.errors import AlbenchError
 from albench.layout import TestShare, find, keys_say, require_no_test
 from albench.oddities import counted
 from albench.samples import Data
 from albench.tasks.detection import miniature
 from albench.tasks.detection.annotations import Thing
-from albench.tasks.detection.pictures import Entry, Pictures, decoded, gather, shared_out, suspicious
+from albench.tasks.detection.pictures import Entry, Pictures, examined, gather, shared_out, suspicious
 from albench.tasks.detection.suspicion import require_pixels
 
 VERSION = 5  # of what the cache holds
@@ -103,8 +103,8 @@ class Coco(Pictures):
         return cached(key, lambda new: gather(pool, test, classes, self.side, new, notes, absent=True))
 
     def problems(self, root: Path | None) -> Iterator[str]:
-        """Every bad image, category and annotation of the JSON files, those of COCO 2017 that have another size than
-        the official one, and every image that cannot be read."""
+        """Every bad image, category and annotation of the JSON files, every impossible box (also where `load` survives
+        it), files of COCO 2017 that have another size than the official one, and every image that cannot be read."""
         files, folders = self._files(root)
         found: list[AlbenchError] = []
         contents = [attempt(partial(read_json, file, dict), found.append) for file in files]
@@ -114,7 +114,7 @@ class Coco(Pictures):
             images = (content or {}).get("images")
             if isinstance(images, list) and len(images) != OFFICIAL.get(name, len(images)):
                 yield f"{file} has {len(images):,} images; the official one has {OFFICIAL[name]:,}"
-        yield from each_problem(lambda entry: decoded(entry.image, self.side), [e for part in parts for e in part])
+        yield from each_line(lambda entry: examined(entry, self.side), [e for part in parts for e in part])
         if any(parts) or self.test_share is None:
             (pool, test), _ = shared_out(parts, self.test_share)
             yield from suspicious({"pool": pool, "test set": test})

@@ -24,7 +24,7 @@ from albench.datafiles import as_rgb, attempt, opened_image
 from albench.download import Wanted, download
 from albench.errors import AlbenchError, did_you_mean
 from albench.layout import share_out
-from albench.oddities import Oddity, converted, counted, grouped
+from albench.oddities import Oddity, converted, counted, grouped, impossible
 from albench.recipe import Recipe
 from albench.samples import Data, Samples
 from albench.tasks.detection.annotations import VOC_CLASSES, Thing, clean
@@ -233,6 +233,21 @@ def shared_out(parts: list[list[E]], share: float | None) -> tuple[list[list[E]]
         return parts, []
     pool, test, note = share_out(parts[0], share, lambda entry: entry.name)
     return [pool, test], [note]
+
+
+def examined(entry: Entry, side: int) -> list[str]:
+    """A line for each object of an image that `load` survives although it is impossible; of an annotation that cannot
+    be read none: that is said elsewhere.
+
+    Raises:
+        AlbenchError: the image cannot be read.
+    """
+    given: list[Thing] = []
+    stated = None
+    with contextlib.suppress(AlbenchError):
+        given, stated = entry.annotated()
+    _, (height, width), _ = decoded(entry.image, side, stated)
+    return impossible(clean(given, height, width, entry.name)[1])
 
 
 def suspicious(parts: dict[str, Sequence[Entry]]) -> Iterator[str]:

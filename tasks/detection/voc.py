@@ -10,7 +10,7 @@ from typing import ClassVar, Self
 from pydantic import field_validator, model_validator
 
 from albench.cache import cached, listing
-from albench.datafiles import SUFFIXES, below, each_problem, prepare_command, require_apart, require_inside
+from albench.datafiles import SUFFIXES, below, each_line, each_problem, prepare_command, require_apart, require_inside
 from albench.download import Source, Wanted, fetch_archive
 from albench.errors import AlbenchError, did_you_mean
 from albench.layout import TestShare, require_no_test
@@ -20,7 +20,7 @@ from albench.tasks.detection.annotations import Thing, read
 from albench.tasks.detection.pictures import (
     Entry,
     Pictures,
-    decoded,
+    examined,
     gather,
     require_known,
     shared_out,
@@ -122,8 +122,8 @@ class PascalVoc(Pictures):
         return cached(key, lambda new: gather(pool, test, self.classes, self.side, new, notes))
 
     def problems(self, root: Path | None) -> Iterator[str]:
-        """Every missing split, annotation and image, every one that cannot be read, and splits of VOC that are not
-        the official size."""
+        """Every missing split, annotation and image, every one that cannot be read, every impossible box (also where
+        `load` survives it), and splits of VOC that are not the official size."""
         home = self._home(root)
         parts: list[list[VocEntry]] = []
         for splits in self._all_splits:
@@ -140,7 +140,7 @@ class PascalVoc(Pictures):
                 parts[-1] += found
         entries = [entry for part in parts for entry in part]
         yield from each_problem(lambda entry: self._check_annotation(entry, home), entries)
-        yield from each_problem(lambda entry: self._check_image(entry, home), entries)
+        yield from each_line(lambda entry: self._check_image(entry, home), entries)
         if entries:
             (pool, test), _ = shared_out(parts, self.test_share)
             images = [[entry.image for entry in part] for part in (pool, test)]
@@ -153,9 +153,9 @@ class PascalVoc(Pictures):
         if self.classes:
             require_known(things, self.classes, entry.origin)
 
-    def _check_image(self, entry: VocEntry, home: Path) -> None:
+    def _check_image(self, entry: VocEntry, home: Path) -> list[str]:
         _require(entry.image, entry, home)
-        decoded(entry.image, self.side)
+        return examined(entry, self.side)
 
     def _home(self, root: Path | None) -> Path:
         if root is None:

@@ -18,6 +18,7 @@ from albench.datafiles import (
     Bad,
     attempt,
     each_problem,
+    ignore,
     image_files,
     named_file,
     numbers,
@@ -28,7 +29,7 @@ from albench.datafiles import (
 from albench.errors import AlbenchError
 from albench.facts import LATER
 from albench.layout import TestShare, find, keys_say, require_no_test, share_out
-from albench.oddities import Oddity, converted, counted, grouped
+from albench.oddities import Oddity, converted, counted, grouped, impossible
 from albench.recipe import Recipe
 from albench.samples import Batch, Data
 from albench.task import Raw
@@ -116,8 +117,8 @@ class CocoKeypoints(Pose):
         return cached((*key, where, listing(files)), lambda new: self._built(places, new))
 
     def problems(self, root: Path | None) -> Iterator[str]:
-        """Every bad entry of the JSON files, splits of COCO 2017 that are not the official size, and every image that
-        cannot be read."""
+        """Every bad entry of the JSON files, every person that says something impossible (also where `load` survives
+        it), splits of COCO 2017 that are not the official size, and every image that cannot be read."""
         places = self._found(root)
         found: list[AlbenchError] = []
         bad = found.append
@@ -140,10 +141,17 @@ class CocoKeypoints(Pose):
         bodies.append(own := body(content, place.file))
         annotations, _ = _annotated(content, place.file, own, bad)
         numbers = sorted({annotation["image_id"] for annotation in annotations})
-        shown = [attempt(partial(_image, content.images[number], place), bad) for number in numbers]
+        shown = {number: attempt(partial(_image, content.images[number], place), bad) for number in numbers}
+        images = {image for image in shown.values() if image}
+        size = crops.sizes(images, ignore)
         for annotation in annotations:
-            attempt(partial(_box, annotation, place.file), bad)
-        return {image for image in shown if image}
+            image = shown[annotation["image_id"]]
+            if image is None or image not in size:
+                attempt(partial(_box, annotation, place.file), bad)
+            elif found := attempt(partial(self._person, annotation, image, size[image], place.file, own), bad):
+                for line in impossible(found[1]):
+                    bad(AlbenchError(f"{place.file}: {line}"))
+        return images
 
     def _found(self, root: Path | None) -> dict[Part, Places]:
         """The files of the pool and of the test set (where it has its own)."""
@@ -201,8 +209,7 @@ class CocoKeypoints(Pose):
         for annotation in annotations:
             image = named[annotation["image_id"]]
             person, strange = self._person(annotation, image, headers[image].size, place.file, own)
-            where = f"{image.name}, annotation {annotation['id']}:"
-            odd += [Oddity(where, what, kind) for what, kind in strange]
+            odd += strange
             people += [person] if person else []
         if not people:
             raise AlbenchError(f"{place.file} has no person with an annotated joint")
@@ -210,9 +217,9 @@ class CocoKeypoints(Pose):
 
     def _person(
         self, annotation: dict[str, Any], image: Path, size: tuple[int, int], file: Path, own: Body
-    ) -> tuple[Person | None, list[tuple[str, str]]]:
-        """The person of an annotation, or None where the box is none or no joint is of use; and what was odd, and of
-        what kind."""
+    ) -> tuple[Person | None, list[Oddity]]:
+        """The person of an annotation, or None where the box is none or no joint is of use; and what was odd."""
+        where = f"{image.name}, annotation {annotation['id']}:"
         x, y, width, height = _box(annotation, file)
         points = _points(annotation, file, own)
         longer = max(width, height)
@@ -220,17 +227,18 @@ class CocoKeypoints(Pose):
         inside = (middle >= 0).all() and (middle <= size).all()
         if not (inside and min(width, height) > 0 and 1 <= longer <= 2 * max(size)):  # NaN compares false
             what = f"a bbox of ({x:g}, {y:g}, {width:g}, {height:g}); left out"
-            return None, [(what, "people whose bbox is none, or outside the image; left out")]
+            return None, [Oddity(where, what, "people whose bbox is none, or outside the image; left out", True)]
         joints = points[:, :2] + 0.5  # numbers of pixels, the first is 0
         visible, notes = crops.checked(joints, points[:, 2] > 0, size, least=1)
-        odd = [(note, f"people with {note.lstrip('0123456789 ')}") for note in notes]
+        bad = crops.impossible(notes)
+        odd = [Oddity(where, note, f"people with {note.lstrip('0123456789 ')}", note in bad) for note in notes]
         if not visible.any():
             return None, odd
         count = int((points[:, 2] > 0).sum())
         said = annotation.get("num_keypoints", count)
         if said != count:
             what = f"num_keypoints is {str(said)[:40]}, and {count} are annotated"
-            odd.append((what, "people with another num_keypoints than are annotated"))
+            odd.append(Oddity(where, what, "people with another num_keypoints than are annotated"))
         name = f"{image.name} #{annotation['id']}"
         return Person(name, image, middle, longer * self.enlarge, joints, visible, longer), odd
 

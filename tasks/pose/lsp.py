@@ -5,6 +5,7 @@ Johnson and Everingham, "Clustered Pose and Nonlinear Appearance Models for Huma
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, ClassVar, Self
@@ -15,7 +16,7 @@ from pydantic import Field
 from scipy.io import savemat
 
 from albench.cache import PARTS, NewImages, Part, cached, listing
-from albench.datafiles import SUFFIXES, below, each_problem, require_inside, require_readable
+from albench.datafiles import SUFFIXES, below, each_problem, ignore, require_inside, require_readable
 from albench.errors import AlbenchError
 from albench.matlab import read_array
 from albench.recipe import Recipe
@@ -110,10 +111,16 @@ class LeedsSports(Pose):
         return Data(pool, test, self.skeleton.names, notes)
 
     def problems(self, root: Path | None) -> Iterator[str]:
-        """Every image that is missing, not annotated or cannot be read, and a `joints.mat` that can't."""
+        """Every image that is missing, not annotated or cannot be read, a `joints.mat` that can't, and every person
+        that says something impossible (also where `load` survives it)."""
         folder, files = self._files(root)
-        joints, _, _ = read_joints(folder / "joints.mat")
+        joints, visible, _ = read_joints(folder / "joints.mat")
         yield from _unpaired(files, len(joints))
+        pairs = _pairs(files, len(joints))
+        size = crops.sizes(pairs, ignore)
+        for file, row in pairs.items():
+            if file in size:
+                yield from (f"{file}: {note}" for note in _impossible(file, joints[row], visible[row], size[file]))
         yield from each_problem(require_readable, files)
 
     def _uncounted(self, people: list[Person]) -> list[str]:
@@ -191,6 +198,13 @@ def _person(file: Path, joints: np.ndarray, visible: np.ndarray) -> Person:
     return Person(file.name, file, (low + high) / 2, max(float((high - low).max()) * ROOM, 2.0), joints, visible)
 
 
+def _impossible(file: Path, joints: np.ndarray, visible: np.ndarray, size: tuple[int, int]) -> list[str]:
+    """What the joints of the person in an image of (width, height) say that cannot be."""
+    flags, notes = crops.checked(joints, visible, size, least=2)
+    flat = flags.sum() >= 2 and _flat([_person(file, joints, flags)])
+    return crops.impossible(notes) + (["all joints are on one point; kept"] if flat else [])
+
+
 def _flat(people: list[Person]) -> list[str]:
     """A note where all joints of someone are on one point."""
     flat = [person.name for person in people if not np.ptp(person.joints[person.visible], 0).any()]
@@ -201,6 +215,15 @@ def _number(file: Path) -> int:
     """Of an image, 12 of im00012.jpg; -1 where its name holds none."""
     found = NUMBERED.fullmatch(file.stem)
     return int(found[1]) if found else -1
+
+
+def _pairs(files: list[Path], count: int) -> dict[Path, int]:
+    """Which annotation of `count` is an image's, where that is sure although others may be missing or too many."""
+    numbers = {file: _number(file) - 1 for file in files}
+    if all(number < 0 for number in numbers.values()):
+        return {file: row for row, file in enumerate(files)} if len(files) == count else {}
+    often = Counter(numbers.values())
+    return {file: number for file, number in numbers.items() if 0 <= number < count and often[number] == 1}
 
 
 def _natural(name: str) -> list[tuple[str, int]]:

@@ -155,6 +155,17 @@ def test_a_file_that_cannot_be_read_does_not_hide_what_is_wrong_with_the_other_o
     assert ["2017.json" in line for line in wrong(home)] == [True, True]
 
 
+def test_impossible_boxes_are_problems_beside_what_cannot_be_read(home):
+    change(home, "annotations", 0, category_id=5)
+    change(home, "annotations", 1, bbox=[20, 20, -5, 10])
+    change(home, "annotations", 9, bbox=[20, 20, 1e6, 10])
+    change(home, "annotations", 10, bbox=[20, 20, 0, 10])  # empty: left out, and noted
+    lines = wrong(home)
+    assert len(lines) == 3
+    for part in ("annotation 1 has category 5", "box (21, 21, 15, 30) is degenerate", "box (21, 21, 1.00002e+06, 30)"):
+        assert sum(part in line for line in lines) == 1
+
+
 def test_coco_2017_has_an_official_size(home):
     first, second = task().problems(home.parent)
     assert first.endswith("instances_train2017.json has 24 images; the official one has 118,287")

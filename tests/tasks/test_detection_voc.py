@@ -265,6 +265,30 @@ def test_every_problem_is_a_line(home):
     assert next(task.model_copy(update={"test_split": "vall"}).problems(home)).endswith("Did you mean 'val'?")
 
 
+def test_impossible_boxes_are_problems_beside_what_cannot_be_read(home):
+    boxes = {
+        "000001": (1, 1, 99999, 20),
+        "000002": (-97, 1, 20, 20),  # an image's width out of the image of 96 × 72
+        "000003": (30, 1, 20, 20),
+        "000004": (97, 1, 120, 20),
+        "000005": (5, 5, 5, 5),  # a single pixel: a slip of the hand, as BCCD has it
+        "000006": (1, 1, 98, 74),
+        "000007": (-95, 1, 20, 20),  # cut off by the edge
+    }
+    for name, box in boxes.items():
+        rewrite(home, name, annotation("leaf", box))
+    rewrite(home, "000011", "<object>")
+    said = [
+        "000011.xml is not well-formed",
+        "000001.jpg: leaf box (1, 1, 99999, 20) reaches beyond the image of 96 × 72; cut",
+        "000002.jpg: leaf box (-97, 1, 20, 20) reaches beyond the image of 96 × 72; cut",
+        "000003.jpg: leaf box (30, 1, 20, 20) is degenerate; left out",
+        "000004.jpg: leaf box (97, 1, 120, 20) is outside the image of 96 × 72; left out",
+    ]
+    for part, line in zip(said, PascalVoc(folder=".", size=48).problems(home), strict=True):
+        assert part in line
+
+
 def test_a_png_of_another_mode_is_read(home):
     (home / "JPEGImages" / "000001.jpg").unlink()
     Image.new("L", (96, 72), 200).save(home / "JPEGImages" / "000001.png")

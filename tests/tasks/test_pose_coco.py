@@ -169,6 +169,22 @@ def test_every_problem_is_a_line(tmp_path):
         assert part in line
 
 
+def test_impossible_people_are_problems_beside_what_cannot_be_read(tmp_path):
+    far = annotation()["keypoints"]
+    far[0] = 1e9
+    out = annotation()["keypoints"]
+    out[0] = -5  # the image's edge may cut people
+    pool = [annotation(1), annotation(2, bbox=(20, 10, -4, 60)), annotation(3, keypoints=far)]
+    pool += [annotation(4, keypoints=out), annotation(5, num_keypoints=3), annotation(6, keypoints=[1])]
+    said = [
+        "annotation 6: keypoints is not 51 numbers",
+        "train2017.json: 1.jpg, annotation 2: a bbox of (20, 10, -4, 60); left out",
+        "train2017.json: 1.jpg, annotation 3: 1 joints are NaN or far outside the image; taken as not annotated",
+    ]
+    for line, part in zip(wrong(written(tmp_path, pool)), said, strict=True):
+        assert part in line
+
+
 def test_a_cut_file_does_not_hide_what_is_wrong_with_the_other_one(tmp_path):
     root = written(tmp_path, [annotation()], [annotation(5, image=2, bbox=[1])])
     (root / "coco/annotations/person_keypoints_train2017.json").write_text('{"images": [')

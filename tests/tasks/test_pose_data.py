@@ -239,6 +239,27 @@ def test_every_damaged_image_is_a_line(tmp_path):
         assert part in line
 
 
+def test_impossible_people_are_problems_beside_what_cannot_be_read(tmp_path):
+    table = lspet()
+    table[0, 0, 0] = np.nan
+    table[1, 0, 1] = 1e6
+    table[2, 0, 2] = 100  # a little outside an image 90 wide
+    table[1:, 2, 3] = 0  # one joint is too few
+    table[:, :2, 5] = 30.0
+    folder = written(tmp_path, table)
+    said = [
+        "im00001.jpg: 1 joints are NaN or far outside the image; taken as not annotated",
+        "im00002.jpg: 1 joints are NaN or far outside the image; taken as not annotated",
+        "im00004.jpg: fewer than 2 annotated joints; left out",
+        "im00006.jpg: all joints are on one point; kept",
+    ]
+    assert list(LeedsSports().problems(folder)) == [f"{folder}/images/{line}" for line in said]
+    (folder / "images" / "im00001.jpg").unlink()  # the others are still paired by their numbers
+    (folder / "images" / "im00008.jpg").write_bytes(b"no image")
+    for line, part in zip(LeedsSports().problems(folder), ["missing", *said[1:], "im00008.jpg"], strict=True):
+        assert part in line
+
+
 @pytest.mark.parametrize("task", [Mpii, CocoKeypoints])
 def test_every_damaged_image_of_a_miniature_is_a_line(tmp_path, task):
     mini = task.miniature(tmp_path)
