@@ -76,7 +76,8 @@ class Numerics(BaseModel):
             yield
         finally:
             cudnn.allow_tf32, matmul.allow_tf32, cudnn.benchmark, cudnn.deterministic = before
-            torch.use_deterministic_algorithms(strict[0], warn_only=strict[1])
+            if self.deterministic:  # the call imports torch's compiler, which takes a second and a half
+                torch.use_deterministic_algorithms(strict[0], warn_only=strict[1])
             torch.set_num_threads(threads)
 
     @contextlib.contextmanager
