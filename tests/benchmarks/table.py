@@ -22,7 +22,8 @@ TARGETS = {
     "k-center-cpu": ("k-center, 20k pool, 1k labelled, 1k picks, d 512", "scikit-learn, incremental", "≥ 3×"),
     "k-center-gpu": ("k-center, 50k pool, 1k picks, d 512, GPU", "", "< 0.3 s"),
     "badge": ("BADGE's k-means++, 10k × (100 ⊗ 512), 50 picks", "outer products materialised", "≥ 25×"),
-    "overhead": ("`quick`: outside training, evaluation, scoring, selection", "", "< 3 %"),
+    "overhead": ("`quick`: outside training, evaluation, scoring, selection, diagnoses", "", "< 3 %"),
+    "overhead-all": ("the same, with the diagnoses that reports show", "", "< 3 %"),
     "map": ("mAP of 4,952 images from raw SSD outputs, 2 threads, by the clock", "", "< 15 s"),
     "second-start": ("second start to the first training step, tiny task", "", "< 3 s"),
 }
