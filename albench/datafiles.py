@@ -75,7 +75,7 @@ def require_apart(pool: Iterable[Path], test: Iterable[Path]) -> None:
     seen = {_same(image): image for image in pool}
     both = sorted({seen[key] for key in map(_same, test) if key in seen})
     if both:
-        said = f"{len(both)} images are in pool and test both, {both[0]} among them"
+        said = f"{len(both)} image{'s are' if len(both) > 1 else ' is'} in pool and test both, {both[0]} among them"
         raise AlbenchError(f"{said}; change the splits, or set `test_share` instead of a test set")
 
 

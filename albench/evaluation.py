@@ -22,15 +22,20 @@ T = TypeVar("T")
 def passes(setup: Setup, model: nn.Module, samples: Samples, rows: Tensor | None = None) -> Iterator[tuple[Raw, Batch]]:
     """(raw, prepared batch) over the rows (default: all) in order, in evaluation mode and without augmentation."""
     rows = torch.arange(len(samples)) if rows is None else rows
-    for batch in map(setup.task.prepare, samples.batches(rows.split(setup.numerics.scoring_batch))):
-        yield setup.task.outputs(lambda ready: setup.forward(model, ready), batch), batch
+    who = f"task {setup.axes[-1]!r}"
+    for batch in samples.batches(rows.split(setup.numerics.scoring_batch)):
+        with blamed(who, "prepare()"):
+            ready = setup.task.prepare(batch)
+        with blamed(who, "the model's forward()"):
+            raw = setup.task.outputs(lambda ready: setup.forward(model, ready), ready)
+        yield raw, ready
 
 
 def measured(
     setup: Setup, model: nn.Module, samples: Samples, rows: Tensor | None = None
 ) -> tuple[dict[str, float], dict[str, np.ndarray]]:
     """What `Task.measure` says of the rows (default: all)."""
-    with torch.inference_mode(), blamed("the task", "measure()"):
+    with torch.inference_mode(), blamed(f"task {setup.axes[-1]!r}", "measure()"):
         metrics, outcomes = setup.task.measure(passes(setup, model, samples, rows), setup.data.classes)
         return {name: float(value) for name, value in metrics.items()}, outcomes
 

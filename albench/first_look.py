@@ -58,14 +58,21 @@ def _try(task: Task, model: nn.Module, data: Data, who: str) -> None:
             "and embedding() read"
         )
     given = f" (forward() gives {', '.join(map(repr, raw)) or 'nothing'})"
-    shapes = {"losses": (count,), "features": (count, None, None, None), "embedding": (count, None)}
-    for name, wanted in shapes.items():
+    calls = (
+        ("losses", lambda: task.losses(raw, batch), (count,)),
+        ("embedding", lambda: task.embedding(raw), (count, None)),
+        ("features", lambda: task.features(raw), (count, None, None, None)),
+    )
+    for name, call, wanted in calls:
         with blamed(who, f"{name}(){given}"):
-            found = task.losses(raw, batch) if name == "losses" else getattr(task, name)(raw)
-        for one in found if isinstance(found, list | tuple) else [found]:
-            if not isinstance(one, Tensor) or not _fits(one, wanted):
-                form = ", ".join(str(count) if side else "·" for side in wanted)
-                raise AlbenchError(f"{who}: {name}() returned {_kind(one)} for {count} samples, not [{form}]")
+            found = call()
+        several = name == "features"
+        parts = found if several and isinstance(found, list | tuple) and found else [found]
+        if (several and parts[0] is found) or not all(_fits(part, wanted) for part in parts):
+            form = f"[{', '.join(str(count) if side else '·' for side in wanted)}]"
+            form = f"a list of maps {form}" if several else f"a Tensor {form}"
+            wrong = next((part for part in parts if not _fits(part, wanted)), found)
+            raise AlbenchError(f"{who}: {name}() returned {_kind(wrong)} for {count} samples, not {form}")
     with blamed(who, f"predict(){given}"):
         prediction = task.predict(raw)
     if not isinstance(prediction, Prediction) or not _fits(prediction.logp, (count, None, None)):
@@ -73,7 +80,9 @@ def _try(task: Task, model: nn.Module, data: Data, who: str) -> None:
         raise AlbenchError(f"{who}: predict() returned {what}, not a Prediction with logp [{count}, ·, ·]")
 
 
-def _fits(tensor: Tensor, wanted: tuple[int | None, ...]) -> bool:
+def _fits(tensor: Any, wanted: tuple[int | None, ...]) -> bool:
+    if not isinstance(tensor, Tensor):
+        return False
     return tensor.ndim == len(wanted) and all(side in (None, n) for side, n in zip(wanted, tensor.shape, strict=True))
 
 

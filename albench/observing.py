@@ -131,7 +131,7 @@ def review(setup: Setup, model: nn.Module, rows: Tensor) -> tuple[dict[str, floa
     """
     metrics, outcomes = measured(setup, model, setup.data.pool, rows[:REVIEWED])
     value = metrics.get(setup.task.metric, math.nan)
-    with blamed("the task", "answer()"):
+    with blamed(f"task {setup.axes[-1]!r}", "answer()"):
         answers = [setup.task.answer(outcomes, sample) for sample in range(min(PICTURED, len(rows)))]
     return {"metric": value} if math.isfinite(value) else {}, answers
 

@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+FILES = [path for room in ("albench", "strategies", "tasks") for path in sorted((ROOT / room).rglob("*.py"))]
+EXAMPLES = [path for path in dict.fromkeys(FILES) if ">>> " in path.read_text()]
 
 
 def test_the_links_stand():
@@ -23,12 +25,10 @@ def test_the_links_stand():
     assert (ROOT / "albench" / "published").resolve() == ROOT / "results" / "published"
 
 
-@pytest.mark.parametrize(
-    "file", [path for path in sorted((ROOT / "albench").rglob("*.py")) if ">>> " in path.read_text()]
-)
+@pytest.mark.parametrize("file", EXAMPLES)
 def test_examples_in_docstrings_hold(file):
-    name = ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-    tried = doctest.testmod(importlib.import_module(name))
+    name = ".".join(("albench", *file.relative_to(ROOT).with_suffix("").parts)).replace("albench.albench", "albench")
+    tried = doctest.testmod(importlib.import_module(name.removesuffix(".__init__")))
     assert tried.attempted
     assert not tried.failed
 

@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from hashlib import blake2b
 from pathlib import Path
 
 import pandas as pd
@@ -154,8 +155,9 @@ def _review(run: Run, missing: list[Unfinished], several: bool) -> Section:
 
 
 def slug(text: str) -> str:
-    """A label as part of a file name and an address."""
-    return re.sub(r"[^A-Za-z0-9._+@-]+", "-", text).strip("-") or "task"
+    """A label as part of a file name and an address; another label has another one."""
+    plain = re.sub(r"[^A-Za-z0-9._+@-]+", "-", text).strip("-") or "task"
+    return plain if plain == text else f"{plain}-{blake2b(text.encode(), digest_size=3).hexdigest()}"
 
 
 def _task_section(

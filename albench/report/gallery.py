@@ -64,7 +64,7 @@ def blocks(
         loaded = load(runs[0], task, data_root)
         return [_block(chosen, when, slug, task, styles, folder, loaded) for chosen, when, slug in moments]
     except AlbenchError as error:
-        return [Text(f"Pictures of selected samples are missing: {error}.".replace("..", "."))]
+        return [Text(f"Pictures of selected samples are missing: {str(error).rstrip('.')}.")]
     except Exception as error:  # a third party's draw() must not cost the rest of the report
         return [Text(f"Pictures of selected samples are missing: drawing failed, {type(error).__name__}: {error}.")]
 

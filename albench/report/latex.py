@@ -146,7 +146,7 @@ def _row(row: list[str], table: Table, number: int) -> str:
 
 def _bold_math(text: str) -> str:
     """Within \\textbf, signs set as mathematics would stay light."""
-    return re.sub(r"\$([^$]*)\$", r"{\\boldmath$\1$}", text)
+    return re.sub(r"(?<!\\)\$(.*?)(?<!\\)\$", r"{\\boldmath$\1$}", text)
 
 
 def escaped(text: str) -> str:

@@ -50,6 +50,7 @@ STYLE: dict[Any, Any] = {
     "legend.frameon": False,
     "figure.facecolor": "white",
     "savefig.facecolor": "white",
+    "savefig.bbox": "standard",  # whatever the user's own settings say
     "pdf.fonttype": 42,  # text stays text in an author's paper
     "svg.fonttype": "none",
     "svg.hashsalt": "albench",  # the same figure gives the same file

@@ -96,8 +96,8 @@ def finding(rows: pd.DataFrame, metric: str, alpha: float) -> str:
         return "no strategy has a complete curve of two stages or more yet."
     if best is None:
         return (
-            f"no leader can be named yet: {rows['reference'].iloc[0]} has no complete curve to compare with, and the "
-            "other strategies have not the same seeds."
+            f"no leader can be named: {rows['reference'].iloc[0]} has no complete curve to compare with seed by seed, "
+            "and means over other seeds do not compare."
         )
     top = rows.loc[best].to_dict()
     if _flat(top):
@@ -181,7 +181,9 @@ def leading_verdict(rows: pd.DataFrame) -> str:
     word = str(top["verdict"]) if isinstance(top["verdict"], str) else ""
     if top["strategy"] == top["reference"]:
         others = set(rows["verdict"].dropna()) - {""}
-        if "undecided" in others:  # "not shown to be better" is no "not better"
+        if others == {NO_RESULT}:
+            return ""
+        if others & {"undecided", NO_RESULT}:  # "not shown to be better" is no "not better"
             return "undecided"
         word = "none better" if others and "better" not in others else ""
         if others == {"equivalent"} and not shown_to_learn(top):

@@ -156,6 +156,11 @@ def test_colours_can_be_told_from_a_dark_page():
     assert len({on_dark(colour) for colour in (*COLOURS, *GREYS)}) == len(COLOURS) + len(GREYS)
 
 
+def test_a_dollar_in_bold_is_no_formula():
+    table = Table("T", ["a"], [["p$q$r −1"]], strong=frozenset({(0, 0)}))
+    assert r"\textbf{p\$q\$r {\boldmath$-$}1}" in latex.render(table, "t", "caption")
+
+
 def test_the_smallest_p_sorts_first():
     ps = [0.5, 0.0001, 0.9999, 0.001, 0.04]
     table = Table("T", ["name", "p"], [["x", p_value(p)] for p in ps])

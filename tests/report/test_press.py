@@ -3,6 +3,7 @@
 import os
 import warnings
 
+import matplotlib
 import pytest
 from matplotlib.figure import Figure
 
@@ -92,6 +93,13 @@ def test_a_figure_that_is_drawn_already_is_saved_at_once_and_here(others, tmp_pa
     assert (tmp_path / "drawn.png").is_file()
     assert list(pool.images) == [tmp_path / "drawn"]
     assert [path.name for path in processes.iterdir()] == [str(os.getpid())]
+
+
+def test_a_user_s_own_settings_of_matplotlib_change_no_file(tmp_path):
+    for name, settings in (("plain", {}), ("own", {"savefig.bbox": "tight", "savefig.dpi": 50})):
+        with matplotlib.rc_context(settings):
+            press.save(drawer(1), tmp_path / name, ONE_COLUMN)
+    assert (tmp_path / "plain.png").read_bytes() == (tmp_path / "own.png").read_bytes()
 
 
 def test_a_script_that_the_small_font_lacks_is_drawn_all_the_same(tmp_path):

@@ -185,6 +185,26 @@ def test_pictures_that_fail_only_when_they_are_saved_are_explained_too(make_run,
     assert "The primary test" in page.words
 
 
+@pytest.mark.usefixtures("unsaved")
+def test_tasks_whose_names_differ_in_signs_alone_keep_their_own_tables(tmp_path):
+    columns = ["task", "strategy", "seed", "stage", "labelled", "metric", "value"]
+    names = ("a/b", "a-b", "цифры", "рецензии")
+    rows = [
+        (task, strategy, seed, stage, 10 * (stage + 1), "acc", place + 0.1 * stage + 0.01 * seed)
+        for place, task in enumerate(names)
+        for strategy in ("random", "x")
+        for seed in (0, 1)
+        for stage in (0, 1)
+    ]
+    pd.DataFrame(rows, columns=columns).to_csv(tmp_path / "mine.csv", index=False)
+    folder = write([tmp_path / "mine.csv"]).parent
+    found = [pd.read_csv(file) for file in sorted((folder / "tables").glob("curve-*.csv"))]
+    assert sorted(table["mean"].min().round() for table in found) == [0, 1, 2, 3]
+    page = (folder / "index.html").read_text()
+    anchors = re.findall(r'id="(task-[^"]+)"', page)
+    assert len(set(anchors)) == len(anchors) >= 4
+
+
 def test_names_are_text(make_run):
     run = make_run(strategies=("random", "entropy"))
     for file in run.iterdir():

@@ -242,6 +242,7 @@ def test_the_leader_is_found_seed_by_seed_where_strategies_have_not_the_same_see
     assert "| **random** |" in text
     said, _ = leads({"random": {7: 0.9}, "lucky": {0: 0.88}}, tmp_path)
     assert "no other strategy has a complete curve of the same seed as random yet." in said
+    assert said.startswith("- **t**: ")  # nothing was tested, so none is "not better"
     said, _ = leads({"random": easy, "good": better}, tmp_path)
     assert "good has the highest mean AUBC of acc, 0.7110, which is 0.0210 above random" in said
 
@@ -255,6 +256,7 @@ def test_a_reference_without_a_whole_curve_is_not_called_flat(tmp_path):
     table[~behind].to_csv(tmp_path / "mine.csv", index=False)
     text = write([tmp_path / "mine.csv"], out=tmp_path / "report").with_name("report.md").read_text()
     assert "random has no complete curve to compare with" in text
+    assert "no leader can be named" in text
     assert "does not rise" not in text
 
 

@@ -146,8 +146,8 @@ ERRORS = {
     "document type": (lambda h: rewrite(h, "000004", head=BOMB), "000004.xml has a document type"),
     "no corner": (lambda h: rewrite(h, "000004", "<object><name>leaf</name></object>"), "000004.xml: an object lacks"),
     "not finite": (lambda h: rewrite(h, "000004", annotation("leaf", (1, 1, float("nan"), 9))), "lacks"),
-    "leak by a link": (partial(relinked, os.symlink), "1 images are in pool and test both, .*000001.jpg"),
-    "leak by a hard link": (partial(relinked, os.link), "1 images are in pool and test both, .*000001.jpg"),
+    "leak by a link": (partial(relinked, os.symlink), "1 image is in pool and test both, .*000001.jpg"),
+    "leak by a hard link": (partial(relinked, os.link), "1 image is in pool and test both, .*000001.jpg"),
     "leak": (lambda h: (h / "ImageSets/Main/val.txt").write_text("000001\n"), "pool and test both"),
 }
 

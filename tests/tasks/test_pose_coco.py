@@ -150,10 +150,10 @@ def test_an_image_outside_its_folder_is_refused(tmp_path, name):
 
 def test_pool_and_test_share_no_image(tmp_path):
     root = written(tmp_path, [annotation()])
-    with pytest.raises(AlbenchError, match=r"1 images are in pool and test both, .*1\.jpg"):
+    with pytest.raises(AlbenchError, match=r"1 image is in pool and test both, .*1\.jpg"):
         CocoKeypoints(test_split="train2017", **TINY).load(root)
     (root / "coco" / "again").symlink_to(root / "coco" / "train2017")
-    with pytest.raises(AlbenchError, match=r"1 images are in pool and test both, .*1\.jpg"):
+    with pytest.raises(AlbenchError, match=r"1 image is in pool and test both, .*1\.jpg"):
         CocoKeypoints(test="annotations/person_keypoints_train2017.json", test_images="again", **TINY).load(root)
 
 
@@ -210,7 +210,7 @@ def test_a_file_is_one_image(tmp_path):
         CocoKeypoints(**TINY).load(root)
     assert len(wrong(root)) == 1
     (line,) = wrong(root, test_split="train2017")[2:]
-    assert "1 images are in pool and test both" in line
+    assert "1 image is in pool and test both" in line
 
 
 def test_a_v_is_0_1_or_2(tmp_path):
