@@ -81,7 +81,7 @@ def _is_shared(results: pd.DataFrame) -> np.ndarray:
     having = votes.groupby([*own, "labelled"]).size()
     kept = having.index[2 * having.to_numpy() > voters.reindex(having.reset_index("labelled").index).to_numpy()]
     pairs = kept.to_frame()[own]
-    curved = pd.MultiIndex.from_frame(pairs[pairs.duplicated()])
+    curved = pd.MultiIndex.from_frame(pairs[pairs.duplicated().to_numpy()])
     torn = votes[votes["begun"] & ~pd.MultiIndex.from_frame(votes[own]).isin(curved)]
     for (task, metric), rows in torn.groupby(own, sort=False, observed=True):
         found = _in_common(rows["strategy"], rows["labelled"])
@@ -165,7 +165,9 @@ def left_out(results: pd.DataFrame, seeds: pd.DataFrame | None = None) -> dict[s
     seeds: `per_seed` of the results, where it is there already.
     """
     seeds = per_seed(results) if seeds is None else seeds
-    outside, incomplete = results[~_is_shared(results)], seeds[~seeds["complete"]]
+    within = _is_shared(results)
+    outside, incomplete = results[~within], seeds[~seeds["complete"]]
+    reason = _why_outside(results, within) if len(outside) else ""
     found = {}
     for strategy in results["strategy"].unique():
         short = incomplete[incomplete["strategy"] == strategy].sort_values("seed")
@@ -173,9 +175,22 @@ def left_out(results: pd.DataFrame, seeds: pd.DataFrame | None = None) -> dict[s
         beyond = np.unique(outside.loc[outside["strategy"] == strategy, "labelled"])
         if len(beyond):
             listed = ", ".join(map(str, beyond))
-            parts.append(f"its values at {listed} labels are not counted: no more than half of the strategies have any")
+            parts.append(f"its values at {listed} labels are not counted: {reason}")
         found[str(strategy)] = "; ".join(parts)
     return found
+
+
+def _why_outside(results: pd.DataFrame, within: np.ndarray) -> str:
+    """By which rule of `shared` numbers of labels of one task and metric are not among those that are compared."""
+    cells = results.assign(within=within)[["strategy", "labelled", "within"]].drop_duplicates()
+    begun = cells.groupby("strategy", observed=True)["labelled"].transform("size") > 1
+    voters = cells[begun] if begun.any() else cells
+    having = voters[voters["within"]].groupby("labelled").size()
+    if (2 * having > voters["strategy"].nunique()).all():
+        return f"no more than half of the strategies {'' if len(voters) == len(cells) else 'with curves '}have any"
+    listed = ", ".join(map(str, having.index))
+    few = "no two numbers of labels are had by most strategies"
+    return f"{few}, and the largest group (of equals the first) shares {listed}"
 
 
 def _not_counted(seeds: pd.Series, lacks: str) -> str:
@@ -291,19 +306,23 @@ def at_budget(
     difference to the reference, paired by seed, difference_low, difference_high, pairs (NaN and 0 without one).
 
     Raises:
-        AlbenchError: several tasks, or no curve holds so many labels.
+        AlbenchError: several tasks, no curve holds so many labels, or there are results, but none is finite.
     """
     rows = of_one_task(results, metric)
+    finite = rows[np.isfinite(rows["value"].to_numpy(float))]
+    if finite.empty and len(rows):
+        raise AlbenchError(f"nothing finite was measured of {metric!r}: all {len(rows):,} values are NaN or infinite")
     values: dict[str, pd.Series] = {}
-    for strategy, own in rows[np.isfinite(rows["value"])].groupby("strategy", sort=False):
+    for strategy in rows["strategy"].unique():
         found = {}
+        own = finite[finite["strategy"] == strategy]
         for seed, curve in own.sort_values("labelled").groupby("seed"):
             x = curve["labelled"].to_numpy(float)
             if x[0] <= labelled <= x[-1]:
                 found[seed] = float(np.interp(labelled, x, curve["value"]))
         values[str(strategy)] = pd.Series(found, dtype=float)
-    if not any(map(len, values.values())):
-        lowest, highest = rows["labelled"].min(), rows["labelled"].max()
+    if values and not any(map(len, values.values())):
+        lowest, highest = finite["labelled"].min(), finite["labelled"].max()
         raise AlbenchError(f"no curve holds {labelled:g} labels; they lie between {lowest:,} and {highest:,}")
     table = []
     for strategy, own in values.items():
@@ -314,7 +333,13 @@ def at_budget(
         row |= {"low": low, "high": high, "difference": apart.get("mean", np.nan)}
         row |= {f"difference_{end}": apart.get(end, np.nan) for end in ("low", "high")}
         table.append(row | {"pairs": apart["pairs"]})
-    return pd.DataFrame(table)
+    return pd.DataFrame(table, columns=AT_BUDGET)
+
+
+AT_BUDGET = [
+    *("strategy", "labelled", "mean", "std", "n", "low", "high"),
+    *("difference", "difference_low", "difference_high", "pairs"),
+]
 
 
 def summary(results: pd.DataFrame, metric: str, reference: str = "random") -> pd.DataFrame:
@@ -359,7 +384,7 @@ SUMMARY = [
 
 
 def _against(rows: pd.DataFrame, base: pd.DataFrame | None) -> dict[str, float]:
-    """The paired difference's columns, and for `_dropped` how many seeds found no partner."""
+    """The paired difference's columns, and how many seeds found no partner, for `summary` to say."""
     if base is None:
         return dict.fromkeys(("difference", "difference_low", "difference_high"), np.nan) | {"pairs": 0, "unpaired": 0}
     paired = paired_difference(rows["aubc"], base["aubc"])

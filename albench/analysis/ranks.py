@@ -77,7 +77,7 @@ def _complete_values(rows: pd.DataFrame, metric: str, reference: str) -> tuple[n
 def _informative(cube: np.ndarray, reference: int) -> slice:
     """The budgets of an experiment, see `penalty_matrix`."""
     complete = np.isfinite(cube[reference]).all(1)
-    if not complete.any():
+    if not complete.any() or not cube.shape[2]:  # without a budget every seed passes for complete
         return slice(0, 0)
     mean = cube[reference][complete].mean(0)
     nearly = (SATURATED if mean[-1] >= 0 else 2 - SATURATED) * mean[-1]

@@ -74,12 +74,15 @@ def _numbers(column: pd.Series, where: str, whole: bool) -> pd.Series:
     """A column as numbers: floats, or the whole numbers that it must hold then."""
     numbers = pd.to_numeric(column, errors="coerce")
     values = numbers.to_numpy(float)
-    wrong = ~(np.isfinite(values) & (values == np.round(values))) if whole else np.isnan(values) & column.notna()
+    beyond = np.abs(values) >= 2.0**63 if numbers.dtype.kind != "i" else np.zeros(len(values), bool)
+    broken = ~np.isfinite(values) | (values != np.round(values)) | beyond  # a cast would wrap those beyond 64 bits
+    wrong = broken if whole else np.isnan(values) & column.notna()
     if wrong.any():
         row = int(np.flatnonzero(wrong)[0])
         found = column.iloc[row]
         said = "an empty cell" if pd.isna(found) else repr(found.item() if isinstance(found, np.generic) else found)
         what = "a whole number" if whole else "a number"
+        what += " of 64 bits" if whole and beyond[row] and np.isfinite(values[row]) else ""
         if column.name == "labelled" and 0 < values[row] < 1:
             what += "; it is the number of labels, not a share of the pool"
         raise AlbenchError(f"{where}: column {column.name}, row {row + 1}: {said} is not {what}")

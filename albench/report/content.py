@@ -178,6 +178,10 @@ def _task_section(
         return Section(task, f"task-{name}", [Text("Nothing was measured on this task yet.")])
     measured = curves(results)
     primary = measured[measured["metric"] == metric]
+    if primary.empty:
+        others = tables.other_metrics(measured, metric, styles, folder, f"metrics-{name}")
+        text = f"No finite value of {metric_name(metric)} was measured on this task: there is nothing to compare."
+        return Section(task, f"task-{name}", [Text(text), *others])
     if not runs[0].higher(task):
         blocks.append(Text(words.lower_is_better(metric)))
     if note := unit_note(results, metric, runs[0].effect):

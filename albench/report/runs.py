@@ -341,7 +341,7 @@ def _table(folder: Path, name: str, optional: bool = False) -> pd.DataFrame:
 
 def joined(tables: list[pd.DataFrame]) -> pd.DataFrame:
     """The rows of several tables of the same columns; together they may hold more names than each."""
-    return _named(pd.concat(tables, ignore_index=True))
+    return _named(pd.concat([table for table in tables if len(table)] or tables[:1], ignore_index=True))
 
 
 def _named(table: pd.DataFrame) -> pd.DataFrame:

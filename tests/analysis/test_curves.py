@@ -171,6 +171,15 @@ def test_seeds_stages_and_labels_are_whole_numbers(column, value):
     assert validated(TWO.astype({column: float}))[column].dtype.kind == "i"  # 10.0 is whole
 
 
+@pytest.mark.parametrize("value", [1e19, 2**63, -(10**30)])
+def test_whole_numbers_that_a_cast_would_wrap_are_refused(value):
+    seeds = pd.Series([value if seed else 0 for seed in TWO["seed"]], dtype=type(value) if value == 1e19 else object)
+    with pytest.raises(AlbenchError, match=r"column seed, row 4: .* is not a whole number of 64 bits$"):
+        validated(TWO.assign(seed=seeds))
+    largest = TWO.assign(seed=TWO["seed"] + (2**63 - 2))
+    assert validated(largest)["seed"].max() == 2**63 - 1
+
+
 def test_a_share_of_the_pool_is_no_number_of_labels():
     frame = TWO.assign(labelled=TWO["labelled"] / 200)  # numbers of numpy's, which it would write np.float64(0.05)
     with pytest.raises(AlbenchError, match=r"row 1: 0\.05 is not a whole number; it is the number of labels, not a sh"):
@@ -271,6 +280,19 @@ def test_any_budget_lies_on_each_seed_s_own_line():
     assert at_budget(TWO, "accuracy", 20).set_index("strategy")["mean"]["mine"] == pytest.approx(measured["mine", 20])
     with pytest.raises(AlbenchError, match="no curve holds 41 labels; they lie between 10 and 40"):
         at_budget(TWO, "accuracy", 41)
+    nothing = at_budget(TWO.iloc[:0].astype(object), "accuracy", 30)
+    assert nothing.empty
+    assert list(nothing) == ["strategy", *table]
+
+
+def test_a_budget_where_nothing_finite_was_measured_is_not_said_to_be_out_of_range():
+    with pytest.raises(AlbenchError, match="^nothing finite was measured of 'accuracy': all 12 values are NaN or inf"):
+        at_budget(TWO.assign(value=np.nan), "accuracy", 20)
+    late = TWO.assign(value=TWO["value"].where(TWO["labelled"] < 40))
+    with pytest.raises(AlbenchError, match="no curve holds 40 labels; they lie between 10 and 20"):
+        at_budget(late, "accuracy", 40)
+    table = at_budget(TWO.assign(value=TWO["value"].where(TWO["strategy"] == "mine", np.inf)), "accuracy", 20)
+    assert table[["strategy", "n", "pairs"]].to_numpy().tolist() == [["random", 0, 0], ["mine", 2, 0]]
 
 
 def test_seed_scores_leave_out_what_is_not_complete():

@@ -44,7 +44,10 @@ def test_of_two_halves_the_one_that_comes_first_is_compared():
     assert said["random"] == said["a"] == ""
     for name in ("b", "c"):
         assert "seed 0, 1, 2 not counted: the curve is not whole, nothing measured at 10, 20, 40, 80" in said[name]
-        assert "its values at 15, 25, 45, 85 labels are not counted" in said[name]
+        assert said[name].endswith(
+            "its values at 15, 25, 45, 85 labels are not counted: no two numbers of labels are had by most strategies, "
+            "and the largest group (of equals the first) shares 10, 20, 40, 80"
+        )
     verdicts = analysis.against_reference(results, "acc").set_index("strategy")
     assert verdicts["pairs"].to_dict() == {"a": 3, "b": 0, "c": 0}
     assert compared({"b": LATE, "c": LATE, "random": EARLY, "a": EARLY}) == LATE
@@ -66,6 +69,16 @@ def test_one_number_in_common_does_not_hide_the_curves():
 
 def test_where_only_one_number_is_shared_at_all_it_is_kept():
     assert compared({"random": {50, 100}, "a": {25, 100}, "b": {30, 100}}) == {100}
+
+
+def test_the_rule_by_which_labels_are_left_out_is_the_one_that_is_told():
+    few = "are not counted: no more than half of the strategies "
+    one = left_out(tidy({"random": {50, 100}, "a": {25, 100}, "b": {30, 100}}))
+    assert one["a"] == f"its values at 25 labels {few}have any"
+    begun = left_out(tidy({"random": EARLY, "a": EARLY, "b": {5}, "c": {5}, "d": {5}}))  # three of five have 5
+    assert begun["b"].endswith(f"its values at 5 labels {few}with curves have any")
+    apart = left_out(tidy({"a": {10}, "b": {20}}))
+    assert apart["a"].endswith(f"its values at 10 labels {few}have any")
 
 
 def test_each_task_has_its_own():

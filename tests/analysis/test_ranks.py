@@ -123,6 +123,15 @@ def test_penalty_matrix_uses_complete_curves_and_needs_the_reference():
         penalty_matrix(results[results["strategy"] == "a"], metrics)
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_task_without_a_finite_value_of_the_reference_has_no_penalties(value):
+    whole, broken = drawn(["random", "a", "b"]), drawn(["random", "a", "b"], "figures")
+    broken["value"] = broken["value"].mask(broken["strategy"] == "random", value)
+    metrics = {"digits": "accuracy", "figures": "accuracy"}
+    found = penalty_matrix(pd.concat([whole, broken]), metrics)
+    pd.testing.assert_frame_equal(found, penalty_matrix(whole, metrics))
+
+
 def test_win_tie_loss_counts_verdicts_over_tasks():
     rng = np.random.default_rng(0)
     tables = []

@@ -258,3 +258,31 @@ def test_an_unknown_task_or_metric_is_one_line(two_directions, options, message)
     assert done.exit_code == 2
     assert message in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_task_without_a_finite_value_is_one_sentence(csv):
+    """NaN and infinity are allowed; the other task and the other metric are reported."""
+    rows = tidy("accuracy", 1, tasks=("reviews", "letters"))
+    broken = rows["task"] == "letters"
+    other = rows[broken].assign(metric="f1")
+    broken_rows = rows["value"].mask(broken, np.nan).mask(broken & (rows["seed"] == 2), np.inf)
+    pd.concat([rows.assign(value=broken_rows), other]).to_csv(csv, index=False)
+    done = albench("report", csv, "--reference", "uniform", "--metric", "accuracy")
+    assert done.exit_code == 0, done.output
+    words = (csv.parent / "other" / "report" / "report.md").read_text()
+    assert "mine has the highest mean AUBC of accuracy" in words
+    of_task = words.split("\n## letters\n")[1].split("\n## ")[0]
+    assert "No finite value of accuracy was measured on this task: there is nothing to compare." in of_task
+    assert "f1" in of_task
+    assert "![Learning curves" not in of_task
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_reference_without_a_finite_value_is_said(csv, value):
+    rows = tidy("accuracy", 1)
+    rows.assign(value=rows["value"].mask(rows["strategy"] == "uniform", value)).to_csv(csv, index=False)
+    done = albench("report", csv, "--reference", "uniform")
+    assert done.exit_code == 0, done.output
+    words = (csv.parent / "other" / "report" / "report.md").read_text()
+    assert "there is no reference with the same seeds to compare it with" in words
+    assert "24 values not finite" in words
