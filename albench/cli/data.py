@@ -1,7 +1,7 @@
 """`albench data`: which data the tasks need, whether they are sound, and how to get them."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -71,12 +71,10 @@ def verify(name: str, task: Any, root: Path | None) -> None:
     from albench.cache import suspicious
     from albench.first_look import loaded
 
-    who = f"task {name!r}"
-    with blamed(who, "problems()"):
-        count = _print_problems(name, task, root)
+    count = _print_problems(name, task, root)
     problems = f"{name}: {count} problem{'s' if count > 1 else ''}, a line for each above"
     try:
-        with suspicious(), blamed(who, "load()"):  # what is said of the cached images is true of them
+        with suspicious(), blamed(f"task {name!r}", "load()"):  # what is said of the cached images is true of them
             data = loaded(task, root)
     except AlbenchError as error:
         if not count:
@@ -93,12 +91,20 @@ def _print_problems(name: str, task: Any, root: Path | None) -> int:
 
     count = 0
     with busy(f"{name}: reading every file") as sign:
-        for line in task.problems(root):
+        for line in _problems(name, task, root):
             count += 1
             sign.stop()
             click.echo(line)
             sign.start()
     return count
+
+
+def _problems(name: str, task: Any, root: Path | None) -> Iterator[str]:
+    """The task's problems(); its errors are the task's, while those of whoever prints them are not."""
+    from albench.blame import blamed
+
+    with blamed(f"task {name!r}", "problems()"):
+        yield from task.problems(root)
 
 
 def _print_contents(name: str, task: Any, data: Any) -> None:

@@ -4,6 +4,7 @@ import errno
 import os
 import time
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -159,6 +160,25 @@ def test_whoever_closes_the_pipe_is_told_nothing(dots, tmp_path, monkeypatch):
 
     monkeypatch.setattr("albench.cli.data._print_contents", closed)
     result = call("verify", name, "--plugin", plugin, "--data-root", tmp_path)
+    assert (result.exit_code, result.output) == (1, "")
+
+
+def test_a_task_is_blamed_for_its_problems_and_not_for_the_pipe_they_are_printed_to(dots, tmp_path, monkeypatch):
+    name, plugin = dots
+    with (tmp_path / "plugin.py").open("a") as file:
+        file.write("\n    def problems(self, root):\n        yield 'dot7.png is odd'\n        raise ValueError('oh')\n")
+    verify = ("verify", name, "--plugin", plugin, "--data-root", tmp_path)
+    assert f"task '{name}': problems() failed" in call(*verify).stderr
+
+    echo = click.echo
+
+    def closed(line, err=False):
+        if not err:
+            raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+        echo(line, err=True)
+
+    monkeypatch.setattr("albench.cli.data.click.echo", closed)
+    result = call(*verify)
     assert (result.exit_code, result.output) == (1, "")
 
 
