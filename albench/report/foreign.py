@@ -108,22 +108,39 @@ def _devices(table: pd.DataFrame, path: Path, mixed: bool) -> list[str]:
             f"{path}: column suite: {said}, which are not repetitions of one experiment; put the rows of each suite "
             "into a file of its own"
         )
-    kinds: list[str] = []
     for name in ("device", "gpu"):
-        if said := mixture(table, name):
-            if not mixed:
-                raise AlbenchError(
-                    f"{path}: column {name}: {said}; the device alone can change a ranking, so their seeds are not "
-                    "averaged unless you say so with --mixed-devices"
-                )
-            kinds += [str(kind) for kind in table[name].dropna().unique()]
-    return kinds
+        if not mixed and (said := mixture(table, name)):
+            raise AlbenchError(
+                f"{path}: column {name}: {said}; the device alone can change a ranking, so their seeds are not "
+                "averaged unless you say so with --mixed-devices"
+            )
+    columns = [name for name in ("device", "gpu") if name in table]
+    if not columns:
+        return []
+    groups = table.assign(kind=_kinds(table, columns)).groupby(["task", "metric"], sort=False)
+    mixes = [rows for _, rows in groups if (rows[columns].nunique() > 1).any()]
+    return list(dict.fromkeys(str(kind) for rows in mixes for kind in rows["kind"].dropna()))
+
+
+def _kinds(table: pd.DataFrame, columns: list[str]) -> pd.Series:
+    """What each row ran on: its GPU, or its device where it names none; both where one GPU has several devices."""
+    if len(columns) == 1:
+        return table[columns[0]]
+    gpu, device = table["gpu"].astype(object), table["device"].astype(object)
+    several = table.groupby("gpu")["device"].transform("nunique") > 1
+    both = gpu.astype(str) + " (" + device.astype(str) + ")"
+    return gpu.mask(several & device.notna(), both).fillna(device)
 
 
 def _metrics(results: pd.DataFrame, said: tuple[str, ...], path: Path) -> dict[str, str]:
     """Task → the metric to compare by."""
     tasks, names = list(results["task"].unique()), set(results["metric"])
-    of_task = dict(pair for text in said if (pair := _parted(text, tasks)))
+    of_task: dict[str, str] = {}
+    for one, chosen in (pair for text in said if (pair := _parted(text, tasks))):
+        if of_task.setdefault(one, chosen) != chosen:
+            raise AlbenchError(
+                f"--metric {one}={of_task[one]} and --metric {one}={chosen}: a task is compared by one metric; name one"
+            )
     unparted = [text for text in said if not _parted(text, tasks)]
     astray = [text for text in unparted if "=" in text and text not in names]  # maybe of another table's task
     of_all = [text for text in unparted if text not in astray]

@@ -175,6 +175,29 @@ def test_a_table_of_one_device_is_not_said_to_mix(csv):
     assert "ran on" not in (csv.parent / "other" / "report" / "report.md").read_text()
 
 
+A, CPU, H = ("cuda", "A100"), ("cpu", None), ("cuda", "H100")
+
+
+@pytest.mark.usefixtures("unsaved")
+@pytest.mark.parametrize(
+    ("kinds", "said"),
+    [
+        ((A, H), "A100 and H100"),
+        ((A, CPU), "A100 and cpu"),
+        ((A, ("cpu", "A100")), "A100 (cuda) and A100 (cpu)"),
+    ],
+)
+def test_the_devices_that_a_task_mixes_are_each_named_once_and_no_others(csv, kinds, said):
+    mixed, alone = tidy("accuracy", 1), tidy("accuracy", 1, tasks=["u"])
+    for position, column in enumerate(("device", "gpu")):
+        mixed[column] = [kinds[seed > 3][position] for seed in mixed["seed"]]
+    pd.concat([alone.assign(device="cuda", gpu="T4"), mixed]).to_csv(csv, index=False)
+    done = albench("report", csv, "--reference", "uniform", "--mixed-devices")
+    assert done.exit_code == 0, done.output
+    words = (csv.parent / "other" / "report" / "report.md").read_text()
+    assert f"other.csv: trials ran on {said}, and the device alone" in words
+
+
 @pytest.mark.parametrize("command", ["report", "power"])
 def test_mixed_devices_do_not_allow_mixed_suites(csv, command):
     split(tidy("accuracy", 1), "suite", ("pilot", "main")).to_csv(csv, index=False)
@@ -242,6 +265,10 @@ def test_a_task_may_be_in_another_table_and_names_may_hold_an_equals_sign(tmp_pa
     [
         (["--metric", "cls=f1", "--metric", "rge=rmse"], "with --metric: rmse, mae (rge=rmse names no task here)"),
         (["--metric", "cls=f1", "--metric", "reg=rsme"], "reg has no metric 'rsme'. Did you mean 'rmse'"),
+        (
+            ["--metric", "cls=f1", "--metric", "reg=mae", "--metric", "cls=accuracy"],
+            "--metric cls=f1 and --metric cls=accuracy: a task is compared by one metric; name one",
+        ),
         (["--metric", "f1", "--metric", "rmse"], "--metric f1 and --metric rmse: of one task's alone say"),
         (
             ["--metric", "cls=f1", "--metric", "reg=mae", "--metric", "rge=rmse"],
