@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from albench.cli.reading import options, reading
+from albench.cli.reading import names, options, reading
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,16 +19,12 @@ IMPOSSIBLE = "more than any difference"
 REPLACED = ("--seeds", "--out")  # options of `albench run` that its continuation has of its own
 
 
-def _names(_context: click.Context, _parameter: click.Parameter, value: str | None) -> list[str] | None:
-    return None if value is None else [name.strip() for name in value.split(",") if name.strip()]
-
-
 @click.command("power")
 @click.argument("run_dir", type=click.Path(path_type=Path), metavar="RUN_DIR|CSV")
 @click.option("--effect", type=float, help="Smallest effect of interest, in the metric's unit. Default: the suite's.")
 @click.option("--power", type=float, default=0.8, show_default=True, help="Chance of finding that effect.")
 @click.option("--alpha", type=float, help="Family-wise error rate. Default: the suite's.")
-@click.option("--tasks", callback=_names, metavar="A,B", help="Only these tasks.")
+@click.option("--tasks", callback=names, metavar="A,B", help="Only these tasks.")
 @click.option("--mixed-devices", is_flag=True, help="Use seeds together although they ran on different GPU models.")
 @options
 def command(
@@ -68,7 +64,7 @@ def command(
         most[task] = greatest(run.primary(task), metric, run.reference)
     if not any((table["pairs"] > 1).any() for table in plans.values()):
         raise AlbenchError(f"{run_dir}: no comparison has two complete seeds, so there is no spread to plan from")
-    console = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 120)
+    console = Console(soft_wrap=True, emoji=False, width=None if sys.stdout.isatty() else 120)
     for task, table in plans.items():
         console.print(_table(f"{task}: AUBC of {run.tasks[task]['metric']} against {run.reference}", table, most[task]))
     reasons = {task: _unlearned(run, task) for task in plans}
@@ -81,8 +77,9 @@ def command(
 
 def _table(title: str, plans: "pd.DataFrame", most: float) -> object:
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table(title=title, title_justify="left")
+    table = Table(title=Text(title, "table.title"), title_justify="left")
     for heading in ("strategy", "pairs", "sd", "its upper bound", "level", "seeds needed", "detectable now"):
         first = heading == "strategy"
         table.add_column(heading, justify="left" if first else "right", no_wrap=first)
@@ -90,7 +87,7 @@ def _table(title: str, plans: "pd.DataFrame", most: float) -> object:
         numbers = (f"{row['sd']:.4f}", f"{row['sd_upper']:.4f}", f"{row['alpha']:.4g}", _seeds(row["seeds_needed"]))
         detectable = IMPOSSIBLE if row["detectable"] > most else f"{row['detectable']:.4f}"
         shown = ("–" if text == "nan" else text for text in (*numbers, detectable))
-        table.add_row(row["strategy"], str(row["pairs"]), *shown)
+        table.add_row(Text(str(row["strategy"])), str(row["pairs"]), *shown)
     return table
 
 
@@ -165,8 +162,7 @@ def _planned(
     needed, there = table["seeds_needed"].max(), int(table["pairs"].min())
     beyond = [task for task, own in plans.items() if (own["detectable"] > most[task]).any()]
     if needed == float("inf"):
-        found = table["detectable"].max()
-        now = "not even the largest possible one is" if beyond else f"one of {found:.3g} is"
+        now = _found_now(table, beyond)
         lines = [f"More than 1,000 seeds are needed before {aim}; with {there} seeds {now}."]
     elif needed <= there:
         lines = [f"{there} seeds are enough: {aim}."]
@@ -191,6 +187,18 @@ def _planned(
             "of false positives above the nominal one."
         )
     return lines
+
+
+def _found_now(table: "pd.DataFrame", beyond: list[str]) -> str:
+    """What the seeds that are there find; by task, where on some (beyond) they find no possible difference."""
+    from albench.report.remarks import some
+
+    nothing = "not even the largest possible one is"
+    rest = table[~table["task"].isin(beyond)]
+    if rest.empty:
+        return nothing
+    found = f"one of {rest['detectable'].max():.3g} is"
+    return f"{found} on {some(list(rest['task'].unique()))}, on {some(beyond)} {nothing}" if beyond else found
 
 
 def _carry_on(run: "Run", seeds: int) -> str:

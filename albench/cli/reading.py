@@ -1,4 +1,4 @@
-"""Options of commands that take a CSV of results in the place of a run folder."""
+"""How options are read that several commands have: names, and those of a CSV in the place of a run folder."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,11 @@ OPTIONS = (
     click.option("--lower-is-better", is_flag=True, help="Of a CSV: every metric compared is an error or a loss."),
     click.option("--lower", multiple=True, metavar="NAME", help="Of a CSV: this metric alone is one (repeatable)."),
 )
+
+
+def names(_context: click.Context, _parameter: click.Parameter, value: str | None) -> list[str] | None:
+    """A click callback: the names in "A,B"; None where nothing was said."""
+    return None if value is None else [name.strip() for name in value.split(",") if name.strip()]
 
 
 def options(command: Callable[..., Any]) -> Callable[..., Any]:

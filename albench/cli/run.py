@@ -6,17 +6,14 @@ from typing import Any
 
 import click
 
+from albench.cli.reading import names
 from albench.errors import AlbenchError
-
-
-def _names(_context: click.Context, _parameter: click.Parameter, value: str | None) -> list[str] | None:
-    return None if value is None else [name.strip() for name in value.split(",") if name.strip()]
 
 
 @click.command("run")
 @click.argument("suite")
-@click.option("--tasks", callback=_names, metavar="A,B", help="Only these tasks (others that are registered: added).")
-@click.option("--strategies", callback=_names, metavar="A,B", help="Only these strategies (others: added).")
+@click.option("--tasks", callback=names, metavar="A,B", help="Only these tasks (others that are registered: added).")
+@click.option("--strategies", callback=names, metavar="A,B", help="Only these strategies (others: added).")
 @click.option("--seeds", type=click.IntRange(1), help="Trials per task and strategy.")
 @click.option("--stages", type=click.IntRange(1), help="Stages per trial.")
 @click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:i]")

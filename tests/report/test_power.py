@@ -170,6 +170,36 @@ def test_a_detectable_difference_beyond_what_a_share_can_have_is_said_in_words(m
     assert "more than any" not in call(make_run("calm", seeds=4)).output
 
 
+def test_no_possible_difference_is_said_of_those_tasks_alone_of_which_it_is_true(tmp_path):
+    rows = ["task,strategy,seed,stage,labelled,metric,value"]
+    for task, metric, values in (
+        ("share", "acc", {"random": (0.2, 0.8, 0.7, 0.3), "x": (0.4, 0.9, 0.2, 0.4)}),
+        ("loss", "nll", {"random": (4.6, 3.6, 5.3, 3.9), "x": (5.2, 3.6, 5.0, 4.2)}),
+    ):
+        for strategy, own in values.items():
+            rows += [f"{task},{strategy},{i // 2},{i % 2},{10 + i % 2},{metric},{v}" for i, v in enumerate(own)]
+    csv = tmp_path / "two.csv"
+    csv.write_text("\n".join(rows))
+    output = call(csv, "--lower", "nll").output
+    detectable = plan(pd.read_csv(csv).query("task == 'loss'"), "nll")["detectable"].max()
+    said = f"with 2 seeds one of {detectable:.3g} is on loss, on share not even the largest possible one is."
+    assert said in output
+    assert "with 2 seeds not even the largest possible one is." in call(csv, "--tasks", "share").output
+    assert f"with 2 seeds one of {detectable:.3g} is." in call(csv, "--tasks", "loss").output
+
+
+def test_names_are_printed_as_they_are_and_not_read_as_markup(make_run, tmp_path):
+    table = pd.read_csv(make_run(seeds=4) / "results.csv").query("metric == 'accuracy' and task == 'digits'")
+    names = {"entropy": "a[/b]", "core-set": "[bold]c", "learning-loss": "d:x:"}
+    csv = tmp_path / "marked.csv"
+    table.replace({"strategy": names, "task": {"digits": "t[x]:x:"}}).to_csv(csv, index=False)
+    result = call(csv)
+    assert result.exit_code == 0, result.output
+    assert result.output.startswith("t[x]:x:: AUBC of accuracy against random\n")
+    strategies = [line.split("│")[1].strip() for line in result.output.splitlines() if line.startswith("│")]
+    assert {"a[/b]", "[bold]c", "d:x:"} <= set(strategies)
+
+
 def test_a_task_on_which_nothing_was_learned_is_not_said_to_have_seeds_enough(make_run):
     folder = make_run(seeds=4)
     table = pd.read_csv(folder / "results.csv")
