@@ -171,16 +171,14 @@ def _task_section(
     data_root: Path | None,
 ) -> Section:
     name, metric = slug(task), runs[0].tasks[task]["metric"]
-    results = _rows("results", runs, task)
-    styles = looks.present(all_styles, results)
-    blocks: list[Block] = []
     if rows.empty:
         return Section(task, f"task-{name}", [Text("Nothing was measured on this task yet.")])
-    measured = curves(results)
+    results, blocks = _rows("results", runs, task), list[Block]()
+    styles, measured = looks.present(all_styles, results), curves(results)
     primary = measured[measured["metric"] == metric]
     if primary.empty:
-        others = tables.other_metrics(measured, metric, styles, folder, f"metrics-{name}")
         text = f"No finite value of {metric_name(metric)} was measured on this task: there is nothing to compare."
+        others = tables.other_metrics(measured, metric, styles, folder, f"metrics-{name}")
         return Section(task, f"task-{name}", [Text(text), *others])
     if not runs[0].higher(task):
         blocks.append(Text(words.lower_is_better(metric)))

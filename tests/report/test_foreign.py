@@ -311,5 +311,5 @@ def test_a_reference_without_a_finite_value_is_said(csv, value):
     done = albench("report", csv, "--reference", "uniform")
     assert done.exit_code == 0, done.output
     words = (csv.parent / "other" / "report" / "report.md").read_text()
-    assert "there is no reference with the same seeds to compare it with" in words
+    assert "uniform has no complete curve to compare with" in words
     assert "24 values not finite" in words
