@@ -99,24 +99,23 @@ def cached(key: object, build: Callable[[NewImages], Data]) -> Data:
     return data
 
 
-@contextlib.contextmanager
-def suspicious() -> Iterator[None]:
+def suspicious() -> contextlib.AbstractContextManager[None]:
     """While the block runs, entries are read to their end and compared with their fingerprint before they are used."""
-    token = _SUSPICIOUS.set(True)
-    try:
-        yield
-    finally:
-        _SUSPICIOUS.reset(token)
+    return _while(_SUSPICIOUS)
+
+
+def unused() -> contextlib.AbstractContextManager[None]:
+    """While the block runs, data are built in memory, for those that nobody will ask for again; nothing is written."""
+    return _while(_UNUSED)
 
 
 @contextlib.contextmanager
-def unused() -> Iterator[None]:
-    """While the block runs, data are built in memory, for those that nobody will ask for again; nothing is written."""
-    token = _UNUSED.set(True)
+def _while(said: ContextVar[bool]) -> Iterator[None]:
+    token = said.set(True)
     try:
         yield
     finally:
-        _UNUSED.reset(token)
+        said.reset(token)
 
 
 _SUSPICIOUS = ContextVar("suspicious", default=False)

@@ -66,13 +66,15 @@ def _try(task: Task, model: nn.Module, data: Data, who: str) -> None:
     for name, call, wanted in calls:
         with blamed(who, f"{name}(){given}"):
             found = call()
-        several = name == "features"
-        parts = found if several and isinstance(found, list | tuple) and found else [found]
-        if (several and parts[0] is found) or not all(_fits(part, wanted) for part in parts):
+        listed, maps = isinstance(found, list | tuple), name == "features"
+        parts = found if listed else [found]
+        wrong = [part for part in parts if not _fits(part, wanted)]
+        if listed != maps or not parts:
+            wrong = [found]
+        if wrong:
             form = f"[{', '.join(str(count) if side else '·' for side in wanted)}]"
-            form = f"a list of maps {form}" if several else f"a Tensor {form}"
-            wrong = next((part for part in parts if not _fits(part, wanted)), found)
-            raise AlbenchError(f"{who}: {name}() returned {_kind(wrong)} for {count} samples, not {form}")
+            form = f"a list of maps {form}" if maps else f"a Tensor {form}"
+            raise AlbenchError(f"{who}: {name}() returned {_kind(wrong[0])} for {count} samples, not {form}")
     with blamed(who, f"predict(){given}"):
         prediction = task.predict(raw)
     if not isinstance(prediction, Prediction) or not _fits(prediction.logp, (count, None, None)):

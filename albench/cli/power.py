@@ -130,7 +130,7 @@ def _advice(
 
 def _who(rows: "pd.DataFrame", table: "pd.DataFrame") -> str:
     """The strategies of some rows of a table of plans; with their tasks, where it has other tasks as well."""
-    from albench.report.remarks import some
+    from albench.report.words import some
 
     of = rows.groupby("strategy", sort=False)["task"].agg(list)
     every = table["task"].nunique()
@@ -191,7 +191,7 @@ def _planned(
 
 def _found_now(table: "pd.DataFrame", beyond: list[str]) -> str:
     """What the seeds that are there find; by task, where on some (beyond) they find no possible difference."""
-    from albench.report.remarks import some
+    from albench.report.words import some
 
     nothing = "not even the largest possible one is"
     rest = table[~table["task"].isin(beyond)]

@@ -11,13 +11,12 @@ from albench.report.checklist import training
 from albench.report.numbers import interval, number, percent
 from albench.report.runs import Run
 from albench.report.tables import OWN
-from albench.report.words import count, listed, unlearned
+from albench.report.words import NAMED, count, some, unlearned
 
 BASELINES = {"entropy": "entropy", "margin": "the margin", "trivial": "the trivial predictor"}
 ALIKE = 1.1  # trials that do the same work take no more than this times one another's seconds on a machine of their own
 POWER = 0.8
 SMALL = 0.001  # of a trial's training: what costs less is not told apart
-NAMED = 5  # strategies that a sentence names at most
 
 
 def selection_effects(run: Run, task: str) -> pd.DataFrame:
@@ -144,16 +143,6 @@ def _seconds(value: float) -> str:
         if value < 3600
         else f"{value / 3600:.1f}\u202fh"
     )
-
-
-def some(names: list[str]) -> str:
-    """Names in a sentence, the first few of many and how many more.
-
-    >>> some(list("abcdefg"))
-    'a, b, c, d, e and 2 more'
-    """
-    more = [f"{len(names) - NAMED} more"] if len(names) > NAMED else []
-    return listed([*names[:NAMED], *more])
 
 
 def next_step(run: Run, task: str, rows: pd.DataFrame) -> str:

@@ -22,10 +22,9 @@ from albench.report.evidence import Styles, wide
 from albench.report.numbers import number, percent
 from albench.report.runs import Run
 from albench.report.tables import against
-from albench.report.words import count, listed
+from albench.report.words import NAMED, count, listed
 
 FEW = 8  # strategies, beyond which the figure shows one target instead of all
-NAMED = 5  # strategies that the summary's sentence names at most
 LAST = 1.0  # the "share" of the reference's own mean final value
 
 

@@ -61,6 +61,16 @@ def listed(names: list[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}" if names else "none"
 
 
+def some(names: list[str]) -> str:
+    """Names in a sentence, the first few of many and how many more.
+
+    >>> some(list("abcdefg"))
+    'a, b, c, d, e and 2 more'
+    """
+    more = [f"{len(names) - NAMED} more"] if len(names) > NAMED else []
+    return listed([*names[:NAMED], *more])
+
+
 def count(number_of: int, noun: str) -> str:
     """'1 seed', '3 seeds', '4 strategies'."""
     plural = noun[:-1] + "ies" if noun.endswith("y") else noun + "s"

@@ -16,7 +16,7 @@ from albench.oddities import counted
 from albench.samples import Data
 from albench.tasks.detection import miniature
 from albench.tasks.detection.annotations import Thing
-from albench.tasks.detection.pictures import Entry, Pictures, examined, gather, shared_out, suspicious
+from albench.tasks.detection.pictures import Entry, Pictures, examined, gather, images_of, shared_out, suspicious
 from albench.tasks.detection.suspicion import require_pixels
 
 VERSION = 5  # of what the cache holds
@@ -160,7 +160,7 @@ def _read(
         else:
             parts.append(attempt(partial(_entries, content, file, folder, names, bad), bad) or [])
     if len(parts) > 1:
-        attempt(lambda: require_apart(*([entry.image for entry in part] for part in parts)), bad)
+        attempt(lambda: require_apart(*images_of(*parts)), bad)
     return parts, tuple(names[key] for key in sorted(names))
 
 

@@ -250,6 +250,11 @@ def examined(entry: Entry, side: int) -> list[str]:
     return impossible(clean(given, height, width, entry.name)[1])
 
 
+def images_of(*parts: Sequence[Entry]) -> list[list[Path]]:
+    """The images of each part."""
+    return [[entry.image for entry in part] for part in parts]
+
+
 def suspicious(parts: dict[str, Sequence[Entry]]) -> Iterator[str]:
     """What is wrong with the objects of pool and test set together, a line each; an annotation that cannot be read is
     passed over."""

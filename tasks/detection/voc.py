@@ -22,6 +22,7 @@ from albench.tasks.detection.pictures import (
     Pictures,
     examined,
     gather,
+    images_of,
     require_known,
     shared_out,
     suspicious,
@@ -115,7 +116,7 @@ class PascalVoc(Pictures):
         for entry in pool + test:
             _require(entry.image, entry, home)
             _require(entry.annotation, entry, home)
-        require_apart(*([entry.image for entry in part] for part in (pool, test)))
+        require_apart(*images_of(pool, test))
         files = [f for e in pool + test for f in (e.image, e.annotation)]
         order = [[str(entry.image) for entry in part] for part in (pool, test)]  # which the splits' files may change
         key = ("voc", VERSION, self.side, self.classes, str(home), order, notes, listing(files))
@@ -143,8 +144,7 @@ class PascalVoc(Pictures):
         yield from each_line(lambda entry: self._check_image(entry, home), entries)
         if entries:
             (pool, test), _ = shared_out(parts, self.test_share)
-            images = [[entry.image for entry in part] for part in (pool, test)]
-            yield from each_problem(lambda both: require_apart(*both), [images])
+            yield from each_problem(lambda both: require_apart(*both), [images_of(pool, test)])
             yield from suspicious({"pool": pool, "test set": test})
 
     def _check_annotation(self, entry: VocEntry, home: Path) -> None:

@@ -31,6 +31,13 @@ def albench(*arguments):
     return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
+def reported(csv, *arguments):
+    """The words of `albench report` on a table, which ends well and beside it."""
+    done = albench("report", csv, *arguments)
+    assert done.exit_code == 0, done.output
+    return (csv.parent / "other" / "report" / "report.md").read_text()
+
+
 @pytest.fixture
 def csv(tmp_path):
     path = tmp_path / "other.csv"
@@ -140,9 +147,7 @@ def test_albenchs_own_results_need_no_metric_named(make_run):
 def test_strategies_may_be_called_like_columns(csv):
     names = {"uniform": "seed", "mine": "labelled", "theirs": "value"}
     tidy("accuracy", 1).replace({"strategy": names}).to_csv(csv, index=False)
-    done = albench("report", csv, "--reference", "seed")
-    assert done.exit_code == 0, done.output
-    assert "better: labelled" in (csv.parent / "other" / "report" / "report.md").read_text()
+    assert "better: labelled" in reported(csv, "--reference", "seed")
 
 
 def split(table, column, kinds=("A100", "H100")):
@@ -159,9 +164,7 @@ def test_devices_are_mixed_when_told_and_the_report_says_so(csv, column):
     assert f"column {column}: accuracy of reviews mixes 'A100' (uniform, seed 1) and 'H100'" in refused.stderr
     assert "--mixed-devices" in refused.stderr
     assert "mixed=True" not in refused.stderr
-    done = albench("report", csv, "--reference", "uniform", "--mixed-devices")
-    assert done.exit_code == 0, done.output
-    words = (csv.parent / "other" / "report" / "report.md").read_text()
+    words = reported(csv, "--reference", "uniform", "--mixed-devices")
     assert "known to albench. other.csv: trials ran on A100 and H100, and the device alone can change a" in words
     assert "Device: Trials ran on A100 and H100" in words
 
@@ -170,9 +173,7 @@ def test_devices_are_mixed_when_told_and_the_report_says_so(csv, column):
 def test_a_table_of_one_device_is_not_said_to_mix(csv):
     both = pd.concat([tidy("accuracy", 1).assign(gpu="A100"), tidy("accuracy", 1, tasks=["u"]).assign(gpu="H100")])
     both.to_csv(csv, index=False)
-    done = albench("report", csv, "--reference", "uniform")
-    assert done.exit_code == 0, done.output
-    assert "ran on" not in (csv.parent / "other" / "report" / "report.md").read_text()
+    assert "ran on" not in reported(csv, "--reference", "uniform")
 
 
 A, CPU, H = ("cuda", "A100"), ("cpu", None), ("cuda", "H100")
@@ -192,9 +193,7 @@ def test_the_devices_that_a_task_mixes_are_each_named_once_and_no_others(csv, ki
     for position, column in enumerate(("device", "gpu")):
         mixed[column] = [kinds[seed > 3][position] for seed in mixed["seed"]]
     pd.concat([alone.assign(device="cuda", gpu="T4"), mixed]).to_csv(csv, index=False)
-    done = albench("report", csv, "--reference", "uniform", "--mixed-devices")
-    assert done.exit_code == 0, done.output
-    words = (csv.parent / "other" / "report" / "report.md").read_text()
+    words = reported(csv, "--reference", "uniform", "--mixed-devices")
     assert f"other.csv: trials ran on {said}, and the device alone" in words
 
 
@@ -237,9 +236,7 @@ def test_metric_and_direction_may_be_said_of_one_task(two_directions):
 def test_what_is_said_of_a_task_goes_before_what_is_said_of_all(two_directions):
     table = pd.read_csv(two_directions).replace({"metric": {"mae": "f1"}})
     table.to_csv(two_directions, index=False)
-    done = albench("report", two_directions, "--reference", "uniform", "--metric", "f1", "--metric", "reg=rmse")
-    assert done.exit_code == 0, done.output
-    words = (two_directions.parent / "other" / "report" / "report.md").read_text()
+    words = reported(two_directions, "--reference", "uniform", "--metric", "f1", "--metric", "reg=rmse")
     assert "mean AUBC of f1" in words
     assert "mean AUBC of rmse" in words
 
@@ -294,9 +291,7 @@ def test_a_task_without_a_finite_value_is_one_sentence(csv):
     other = rows[broken].assign(metric="f1")
     broken_rows = rows["value"].mask(broken, np.nan).mask(broken & (rows["seed"] == 2), np.inf)
     pd.concat([rows.assign(value=broken_rows), other]).to_csv(csv, index=False)
-    done = albench("report", csv, "--reference", "uniform", "--metric", "accuracy")
-    assert done.exit_code == 0, done.output
-    words = (csv.parent / "other" / "report" / "report.md").read_text()
+    words = reported(csv, "--reference", "uniform", "--metric", "accuracy")
     assert "mine has the highest mean AUBC of accuracy" in words
     of_task = words.split("\n## letters\n")[1].split("\n## ")[0]
     assert "No finite value of accuracy was measured on this task: there is nothing to compare." in of_task
@@ -308,8 +303,6 @@ def test_a_task_without_a_finite_value_is_one_sentence(csv):
 def test_a_reference_without_a_finite_value_is_said(csv, value):
     rows = tidy("accuracy", 1)
     rows.assign(value=rows["value"].mask(rows["strategy"] == "uniform", value)).to_csv(csv, index=False)
-    done = albench("report", csv, "--reference", "uniform")
-    assert done.exit_code == 0, done.output
-    words = (csv.parent / "other" / "report" / "report.md").read_text()
+    words = reported(csv, "--reference", "uniform")
     assert "uniform has no complete curve to compare with" in words
     assert "24 values not finite" in words
