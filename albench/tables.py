@@ -17,6 +17,7 @@ import hashlib
 import io
 import json
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -85,11 +86,13 @@ def _sources(store: Store) -> str:
 
 def _tables(store: Store) -> dict[str, str]:
     """A checksum of every table, so that one that was changed by hand is made again."""
-    found = {}
-    for name in TABLES:
+
+    def checksum(name: str) -> str:
         with (store.folder / f"{name}.csv").open("rb") as file:
-            found[name] = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
-    return found
+            return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+
+    with ThreadPoolExecutor(2) as threads:  # those of 10,000 trials hold 400 MB
+        return dict(zip(TABLES, threads.map(checksum, TABLES), strict=True))
 
 
 def contents(store: Store, names: Iterable[str] = tuple(TABLES)) -> dict[str, bytes]:

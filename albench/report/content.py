@@ -66,9 +66,10 @@ def document(runs: list[Run], folder: Folder, data_root: Path | None) -> Documen
         )
         test_sets = pd.concat([pd.DataFrame(), *(table.assign(run=name) for name, (table, _) in sampled.items())])
         all_rows.append(rows)
-        saved = savings.measured(having, task)
+        # its first figures are asked for before all else, so that other processes can begin
+        section, saved = _task_section(having, task, rows, test_sets, styles, folder, data_root)
+        sections.append(section)
         findings.append(_finding(having, task, rows, saved))
-        sections.append(_task_section(having, task, rows, test_sets, saved, styles, folder, data_root))
     several = len(runs) > 1
     summaries = pd.concat(all_rows)
     over_all = [
@@ -165,21 +166,22 @@ def _task_section(
     task: str,
     rows: pd.DataFrame,
     test_sets: pd.DataFrame,
-    saved: list[savings.Savings],
     all_styles: dict[str, Look],
     folder: Folder,
     data_root: Path | None,
-) -> Section:
+) -> tuple[Section, list[savings.Savings]]:
+    """A task's section, and the label efficiency of each run that it shows."""
     name, metric = slug(task), runs[0].tasks[task]["metric"]
     if rows.empty:
-        return Section(task, f"task-{name}", [Text("Nothing was measured on this task yet.")])
+        nothing = Text("Nothing was measured on this task yet.")
+        return Section(task, f"task-{name}", [nothing]), savings.measured(runs, task)
     results, blocks = _rows("results", runs, task), list[Block]()
     styles, measured = looks.present(all_styles, results), curves(results)
     primary = measured[measured["metric"] == metric]
     if primary.empty:
         text = f"No finite value of {metric_name(metric)} was measured on this task: there is nothing to compare."
         others = tables.other_metrics(measured, metric, styles, folder, f"metrics-{name}")
-        return Section(task, f"task-{name}", [Text(text), *others])
+        return Section(task, f"task-{name}", [Text(text), *others]), savings.measured(runs, task)
     if not runs[0].higher(task):
         blocks.append(Text(words.lower_is_better(metric)))
     if note := unit_note(results, metric, runs[0].effect):
@@ -192,6 +194,7 @@ def _task_section(
     blocks.append(tables.summary_table(rows, styles, metric, runs[0].alpha, summary))
     resampled = folder.csv(test_sets, f"test-sets-{name}") if len(test_sets) else ""
     blocks += evidence.comparison(runs, task, rows, styles, folder, name, resampled)
+    saved = savings.measured(runs, task)
     blocks += savings.label_efficiency(saved, task, styles, folder, name)
     for run in runs:
         blocks += beside.section(run, task, styles, folder, f"{name}-{slug(run.name)}" if len(runs) > 1 else name)
@@ -209,7 +212,7 @@ def _task_section(
     notes = list(dict.fromkeys(note for run in runs for note in run.tasks[task].get("notes", [])))
     if notes:
         blocks.append(tables.facts_table("Notes on the data", [(note,) for note in notes]))
-    return Section(task, f"task-{name}", blocks)
+    return Section(task, f"task-{name}", blocks), saved
 
 
 def _rows(table: str, runs: list[Run], task: str) -> pd.DataFrame:

@@ -19,8 +19,8 @@ import matplotlib
 import pandas as pd
 from matplotlib.colors import to_hex, to_rgb
 
+from albench.report import typeface
 from albench.report.runs import Run
-from albench.report.typeface import family
 
 TWO_COLUMNS, ONE_COLUMN = 6.9, 3.3  # inches: the text and the column of the usual two-column paper
 GREYS = ("#6E6E6E", "#3C3C3C", "#A8A8A8")
@@ -172,7 +172,7 @@ def style(width: float = TWO_COLUMNS) -> Iterator[None]:
     font, ticks = (9, 8) if width > ONE_COLUMN else (7.5, 7)
     sizes = dict.fromkeys(("font.size", "axes.titlesize", "axes.labelsize"), font)
     sizes |= dict.fromkeys(("xtick.labelsize", "ytick.labelsize", "legend.fontsize"), ticks)
-    with matplotlib.rc_context(STYLE | {"font.family": family()} | sizes):
+    with matplotlib.rc_context(STYLE | {"font.family": typeface.family(), "font.sans-serif": [typeface.BASE]} | sizes):
         yield
 
 

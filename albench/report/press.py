@@ -4,7 +4,7 @@ import gc
 import io
 import warnings
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -84,6 +84,11 @@ def _executor() -> Any:
     return get_reusable_executor(_processes(), timeout=60, initializer=_begin, initargs=(typeface.folder(),))
 
 
+def _elsewhere(draw: Drawn, path: Path, width: float) -> bytes:
+    """`save` in one of those processes."""
+    return _executor().submit(save, draw, path, width).result()
+
+
 def warmed_up(folders: list[Path]) -> bool:
     """Start the processes while this one still reads, where the runs are so large that they will be needed.
 
@@ -109,6 +114,8 @@ class Press:
         self.images: dict[Path, bytes] = {}
         self._waiting: list[tuple[Drawn, Path, float]] = []
         self._sent: list[tuple[tuple[Drawn, Path, float], Future]] = []
+        # an executor of processes takes figures ahead of time, which could not be cancelled; threads take one at a time
+        self._threads: ThreadPoolExecutor | None = None
 
     def add(self, draw: Drawn, path: Path, width: float) -> None:
         """See `save`; the files are there after `finish`. A figure that is drawn already is saved here and now."""
@@ -129,8 +136,12 @@ class Press:
         self.images |= {figure[1]: saved.result() for figure, saved in self._sent if not saved.cancelled()}
         self._waiting.clear()
         self._sent.clear()
+        if self._threads is not None:
+            self._threads.shutdown()
+            self._threads = None
 
     def _send(self) -> None:
-        executor = _executor()
-        self._sent += [(figure, executor.submit(save, *figure)) for figure in self._waiting]
+        if self._threads is None:  # one more than there are processes: none waits for its next figure
+            self._threads = ThreadPoolExecutor(_processes() + 1)
+        self._sent += [(figure, self._threads.submit(_elsewhere, *figure)) for figure in self._waiting]
         self._waiting.clear()

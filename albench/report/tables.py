@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from albench.analysis.comparison import against_reference
-from albench.analysis.curves import left_out, summary
+from albench.analysis.curves import left_out, per_seed, summary
 from albench.analysis.label_efficiency import rise
 from albench.report.blocks import Folder, Table
 from albench.report.looks import Look, present
@@ -29,7 +29,8 @@ def summaries(runs: list[Run], task: str) -> pd.DataFrame:
     for run in runs:
         if task in run.tasks:
             metric, results, higher = run.tasks[task]["metric"], run.primary(task), run.higher(task)
-            rows = summary(results, metric, run.reference)
+            seeds = per_seed(results)
+            rows = summary(results, metric, run.reference, seeds)
             rows = rows.set_index("strategy").reindex([s for s in run.strategies if s in set(rows["strategy"])])
             tests = pd.DataFrame(columns=["strategy"])
             if (results["strategy"] == run.reference).any():
@@ -37,7 +38,7 @@ def summaries(runs: list[Run], task: str) -> pd.DataFrame:
                 family["higher_is_better"] = higher
                 tests = against_reference(results, metric, run.reference, run.effect, run.alpha, **family)
             rows = rows.drop(columns=["difference", "difference_low", "difference_high", "pairs", "dropped"])
-            rows["dropped"] = rows.index.map(left_out(results))
+            rows["dropped"] = rows.index.map(left_out(results, seeds))
             tests = tests.rename(columns={"mean": "difference", "dropped": "unmatched"})
             tests = tests.drop(columns="reference", errors="ignore").set_index("strategy")
             rows = rows.join(tests.reindex(columns=[*TESTS])).reset_index()

@@ -26,14 +26,14 @@ _adopted: list[Path] = []  # in a process that draws for another one: that one's
 
 @cache
 def family() -> list[str]:
-    """Families for rcParams["font.family"], the second for whoever reads an SVG.
+    """Families for rcParams["font.family"], with BASE as "font.sans-serif": two, since each is searched for each text.
 
     A PDF holds the glyphs that it uses; finding them among DejaVu's 6,000 and their layout tables takes two thirds of
     a save.
     """
     for path in sorted((_adopted[-1] if _adopted else folder()).glob("*.ttf")):
         fontManager.addfont(path)
-    return [LIGHT, BASE, "sans-serif"]
+    return [LIGHT, "sans-serif"]
 
 
 def adopted(made: Path) -> None:
