@@ -78,11 +78,15 @@ def _seeds(run: Run) -> Item:
             f"{text}, {seeds - planned} added later: looking before adding raises the rate of false positives, so "
             "p-values over all seeds are not at their nominal level.",
         )
+    few = few_seeds(seeds)
+    return Item("attention", "Seeds", f"{text}: {few}") if few else Item("ok", "Seeds", f"{text}, none added.")
+
+
+def few_seeds(seeds: int) -> str:
+    """What so few seeds cannot tell; '' for enough of them."""
     if seeds == 1:
-        return Item("attention", "Seeds", f"{text}: nothing can be told from chance.")
-    if seeds < FEW:
-        return Item("attention", "Seeds", f"{text}: few. Only very large differences can be told from chance.")
-    return Item("ok", "Seeds", f"{text}, none added.")
+        return "nothing can be told from chance."
+    return "few. Only very large differences can be told from chance." if seeds < FEW else ""
 
 
 def _growth(run: Run) -> Item:
@@ -267,5 +271,10 @@ def _code(run: Run) -> Item:
         released = dict.fromkeys(str(s.get("albench")) for s in run.sessions)
         return Item("ok", "Code", f"albench {listed(list(released))} as installed.{plugins}")
     named = listed([f"{commit}{' with local changes' if changed else ''}" for commit, changed in sorted(commits)])
-    doubtful = len(commits) > 1 or any(changed for _, changed in commits)
-    return Item("attention" if doubtful else "ok", "Code", f"albench at commit {named}.{plugins}")
+    doubts = []
+    if len(commits) > 1:
+        doubts.append("sessions ran different code, and whether that changed a number is not checked")
+    if any(changed for _, changed in commits):
+        doubts.append("local changes are in no commit, so nobody else has that code")
+    why = f": {'; '.join(doubts)}" if doubts else ""
+    return Item("attention" if doubts else "ok", "Code", f"albench at commit {named}{why}.{plugins}")

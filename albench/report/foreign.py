@@ -12,6 +12,7 @@ from albench.analysis.curves import not_finite, per_seed
 from albench.analysis.tidy import loaded, mixture, validated
 from albench.errors import AlbenchError, did_you_mean
 from albench.report.blocks import Checklist, Item, Section, Text
+from albench.report.checklist import few_seeds
 from albench.report.numbers import metric_name
 from albench.report.runs import COSTS, Run, empty_tables
 from albench.report.tables import facts_table
@@ -227,6 +228,8 @@ def review(run: Run, heading: str, anchor: str) -> Section:
         ("Circumstances", "Versions, machine, device and costs; there are no outcomes of single test samples either."),
     ]
     items = [Item("missing", name, f"Not known. {text}") for name, text in unknown]
+    if few := few_seeds(run.suite["seeds"]):
+        items.insert(0, Item("attention", "Seeds", f"{count(run.suite['seeds'], 'seed')} at most: {few}"))
     if run.devices():
         items.insert(0, Item("attention", "Device", f"{_mixed(run)[0].upper()}{_mixed(run)[1:]}"))
     return Section(heading, anchor, [Text(method), Checklist("What a reviewer would ask", [_complete(run), *items])])

@@ -163,7 +163,10 @@ def next_step(run: Run, task: str, rows: pd.DataFrame) -> str:
     rest = f" Of {some(unknown)} no spread is known yet." if unknown else ""
     needed, found = table["seeds_needed"].max(), table["detectable"].max()
     aim = f"To tell a difference of {run.effect:g} in {percent(POWER)} of cases"
-    aim += f", by what is known of {some(list(table['strategy']))}" if unknown else ""
+    if unknown:
+        aim += f", by what is known of {some(list(table['strategy']))}"
+    elif len(undecided) < len(whole):  # albench power plans for what is decided, too
+        aim += f" for what is undecided ({some(list(table['strategy']))})"
     now = f"these find one of {found:.2g}"
     if needed <= table["pairs"].min():
         said = "these seeds are enough (albench power RUN_DIR): what is undecided is near that, or below it."

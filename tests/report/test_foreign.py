@@ -83,6 +83,19 @@ def test_short_curves_and_per_cents_are_said(tmp_path):
     assert "half a point is an effect of 0.5" in words
 
 
+def test_few_seeds_of_a_table_are_said(tmp_path):
+    def asked(seeds):
+        path = tmp_path / f"{seeds}.csv"
+        tidy()[lambda rows: rows["seed"] <= seeds].to_csv(path, index=False)
+        done = albench("report", path, "--reference", "uniform", "--out", tmp_path / str(seeds))
+        assert done.exit_code == 0, done.output
+        return (tmp_path / str(seeds) / "report.md").read_text()
+
+    assert "3 seeds at most: few. Only very large differences" in asked(3)
+    assert "1 seed at most: nothing can be told from chance." in asked(1)
+    assert "at most:" not in asked(6)
+
+
 def test_a_table_beside_a_run_keeps_to_itself(csv, make_run):
     tidy("accuracy", 1, tasks=("digits",)).to_csv(csv, index=False)
     run = make_run(seeds=2)

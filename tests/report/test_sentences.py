@@ -159,6 +159,8 @@ def test_what_is_undecided_gets_a_next_step(run):
     assert text.startswith("To tell a difference of 0.005 in 80\u202f% of cases, ")
     assert "albench power RUN_DIR" in text
     assert remarks.next_step(run, "digits", rows.assign(verdict="better")) == ""
+    one = rows.assign(verdict=rows["strategy"].map({"entropy": "undecided", "core-set": "worse"}))
+    assert "of cases for what is undecided (entropy), " in remarks.next_step(run, "digits", one)
     assert "is known" not in text
 
 
@@ -373,3 +375,16 @@ def test_equality_of_what_nobody_learned_is_no_equivalence(run):
     rows = summaries([run], "digits")
     assert words.leading_verdict(rows) in ("equivalent", "none better")
     assert words.unlearned(rows) == ""
+
+
+def test_code_that_is_in_doubt_says_why(run):
+    def said(*commits):
+        run.sessions = [{"git": {"commit": commit, "changed": changed}} for commit, changed in commits]
+        (item,) = (item for item in checklist.checklist(run, [], []).items if item.name == "Code")
+        return item.state, item.text
+
+    assert said(("a" * 40, False), ("a" * 40, False)) == ("ok", f"albench at commit {'a' * 12}.")
+    state, text = said(("a" * 40, False), ("b" * 40, True))
+    assert state == "attention"
+    assert "sessions ran different code" in text
+    assert "local changes are in no commit" in text
