@@ -16,6 +16,7 @@ from albench.report import (
     character,
     charts,
     checklist,
+    diagnoses,
     evidence,
     figures,
     foreign,
@@ -23,7 +24,6 @@ from albench.report import (
     gaps,
     looks,
     methods,
-    panels,
     pooled,
     remarks,
     savings,
@@ -37,17 +37,7 @@ from albench.report.numbers import metric_name, number
 from albench.report.outcomes import other_test_sets
 from albench.report.runs import Run, Unfinished
 
-RANKINGS = (  # measure, file, title, what it is
-    (
-        "ranking-accuracy",
-        "ranking",
-        "Does the score rank losses?",
-        "Share of pairs that are ordered as their true losses are",
-    ),
-    ("spearman", "spearman", "The same by Spearman's ρ", "Rank correlation of the score with the true loss"),
-)
 IN_A_COLUMN = 12  # strategies that a figure of one column can show
-POINTS = 2_000  # of a strategy's scatter; more of them only hide one another
 
 
 def document(runs: list[Run], folder: Folder, data_root: Path | None) -> Document:
@@ -200,12 +190,13 @@ def _task_section(
         blocks += beside.section(run, task, styles, folder, f"{name}-{slug(run.name)}" if len(runs) > 1 else name)
     blocks += character.companion_effect(runs, task, styles, folder, name)
     blocks += character.selected(runs, task, styles, folder, name)
-    blocks += _diagnoses(measured, results, _rows("diagnostics", runs, task), styles, task, folder)
+    blocks += diagnoses.ranking(measured, results, styles, folder, task, name)
+    blocks += diagnoses.scatter(measured, _rows("diagnostics", runs, task), styles, folder, task, name)
     for run in runs:
         blocks += beside.ranking(run, task, tables.last_stage(measured))
     if made_here := [run for run in runs if not run.foreign]:
         blocks += gallery.blocks(made_here, task, styles, folder, data_root, name)
-    blocks += _descents(_rows("descent", runs, task), styles, task, folder)
+    blocks += diagnoses.descents(_rows("descent", runs, task), styles, folder, task, name)
     costs = tables.costs_table(_whole_costs(runs, task), styles, folder, f"costs-{name}")
     blocks += [costs] if costs else []
     blocks += tables.other_metrics(measured, metric, styles, folder, f"metrics-{name}")
@@ -239,10 +230,11 @@ def _curve(table: pd.DataFrame, styles: dict[str, Look], runs: list[Run], task: 
     span = f"{table['labelled'].min():,} to {table['labelled'].max():,} labels"
     theirs, source = _published(runs, task)
     seeds = f"{most}" if fewest == most else f"{fewest} to {most}"  # a point with fewer shifts for that alone
-    band = f"Mean over {seeds} seeds; the band is ± one standard deviation over seeds." if most > 1 else "One seed."
+    over = f"Mean over {seeds} seed{'s' * (most > 1)}"
+    band = f"{over}; the band is ± one standard deviation over seeds." if most > 1 else "One seed."
     if not figures.banded(table):
         band = (
-            f"Mean over {words.count(most, 'seed')}. With so many strategies the figure has only {runs[0].reference} "
+            f"{over}. With so many strategies the figure has only {runs[0].reference} "
             f"and the {figures.LEADERS} that end best in colour; the page's chart and the table have all of them, "
             "the table the spread over seeds, too."
         )
@@ -279,93 +271,6 @@ def _published(runs: list[Run], task: str) -> tuple[pd.DataFrame | None, str]:
         return None, ""
     names = dict.fromkeys(Path(p.source.file).stem for p in there)
     return pd.concat([p.curves for p in there], ignore_index=True), f"published ({', '.join(names)})"
-
-
-def _diagnoses(
-    measured: pd.DataFrame,
-    results: pd.DataFrame,
-    pairs: pd.DataFrame,
-    styles: dict[str, Look],
-    task: str,
-    folder: Folder,
-) -> list[Block]:
-    """Ranking accuracy per stage, its table, and the scatter of predicted and true loss, where strategies score.
-
-    measured: `curves` of all metrics of the results; pairs: rows of diagnostics.csv.
-    """
-    blocks: list[Block] = []
-    table = measured[measured["metric"].str.startswith(tables.DIAGNOSES)]
-    if table["metric"].isin([f"ranking-accuracy/test/{which}" for which in tables.OWN]).any():
-        saved = folder.csv(table, f"ranking-{slug(task)}")
-        ends = tables.last_stage(table)
-        last = tables.diagnosis_table(ends, styles, saved)
-        for measure, stem, title, what in RANKINGS:
-            own = [f"{measure}/test/{which}" for which in tables.OWN]
-            if not table["metric"].isin(own).any():
-                continue
-            said = "; ".join(
-                f"{r['strategy']} {number(r['mean'], 3)}" for r in ends[ends["metric"].isin(own)].to_dict("records")
-            )
-            blocks.append(
-                folder.picture(
-                    evidence.wide(panels.ranking, table, styles, measure),
-                    f"{stem}-{slug(task)}",
-                    title,
-                    alt=f"{what} per stage on {task}; score or companion on the test set at the last stage: {said}.",
-                    caption=f"{what}; the line is chance. {words.over_seeds(table)} "
-                    "Entropy, margin and the trivial predictor are measured on the same model. Candidates are measured "
-                    "before they are labelled, for this figure only: no strategy sees it.",
-                    data=saved,
-                    column=True,
-                )
-            )
-        blocks.append(last)
-        if text := remarks.beaten_scores(results):
-            blocks.append(Text(text))
-    pairs = pairs[(pairs["where"] == "test") & pairs["strategy"].isin(styles)]
-    if not pairs.empty:
-        pairs = pairs[pairs["stage"] == pairs.groupby("strategy")["stage"].transform("max")]
-        pairs = pairs.sample(frac=1, random_state=0).groupby("strategy").head(POINTS).sort_index()
-        blocks.append(
-            folder.picture(
-                evidence.wide(panels.scatter, pairs, styles),
-                f"scatter-{slug(task)}",
-                "Score and true loss",
-                alt=f"Scatter of score against true loss on {task} at the last stage, a panel per strategy.",
-                caption="A sample of test images at the last stage, all seeds."
-                + " The losses' axis is logarithmic, with 0 drawn at the smallest positive one: only their order "
-                "matters to a selection." * panels.spans_magnitudes(pairs["true"]),
-                data=folder.csv(pairs, f"scatter-{slug(task)}"),
-                column=True,
-            )
-        )
-    return blocks
-
-
-def _descents(table: pd.DataFrame, styles: dict[str, Look], task: str, folder: Folder) -> list[Block]:
-    """How the training objective went down, where the records say it."""
-    table = table[table["strategy"].isin(styles)]
-    if table.empty:
-        return []
-    point = table.groupby(["strategy", "stage", "labelled", "update"], sort=False)["objective"]
-    table = point.agg(objective="mean", seeds="size").reset_index()
-    last = table[table["stage"] == table["stage"].max()]
-    ends = last.loc[last.groupby("strategy", sort=False)["update"].idxmax()]
-    said = "; ".join(f"{r['strategy']} {number(r['objective'])}" for r in ends.to_dict("records"))
-    return [
-        folder.picture(
-            evidence.wide(panels.descent, table, styles),
-            f"descent-{slug(task)}",
-            "Did the training converge?",
-            alt=f"Training objective on {task} against updates, first and last stage. At the end of the last: {said}.",
-            caption="The training objective at the first and the last stage, mean over seeds; a point is the mean of "
-            "the updates since the point before. At the first stage strategies that train alike share one training and "
-            "their curves coincide. With a companion the objective has its term, too, so compare such "
-            "curves with themselves alone.",
-            data=folder.csv(table, f"descent-{slug(task)}"),
-            column=True,
-        )
-    ]
 
 
 def _how_to_read(runs: list[Run]) -> Section:

@@ -92,9 +92,15 @@ def spans_magnitudes(true: pd.Series) -> bool:
     return bool(true.min() >= 0 and len(positive) and positive.quantile(0.95) > 30 * positive.quantile(0.05))
 
 
-def scatter(table: pd.DataFrame, styles: dict[str, Look], width: float = TWO_COLUMNS) -> Figure:
+def scatter(
+    table: pd.DataFrame,
+    styles: dict[str, Look],
+    companions: frozenset[str] = frozenset(),
+    width: float = TWO_COLUMNS,
+) -> Figure:
     """Predicted against true loss of test samples, a panel per strategy. table: columns strategy, predicted, true.
 
+    companions: the strategies that select by no score, of which it is what their companion predicts.
     Where true losses span orders of magnitude their axis is logarithmic (only the order matters to a selection), and
     losses of 0 are drawn at the smallest positive one. Points are pixels within the PDF and SVG: there are thousands.
     """
@@ -113,6 +119,8 @@ def scatter(table: pd.DataFrame, styles: dict[str, Look], width: float = TWO_COL
             margin = 0.04 * (true.max() - true.min()) or 1.0
             axes.set_ylim(true.min() - margin, true.max() + margin)
         axes.xaxis.set_major_locator(MaxNLocator(4))
+        if strategy in companions:
+            axes.set_xlabel("companion")
     return figure
 
 

@@ -214,8 +214,12 @@ def _reasons(rows: pd.DataFrame) -> list[str]:
     alike: dict[str, list[str]] = {}
     for row in rows.to_dict("records"):
         for why in ("dropped", "unmatched"):
-            if isinstance(row[why], str) and row[why]:
-                alike.setdefault(row[why], []).append(row["strategy"])
+            if not isinstance(row[why], str):
+                continue
+            # a curve of its own that is not whole was said already, among "dropped"
+            twice = f": the curve of {row['strategy']} is not whole, "
+            if said := "; ".join(part for part in row[why].split("; ") if twice not in part):
+                alike.setdefault(said, []).append(row["strategy"])
     return [f"{', '.join(names)}: {reason}." for reason, names in alike.items()]
 
 

@@ -300,6 +300,13 @@ def test_a_gallery_has_room_for_its_pictures_and_no_more(size, title, width):
     assert images > (0.75 if width == looks.TWO_COLUMNS else 0.55) * whole.height
 
 
+def test_what_a_companion_predicts_is_not_called_a_score():
+    table = pd.DataFrame({"strategy": ["a", "a", "b", "b"], "predicted": [1, 2, 3, 4.0], "true": [1, 2, 2, 1.0]})
+    styles = {name: looks.Look(name, "#0072B2", "o") for name in ("a", "b")}
+    figure = panels.scatter(table, styles, frozenset({"b"}))
+    assert [axes.get_xlabel() for axes in figure.axes] == ["score", "companion"]
+
+
 @pytest.mark.parametrize(("losses", "scale"), [([0.0, 0.01, 0.1, 1.0, 5.0], "log"), ([1.0, 1.2, 1.4, 2.0], "linear")])
 def test_losses_that_span_magnitudes_have_a_logarithmic_axis(losses, scale):
     table = pd.DataFrame({"strategy": "a", "predicted": range(len(losses)), "true": losses})

@@ -121,6 +121,7 @@ def test_partial_runs_and_failures_are_said(make_run, monkeypatch):
     assert "digits 2 of 5 entropy (1); core-set and learning-loss (0, 2)" in page.words
     assert "seed 1 not counted" in page.words
     assert "core-set, learning-loss: seed 0, 2 not counted" in page.words
+    assert "the curve of core-set is not whole" not in page.words  # it would say that again
     assert "2 trials: digits--core-set--seed0, digits--core-set--seed2 out of memory" in page.words
     assert "loss is <NaN> at step 3" in page.words
 
@@ -213,6 +214,13 @@ def test_names_are_text(make_run):
     page = report(run)
     assert "<b>ö 'q' & |" in page.words
     assert "b" not in page.open
+
+
+@pytest.mark.usefixtures("unsaved")
+def test_the_seeds_behind_curves_without_bands_are_all_said(make_run, tmp_path):
+    whole, part = make_run("whole"), make_run("part", short={("digits", "entropy", 1), ("digits", "core-set", 0)})
+    words = report(whole, part, out=tmp_path / "both").words
+    assert "Mean over 2 to 3 seeds. With so many strategies" in words
 
 
 @pytest.mark.usefixtures("unsaved")
