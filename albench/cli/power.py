@@ -46,6 +46,7 @@ def command(
 
     from albench.analysis.power import greatest, plan
     from albench.errors import AlbenchError, did_you_mean
+    from albench.report.numbers import metric_name
     from albench.report.runs import gather
 
     (run,) = gather([run_dir], mixed_devices, reading=reading(**of_csv))
@@ -66,7 +67,8 @@ def command(
         raise AlbenchError(f"{run_dir}: no comparison has two complete seeds, so there is no spread to plan from")
     console = Console(soft_wrap=True, emoji=False, width=None if sys.stdout.isatty() else 120)
     for task, table in plans.items():
-        console.print(_table(f"{task}: AUBC of {run.tasks[task]['metric']} against {run.reference}", table, most[task]))
+        title = f"{task}: AUBC of {metric_name(run.tasks[task]['metric'])} against {run.reference}"
+        console.print(_table(title, table, most[task]))
     reasons = {task: _unlearned(run, task) for task in plans}
     for task in chosen:
         if task not in plans:

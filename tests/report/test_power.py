@@ -26,7 +26,7 @@ def test_the_seeds_to_plan_and_the_command_that_runs_them(make_run):
     result = call(folder, "--effect", 0.02)
     assert result.exit_code == 0, result.output
     assert "digits: AUBC of accuracy against random" in result.output
-    assert "figures: AUBC of pck@0.2 against random" in result.output
+    assert "figures: AUBC of PCK@0.2 against random" in result.output
     assert f"`albench run quick --out {folder} --seeds {needed(folder, 0.02)}` carries this run on" in result.output
     assert "true-loss" not in result.output  # it cheats, so it is no comparison of the family
 
