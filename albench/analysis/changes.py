@@ -8,7 +8,7 @@ from albench.analysis.curves import seed_scores
 from albench.analysis.significance import differences, holm, paired_t
 
 CHANGES = [
-    *("task", "strategy", "of", "labelled", "test", "seeds_a", "seeds_b", "mean_a", "mean_b"),
+    *("task", "metric", "strategy", "of", "labelled", "test", "seeds_a", "seeds_b", "mean_a", "mean_b"),
     *("difference", "low", "high", "p", "p_holm", "verdict"),
 ]
 IDENTICAL, MORE, NOT_TOLD = "identical to the bit", "more than seed noise", "not told from seed noise"
@@ -23,11 +23,11 @@ def changes(
     metrics: task → its metric. paired: seed s of one run is seed s of the other (equal suite seeds); then seeds are
     matched and a paired t-test is made. Otherwise, or where no seed is in both, Welch's t-test of all seeds.
 
-    Columns: task, strategy, of ("aubc" or "final"), labelled (the last number of labels in both), test ("paired" or
-    "Welch"), seeds_a, seeds_b (complete ones that count), mean_a, mean_b, difference, low, high (t interval at
-    1 − alpha, not adjusted), p, p_holm (over all rows), verdict: "identical to the bit" where paired curves agree in
-    every value, "more than seed noise" where p_holm < alpha, else "not told from seed noise"; with fewer than two seeds
-    "undecided".
+    Columns: task, metric, strategy, of ("aubc" or "final"), labelled (the last number of labels in both), test
+    ("paired" or "Welch"), seeds_a, seeds_b (complete ones that count), mean_a, mean_b, difference, low, high (t
+    interval at 1 − alpha, not adjusted), p, p_holm (over all rows), verdict: "identical to the bit" where paired
+    curves agree in every value, "more than seed noise" where p_holm < alpha, else "not told from seed noise"; with
+    fewer than two seeds "undecided".
     """
     rows = []
     for task, metric in metrics.items():
@@ -35,9 +35,8 @@ def changes(
         for strategy in parts[0]["strategy"].unique():
             ours, theirs = (part[part["strategy"] == strategy] for part in parts)
             if len(theirs):
-                rows += [
-                    {"task": task, "strategy": strategy} | row for row in _pair(ours, theirs, metric, paired, alpha)
-                ]
+                head = {"task": task, "metric": metric, "strategy": strategy}
+                rows += [head | row for row in _pair(ours, theirs, metric, paired, alpha)]
     table = pd.DataFrame(rows, columns=[name for name in CHANGES if name not in ("p_holm", "verdict")] + ["same"])
     table["p_holm"] = holm(table["p"].to_numpy(float))
     decided = np.where(table["p_holm"] < alpha, MORE, np.where(table["p_holm"].notna(), NOT_TOLD, UNDECIDED))

@@ -19,9 +19,11 @@ def command(run_a: Path, run_b: Path, csv_path: Path | None, mixed_devices: bool
     """
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from albench.errors import AlbenchError
     from albench.report.compared import compare
+    from albench.report.numbers import metric_name, number
 
     changes, notes = compare(run_a, run_b, mixed_devices=mixed_devices)
     if csv_path is not None:
@@ -29,12 +31,13 @@ def command(run_a: Path, run_b: Path, csv_path: Path | None, mixed_devices: bool
             changes.to_csv(csv_path, index=False)
         except OSError as error:
             raise AlbenchError(f"{csv_path}: cannot be written: {error.strerror or error}") from error
-    console = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 120)
+    console = Console(soft_wrap=True, emoji=False, width=None if sys.stdout.isatty() else 120)
     console.print(f"A = {run_a}, B = {run_b}", markup=False, highlight=False)
     for note in notes or ["settings, data, versions and device: the same"]:
         console.print(f"  {note}", markup=False, highlight=False)
-    for (task, labelled), rows in changes.groupby(["task", "labelled"], sort=False):
-        table = Table(title=f"{task}, up to {labelled} labels", title_justify="left")
+    for (task, metric, labelled), rows in changes.groupby(["task", "metric", "labelled"], sort=False):
+        title = f"{task}: {metric_name(metric)} up to {labelled:,} labels"
+        table = Table(title=Text(title, "table.title"), title_justify="left")
         for heading in ("strategy", "of", "seeds", "A", "B", "B − A", "95 % interval", "p (Holm)", "verdict"):
             left = heading in ("strategy", "of", "verdict")
             table.add_column(heading, justify="left" if left else "right", no_wrap=heading == "strategy")
@@ -42,13 +45,13 @@ def command(run_a: Path, run_b: Path, csv_path: Path | None, mixed_devices: bool
             seeds = str(row["seeds_a"]) if row["test"] == "paired" else f"{row['seeds_a']}, {row['seeds_b']} (Welch)"
             known = row["p"] == row["p"]
             table.add_row(
-                row["strategy"],
+                Text(row["strategy"]),
                 "AUBC" if row["of"] == "aubc" else "final",
                 seeds,
                 f"{row['mean_a']:.4f}",
                 f"{row['mean_b']:.4f}",
-                f"{row['difference']:+.4f}",
-                f"{row['low']:+.4f} to {row['high']:+.4f}" if known else "–",
+                number(row["difference"], 4, True),
+                f"{number(row['low'], 4, True)} to {number(row['high'], 4, True)}" if known else "–",
                 f"{row['p_holm']:.3g}" if known else "–",
                 row["verdict"],
             )

@@ -31,10 +31,21 @@ def test_a_copy_is_identical(runs, tmp_path):
     result = call(*runs, "--csv", tmp_path / "out.csv")
     assert result.exit_code == 0, result.output
     assert "the same" in result.output
-    assert "digits, up to 125 labels" in result.output
+    assert "digits: accuracy up to 125 labels" in result.output
     table = pd.read_csv(tmp_path / "out.csv")
     assert len(table) == 2 * 2 * 2
     assert set(table["verdict"]) == {"identical to the bit"}
+
+
+def test_names_are_printed_as_they_are_and_not_read_as_markup(runs):
+    for folder in runs:
+        for name in ("results.csv", "manifest.json"):
+            text = (folder / name).read_text()
+            (folder / name).write_text(text.replace("entropy", "a[/b]").replace("figures", "t[x]:x:"))
+    result = call(*runs)
+    assert result.exit_code == 0, result.output
+    assert "a[/b]" in result.output
+    assert "t[x]:x:: PCK@0.2 up to 180 labels" in result.output
 
 
 def test_what_differs_is_said_with_its_size(runs):
