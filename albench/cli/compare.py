@@ -36,7 +36,7 @@ def command(run_a: Path, run_b: Path, csv_path: Path | None, mixed_devices: bool
     for note in notes or ["settings, data, versions and device: the same"]:
         console.print(f"  {note}", markup=False, highlight=False)
     for (task, metric, labelled), rows in changes.groupby(["task", "metric", "labelled"], sort=False):
-        title = f"{task}: {metric_name(metric)} up to {labelled:,} labels"
+        title = f"{task}: {metric_name(str(metric))} up to {labelled:,} labels"
         table = Table(title=Text(title, "table.title"), title_justify="left")
         for heading in ("strategy", "of", "seeds", "A", "B", "B − A", "95 % interval", "p (Holm)", "verdict"):
             left = heading in ("strategy", "of", "verdict")
