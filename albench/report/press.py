@@ -141,7 +141,8 @@ class Press:
             self._threads = None
 
     def _send(self) -> None:
-        if self._threads is None:  # one more than there are processes: none waits for its next figure
-            self._threads = ThreadPoolExecutor(_processes() + 1)
+        if self._threads is None:
+            _executor()  # first here: of two threads that import joblib at once, one sees half of it
+            self._threads = ThreadPoolExecutor(_processes() + 1)  # one more: no process waits for its next figure
         self._sent += [(figure, self._threads.submit(_elsewhere, *figure)) for figure in self._waiting]
         self._waiting.clear()

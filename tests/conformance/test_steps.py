@@ -53,10 +53,10 @@ def mini(request, tmp_path_factory):
     return task, task.load(folder)
 
 
-def setup(mini, companion, compile="off"):
-    recipe = mini[0].recipe.merged({"updates": 3, "batch": 4, "learning_rate": 1e-3, "optimiser": "sgd"})
+def setup(mini, companion, compile="off", seed=0, **changes):
+    recipe = mini[0].recipe.merged({"updates": 3, "batch": 4, "learning_rate": 1e-3, "optimiser": "sgd"} | changes)
     companion = registry.companions.get(companion) if companion else None
-    return Setup(*mini, recipe, Numerics(compile=compile), torch.device("cpu"), (0, 0, "x"), companion)
+    return Setup(*mini, recipe, Numerics(compile=compile), torch.device("cpu"), (0, seed, "x"), companion)
 
 
 def test_an_update_copies_nothing_from_or_to_the_host(mini, monkeypatch):
@@ -100,6 +100,9 @@ def test_the_step_is_one_graph(mini, companion, monkeypatch):
     said = []
     plain, expected = fit(setup(mini, companion), 0, torch.arange(6))
     fitted, objective = fit(setup(mini, companion, "on"), 0, torch.arange(6), log=said.append)
+    with torch.compiler.set_stance("fail_on_recompile"):  # a later stage, more labels, another seed and length
+        later = setup(mini, companion, "on", seed=1, updates=4)
+        fit(later, 1, torch.arange(8), log=said.append)
     steps.forget()
     assert (said, plain.step, fitted.step) == ([], "eager", "compiled")
     assert objective == pytest.approx(expected, rel=1e-3)

@@ -1,6 +1,7 @@
 """Figures that other processes save are those that this one would save."""
 
 import os
+import threading
 import warnings
 
 import matplotlib
@@ -109,3 +110,20 @@ def test_a_script_that_the_small_font_lacks_is_drawn_all_the_same(tmp_path):
         figure.text(0.1, 0.5, "энтропия ρ ≤ 1")
         for kind in ("png", "pdf", "svg"):
             figure.savefig(tmp_path / f"name.{kind}")
+
+
+def test_processes_are_first_asked_for_in_this_thread(others, tmp_path, monkeypatch):
+    """Of two threads that import joblib at once, one sees half of it, and the report would end in a traceback."""
+    asked, executor = [], press._executor
+
+    def watched():
+        asked.append(threading.current_thread())
+        return executor()
+
+    monkeypatch.setattr(press, "_executor", watched)
+    pool = press.Press(warm=True)
+    for number in range(3):
+        pool.add(drawer(number), tmp_path / f"{number}", ONE_COLUMN)
+    pool.finish()
+    assert len(asked) > 1
+    assert asked[0] is threading.current_thread()

@@ -308,7 +308,7 @@ def test_a_narrow_hourglass_learns_sixteen_figures(loss, recipe):
     ("network", "recipe"),
     [
         ({"size": 48, "width": 8}, FAST.merged({"updates": 200, "learning_rate": 0.01})),
-        pytest.param({"network": "ssd300-vgg16", "width": 8}, SLOW, marks=pytest.mark.slow),
+        ({"network": "ssd300-vgg16", "width": 4}, SLOW.merged({"updates": 130, "learning_rate": 0.003})),
     ],
     ids=["compact", "ssd300"],
 )
