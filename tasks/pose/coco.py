@@ -3,6 +3,7 @@
 Lin et al., "Microsoft COCO: Common Objects in Context" (ECCV 2014); https://cocodataset.org/#format-data.
 """
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -231,7 +232,8 @@ class CocoKeypoints(Pose):
         joints = points[:, :2] + 0.5  # numbers of pixels, the first is 0
         visible, notes = crops.checked(joints, points[:, 2] > 0, size, least=1)
         bad = crops.impossible(notes)
-        odd = [Oddity(where, note, f"people with {note.lstrip('0123456789 ')}", note in bad) for note in notes]
+        kinds = [re.sub(r"^\d+ joints?", "joints", note) for note in notes]
+        odd = [Oddity(where, note, f"people with {kind}", note in bad) for note, kind in zip(notes, kinds, strict=True)]
         if not visible.any():
             return None, odd
         count = int((points[:, 2] > 0).sum())

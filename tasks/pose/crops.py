@@ -14,11 +14,12 @@ from torch import Tensor
 
 from albench.cache import NewImages, Part
 from albench.datafiles import Bad, as_rgb, attempt, opened_image, refuse
+from albench.oddities import counted
 from albench.samples import Samples
 
 VERSION = 4  # of what the cache holds
 THREADS = min(4, os.cpu_count() or 1)
-OUTSIDE = "joints outside the image; kept"
+OUTSIDE = "outside the image; kept"
 COARSE = 16  # a square of so many times the stored side is shrunk to half of that before it is resampled
 
 
@@ -79,9 +80,9 @@ def checked(joints: np.ndarray, visible: np.ndarray, size: tuple[int, int], leas
     outside = visible & ~((joints >= 0) & (joints <= extent)).all(1)
     notes = []
     if absurd.any():
-        notes.append(f"{absurd.sum()} joints are NaN or far outside the image; taken as not annotated")
+        notes.append(f"{counted(int(absurd.sum()), 'joint')} NaN or far outside the image; taken as not annotated")
     if outside.any():
-        notes.append(f"{outside.sum()} {OUTSIDE}")
+        notes.append(f"{counted(int(outside.sum()), 'joint')} {OUTSIDE}")
     if visible.sum() < least:
         notes.append(f"fewer than {least} annotated joints; left out" if least > 1 else "no annotated joint; left out")
     return visible, notes

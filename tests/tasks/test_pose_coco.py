@@ -179,7 +179,7 @@ def test_impossible_people_are_problems_beside_what_cannot_be_read(tmp_path):
     said = [
         "annotation 6: keypoints is not 51 numbers",
         "train2017.json: 1.jpg, annotation 2: a bbox of (20, 10, -4, 60); left out",
-        "train2017.json: 1.jpg, annotation 3: 1 joints are NaN or far outside the image; taken as not annotated",
+        "train2017.json: 1.jpg, annotation 3: 1 joint NaN or far outside the image; taken as not annotated",
     ]
     for line, part in zip(wrong(written(tmp_path, pool)), said, strict=True):
         assert part in line

@@ -136,9 +136,9 @@ def test_dirty_joints_are_survived_and_noted(tmp_path):
     assert data.pool.targets["joints"].isfinite().all()
     assert data.pool.targets["visible"].sum(1).tolist() == [13, 13, 14, 14, 14]
     assert [note.split(";")[0] for note in data.notes] == [
-        "im00001.jpg: 1 joints are NaN or far outside the image",
-        "im00002.jpg: 1 joints are NaN or far outside the image",
-        "im00003.jpg: 1 joints outside the image",
+        "im00001.jpg: 1 joint NaN or far outside the image",
+        "im00002.jpg: 1 joint NaN or far outside the image",
+        "im00003.jpg: 1 joint outside the image",
         "im00004.jpg: fewer than 2 annotated joints",
     ]
 
@@ -248,8 +248,8 @@ def test_impossible_people_are_problems_beside_what_cannot_be_read(tmp_path):
     table[:, :2, 5] = 30.0
     folder = written(tmp_path, table)
     said = [
-        "im00001.jpg: 1 joints are NaN or far outside the image; taken as not annotated",
-        "im00002.jpg: 1 joints are NaN or far outside the image; taken as not annotated",
+        "im00001.jpg: 1 joint NaN or far outside the image; taken as not annotated",
+        "im00002.jpg: 1 joint NaN or far outside the image; taken as not annotated",
         "im00004.jpg: fewer than 2 annotated joints; left out",
         "im00006.jpg: all joints are on one point; kept",
     ]

@@ -199,9 +199,11 @@ def test_grey_images_and_images_without_anyone_are_counted(root):
 
 def test_odd_people_are_grouped(root):
     content = json.loads((root / "hands/hands.json").read_text())
-    for entry in content["annotations"][:10]:
+    for position, entry in enumerate(content["annotations"][:10]):
         entry["num_keypoints"] = 1
         entry["keypoints"][:2] = [-3, 20]
+        if position % 2:  # of one joint and of two, they are one kind
+            entry["keypoints"][3:5] = [-3, 20]
     (root / "hands/hands.json").write_text(json.dumps(content))
     first, second = [note for note in task().load(root).notes if note.startswith("10 people")]
     assert first == (

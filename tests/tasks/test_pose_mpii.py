@@ -181,7 +181,7 @@ def test_every_person_that_says_something_impossible_is_a_problem(tmp_path):
     said = [
         "person 0, a.jpg at (nan, 3): a center of (nan, 3) and a scale of 0.3; left out",
         "person 1, a.jpg at (21, 20): a center of (21, 20) and a scale of -1; left out",
-        "person 2, a.jpg at (22, 20): 1 joints are NaN or far outside the image; taken as not annotated",
+        "person 2, a.jpg at (22, 20): 1 joint NaN or far outside the image; taken as not annotated",
         "person 3, a.jpg at (23, 20): no annotated joint; left out",
         "person 4, a.jpg at (24, 20): a scale of 40, so a height of 67 times the image's longer side; kept",
         "person 5, a.jpg at (110, 90): no annotated joint in the square that center and a scale of 0.05 give; kept",
