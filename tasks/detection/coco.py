@@ -16,7 +16,16 @@ from albench.oddities import counted
 from albench.samples import Data
 from albench.tasks.detection import miniature
 from albench.tasks.detection.annotations import Thing
-from albench.tasks.detection.pictures import Entry, Pictures, examined, gather, images_of, shared_out, suspicious
+from albench.tasks.detection.pictures import (
+    Entry,
+    Pictures,
+    examined,
+    gather,
+    images_of,
+    require_easy,
+    shared_out,
+    suspicious,
+)
 from albench.tasks.detection.suspicion import require_pixels
 
 VERSION = 5  # of what the cache holds
@@ -91,11 +100,8 @@ class Coco(Pictures):
         held = [[thing for entry in part for thing in entry.things] for part in (pool, test)]
         for things, part in zip(held, ("pool", "test set"), strict=True):  # before any image is decoded
             require_pixels(things, part)
-        if held[0] and not self.train_difficult and all(thing.difficult for thing in held[0]):
-            raise AlbenchError(
-                f"{files[0]}: every object is a crowd (iscrowd), which is not learnt from; set `train_difficult`, or "
-                "annotate single objects"
-            )
+        if not self.train_difficult:
+            require_easy([thing.difficult for thing in held[0]])
         images = [entry.image for entry in pool + test]
         places = [str(f) for f in files + folders]
         key = ("coco", VERSION, self.side, self.test_share, places, listing([*files, *images]))
@@ -117,7 +123,7 @@ class Coco(Pictures):
         yield from each_line(lambda entry: examined(entry, self.side), [e for part in parts for e in part])
         if any(parts) or self.test_share is None:
             (pool, test), _ = shared_out(parts, self.test_share)
-            yield from suspicious({"pool": pool, "test set": test})
+            yield from suspicious({"pool": pool, "test set": test}, self.train_difficult)
 
     def fetch(self, root: Path) -> None:
         """Nothing where the data are there, and the weights.

@@ -255,7 +255,7 @@ def images_of(*parts: Sequence[Entry]) -> list[list[Path]]:
     return [[entry.image for entry in part] for part in parts]
 
 
-def suspicious(parts: dict[str, Sequence[Entry]]) -> Iterator[str]:
+def suspicious(parts: dict[str, Sequence[Entry]], train_difficult: bool) -> Iterator[str]:
     """What is wrong with the objects of pool and test set together, a line each; an annotation that cannot be read is
     passed over."""
     for part, entries in parts.items():
@@ -270,6 +270,8 @@ def suspicious(parts: dict[str, Sequence[Entry]]) -> Iterator[str]:
             found: list[AlbenchError] = []
             attempt(partial(require_pixels, things, part), found.append)
             attempt(partial(require_counting if part == "test set" else require_objects, things), found.append)
+            if part == "pool" and not train_difficult:
+                attempt(partial(require_easy, [thing.difficult for thing in things]), found.append)
             yield from map(str, found)
             yield from beyond(boxed, part, entries[0].question)
 
@@ -278,6 +280,15 @@ def require_objects(things: Iterable[Thing]) -> None:
     """Raises: AlbenchError: there is nothing to learn from in a pool of these objects."""
     if not any(True for _ in things):
         raise AlbenchError("no object in the pool: its annotations are empty, so there is nothing to learn from")
+
+
+def require_easy(difficult: Sequence[bool]) -> None:
+    """Raises: AlbenchError: all objects of a pool are difficult, where such are not learnt from."""
+    if difficult and all(difficult):
+        raise AlbenchError(
+            "every object of the pool is difficult (a crowd, in COCO), and such are not learnt from: set "
+            "`train_difficult`, or annotate others"
+        )
 
 
 def require_counting(things: Iterable[Thing]) -> None:

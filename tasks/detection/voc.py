@@ -23,6 +23,7 @@ from albench.tasks.detection.pictures import (
     examined,
     gather,
     images_of,
+    require_easy,
     require_known,
     shared_out,
     suspicious,
@@ -120,7 +121,11 @@ class PascalVoc(Pictures):
         files = [f for e in pool + test for f in (e.image, e.annotation)]
         order = [[str(entry.image) for entry in part] for part in (pool, test)]  # which the splits' files may change
         key = ("voc", VERSION, self.side, self.classes, str(home), order, notes, listing(files))
-        return cached(key, lambda new: gather(pool, test, self.classes, self.side, new, notes))
+        data = cached(key, lambda new: gather(pool, test, self.classes, self.side, new, notes))
+        if not self.train_difficult:
+            targets = data.pool.targets
+            require_easy(targets["difficult"][targets["labels"] >= 0].tolist())
+        return data
 
     def problems(self, root: Path | None) -> Iterator[str]:
         """Every missing split, annotation and image, every one that cannot be read, every impossible box (also where
@@ -145,7 +150,7 @@ class PascalVoc(Pictures):
         if entries:
             (pool, test), _ = shared_out(parts, self.test_share)
             yield from each_problem(lambda both: require_apart(*both), [images_of(pool, test)])
-            yield from suspicious({"pool": pool, "test set": test})
+            yield from suspicious({"pool": pool, "test set": test}, self.train_difficult)
 
     def _check_annotation(self, entry: VocEntry, home: Path) -> None:
         _require(entry.annotation, entry, home)

@@ -61,7 +61,10 @@ def test_a_pool_of_crowds_alone_is_refused(home):
     for row in content["annotations"]:
         row["iscrowd"] = 1
     file.write_text(json.dumps(content))
-    with pytest.raises(AlbenchError, match="every object is a crowd .iscrowd., which is not learnt from; set `train_d"):
+    with pytest.raises(
+        AlbenchError,
+        match="every object of the pool is difficult .*: set `train_difficult`",
+    ):
         task().load(home.parent)
     assert task(train_difficult=True).load(home.parent)
 

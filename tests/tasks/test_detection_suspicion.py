@@ -1,6 +1,7 @@
 """Boxes that are not what they are read as: shares, corners, none at all; and what is said of many odd ones."""
 
 import json
+import re
 
 import pytest
 from click.testing import CliRunner
@@ -88,6 +89,20 @@ def test_a_pool_without_objects_is_refused_in_either_format(home, tmp_path):
     with pytest.raises(AlbenchError, match="no object in the pool"):
         voc.load(tmp_path)
     assert len(list(voc.problems(tmp_path))) == 1
+
+
+def test_a_pool_of_difficult_objects_alone_is_refused_where_they_are_not_learnt_from(tmp_path):
+    PascalVoc.miniature(tmp_path)
+    for name in (tmp_path / "ImageSets/Main/train.txt").read_text().split():
+        hard = annotation("leaf", (1, 1, 20, 20)).replace("<difficult>0", "<difficult>1")
+        (tmp_path / f"Annotations/{name}.xml").write_text(f"<annotation>{hard}</annotation>")
+    fields = {"folder": ".", "size": 48, "width": 8, "classes": ("brick", "leaf", "water")}
+    assert PascalVoc(**fields).load(tmp_path)  # and from its cache:
+    voc = PascalVoc(**fields, train_difficult=False)
+    said = r"every object of the pool is difficult .*not learnt from: set `train_difficult`"
+    with pytest.raises(AlbenchError, match=said):
+        voc.load(tmp_path)
+    assert [re.match(said, line) is not None for line in voc.problems(tmp_path)] == [True]
 
 
 def test_shares_and_sizes_in_voc_are_told_too(tmp_path):
