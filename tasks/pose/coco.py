@@ -3,7 +3,6 @@
 Lin et al., "Microsoft COCO: Common Objects in Context" (ECCV 2014); https://cocodataset.org/#format-data.
 """
 
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -231,9 +230,7 @@ class CocoKeypoints(Pose):
             return None, [Oddity(where, what, "people whose bbox is none, or outside the image; left out", True)]
         joints = points[:, :2] + 0.5  # numbers of pixels, the first is 0
         visible, notes = crops.checked(joints, points[:, 2] > 0, size, least=1)
-        bad = crops.impossible(notes)
-        kinds = [re.sub(r"^\d+ joints?", "joints", note) for note in notes]
-        odd = [Oddity(where, note, f"people with {kind}", note in bad) for note, kind in zip(notes, kinds, strict=True)]
+        odd = crops.noted(where, notes)
         if not visible.any():
             return None, odd
         count = int((points[:, 2] > 0).sum())

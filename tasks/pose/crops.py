@@ -1,6 +1,7 @@
 """People cut out of images: the square around each one, resampled to the stored size, straight into the cache."""
 
 import os
+import re
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from albench.cache import NewImages, Part
 from albench.datafiles import Bad, as_rgb, attempt, opened_image, refuse
-from albench.oddities import counted
+from albench.oddities import Oddity, counted
 from albench.samples import Samples
 
 VERSION = 4  # of what the cache holds
@@ -88,9 +89,11 @@ def checked(joints: np.ndarray, visible: np.ndarray, size: tuple[int, int], leas
     return visible, notes
 
 
-def impossible(notes: Iterable[str]) -> list[str]:
-    """Those notes on a person that say what cannot be: all but of joints a little outside, as the edge cuts people."""
-    return [note for note in notes if not note.endswith(OUTSIDE)]
+def noted(where: str, notes: Iterable[str]) -> list[Oddity]:
+    """Notes on a person's joints as oddities: those that differ in the number of joints alone are of one kind, and all
+    are impossible but joints a little outside, as the edge cuts people."""
+    kinds = {note: re.sub(r"^[0-9,]+ joints?", "joints", note) for note in notes}
+    return [Oddity(where, note, f"people with {kind}", not note.endswith(OUTSIDE)) for note, kind in kinds.items()]
 
 
 def samples(

@@ -19,6 +19,7 @@ from albench.cache import PARTS, NewImages, Part, cached, listing
 from albench.datafiles import SUFFIXES, below, each_problem, ignore, require_inside, require_readable
 from albench.errors import AlbenchError
 from albench.matlab import read_array
+from albench.oddities import Oddity, counted, grouped, impossible
 from albench.recipe import Recipe
 from albench.samples import Data
 from albench.seeds import generator
@@ -96,17 +97,17 @@ class LeedsSports(Pose):
             raise AlbenchError(wrong[0] + more)
         split = len(files) - self._test_count(len(files), official)
         people: dict[Part, list[Person]] = {"pool": [], "test": []}
-        notes = []
+        odd: list[Oddity] = []
         size = crops.sizes(files)
         for row, file in enumerate(files):
-            flags, odd = crops.checked(joints[row], visible[row], size[file], least=2)
-            notes += [f"{file.name}: {note}" for note in odd]
+            flags, notes = crops.checked(joints[row], visible[row], size[file], least=2)
+            odd += crops.noted(f"{file.name}:", notes)
             if flags.sum() >= 2:
                 people["pool" if row < split else "test"].append(_person(file, joints[row], flags))
         for part, there in people.items():
             if not there:
                 raise AlbenchError(f"{folder}: no image of the {'test set' if part == 'test' else part} has joints")
-        notes += self._uncounted(people["test"]) + _flat(people["pool"] + people["test"])
+        notes = [*grouped(odd), *self._uncounted(people["test"]), *_flat(people["pool"] + people["test"])]
         pool, test = (crops.samples(part, people[part], self.stored, self.margin, new) for part in PARTS)
         return Data(pool, test, self.skeleton.names, notes)
 
@@ -120,18 +121,25 @@ class LeedsSports(Pose):
         size = crops.sizes(pairs, ignore)
         for file, row in pairs.items():
             if file in size:
-                yield from (f"{file}: {note}" for note in _impossible(file, joints[row], visible[row], size[file]))
+                yield from _impossible(file, joints[row], visible[row], size[file])
         yield from each_problem(require_readable, files)
 
     def _uncounted(self, people: list[Person]) -> list[str]:
-        """A note where the metric cannot count someone of the test set, who has no torso."""
+        """A note where the metric cannot count someone of the test set, who has no torso.
+
+        Raises:
+            AlbenchError: it can count nobody.
+        """
         visible = np.stack([person.visible for person in people])
         joints = np.where(visible[..., None], np.stack([person.joints for person in people]), 0)
         lengths = segment_lengths(joints, visible, LSP_TORSO)
         lost = [person.name for person, length in zip(people, lengths, strict=True) if not length]
         ends = " and ".join(self.skeleton.names[joint] for joint in LSP_TORSO)
-        what = f"test people have no torso ({ends}) and do not count in {self.metric}"
-        return [f"{len(lost):,} {what}, {lost[0]} the first"] if lost else []
+        if len(lost) == len(people):
+            raise AlbenchError(f"nobody in the test set has a torso ({ends}), so {self.metric} would measure nobody")
+        who = counted(len(lost), "test person has", "test people have")
+        what = f"no torso ({ends}) and {'does' if len(lost) == 1 else 'do'} not count in {self.metric}"
+        return [f"{who} {what}, {lost[0]} the first"] if lost else []
 
     def _test_count(self, images: int, official: bool) -> int:
         count = self.test or (1000 if official and images == 2000 else max(1, images // 4))
@@ -199,16 +207,18 @@ def _person(file: Path, joints: np.ndarray, visible: np.ndarray) -> Person:
 
 
 def _impossible(file: Path, joints: np.ndarray, visible: np.ndarray, size: tuple[int, int]) -> list[str]:
-    """What the joints of the person in an image of (width, height) say that cannot be."""
+    """A line for each thing that the joints of the person in an image of (width, height) say and that cannot be."""
     flags, notes = crops.checked(joints, visible, size, least=2)
     flat = flags.sum() >= 2 and _flat([_person(file, joints, flags)])
-    return crops.impossible(notes) + (["all joints are on one point; kept"] if flat else [])
+    lines = impossible(crops.noted(f"{file}:", notes))
+    return lines + ([f"{file}: all joints are on one point; kept"] if flat else [])
 
 
 def _flat(people: list[Person]) -> list[str]:
     """A note where all joints of someone are on one point."""
     flat = [person.name for person in people if not np.ptp(person.joints[person.visible], 0).any()]
-    return [f"{len(flat):,} people have all joints on one point, {flat[0]} the first; kept"] if flat else []
+    who = counted(len(flat), "person has", "people have")
+    return [f"{who} all joints on one point, {flat[0]} the first; kept"] if flat else []
 
 
 def _number(file: Path) -> int:

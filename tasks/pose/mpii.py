@@ -28,6 +28,7 @@ from albench.datafiles import (
     require_readable,
 )
 from albench.errors import AlbenchError
+from albench.oddities import Oddity, grouped, impossible
 from albench.recipe import Recipe
 from albench.samples import Data
 from albench.tasks.pose import crops, heads, metric, miniature
@@ -43,6 +44,8 @@ MAT = "mpii_human_pose_v1_u12_1.mat"
 PLACES = ("", "annot", "mpii_human_pose_v1_u12_2")  # where annotations may lie in the folder
 HEIGHT = 200  # pixels: a person's height is 200 px × scale
 WIDEST = 100  # times the image's longer side: beyond that no one has a square or stands
+UNCOUNTED = "for whoever is there; does not count in PCKh"
+HEADLESS = f"people to test on without a head box in {MAT}; they do not count in PCKh"
 TALLEST = 8  # times the image's longer side: a body has some eight heads, so of a taller one not even the head fits
 
 
@@ -131,7 +134,7 @@ class Mpii(Pose):
         for (where, _), entry in zip(given, read, strict=True):
             if entry and entry.image in size:
                 _, odd = self._person(entry, size[entry.image], {})
-                lines += [f"{where}, {entry.name}: {note}" for note in crops.impossible(odd)]
+                lines += [f"{where}, {line}" for line in impossible(odd)]
         for line in lines:
             bad(AlbenchError(line))
         return entries
@@ -152,39 +155,50 @@ class Mpii(Pose):
         if both := _shared(entries):
             raise AlbenchError(f"{len(both)} people are in train.json and valid.json both, {both[0]} among them")
         size = crops.sizes({entry.image for part in PARTS for entry in entries[part]})
-        boxes, notes = heads.read(mat), []
+        boxes, notes, odd = heads.read(mat), [], []
         people: dict[Part, list[Person]] = {"pool": [], "test": []}
         for part in PARTS:
             notes += _odd_count(part, len(entries[part])) + _repeated(part, entries[part])
             for entry in entries[part]:
-                person, odd = self._person(entry, size[entry.image], boxes)
+                person, strange = self._person(entry, size[entry.image], boxes)
                 if part == "test" and person and not person.length:
-                    odd.append(f"no head box in {MAT} for whoever is there; does not count in PCKh")
-                notes += [f"{entry.name}: {note}" for note in odd]
+                    strange.append(Oddity(f"{entry.name}:", f"no head box in {MAT} {UNCOUNTED}", HEADLESS))
+                odd += strange
                 people[part] += [person] if person else []
             if not people[part]:
                 raise AlbenchError(f"{FILES[part]} has no person with an annotated joint")
+        if not any(person.length for person in people["test"]):
+            raise AlbenchError(
+                f"{mat} has a head box for nobody of {FILES['test']}, so PCKh would measure nobody: are both of MPII?"
+            )
+        notes += grouped(odd)
         pool, test = (crops.samples(part, people[part], self.stored, self.margin, new, "head") for part in PARTS)
         return Data(pool, test, self.skeleton.names, notes)
 
-    def _person(self, entry: "Entry", size: tuple[int, int], boxes: heads.Heads) -> tuple[Person | None, list[str]]:
+    def _person(self, entry: "Entry", size: tuple[int, int], boxes: heads.Heads) -> tuple[Person | None, list[Oddity]]:
         """The person of an entry, or None where nothing can be cut out; and what was odd."""
-        centre, scale = entry.centre, entry.scale
+        centre, scale, where = entry.centre, entry.scale, f"{entry.name}:"
         side = HEIGHT * scale * self.enlarge
         most = WIDEST * max(size)
         if not ((np.abs(centre) <= most).all() and 1 <= side <= most):  # NaN compares false
-            return None, [f"a center of ({centre[0]:g}, {centre[1]:g}) and a scale of {scale:g}; left out"]
+            what = f"a center of ({centre[0]:g}, {centre[1]:g}) and a scale of {scale:g}; left out"
+            return None, [Oddity(where, what, "people whose center and scale cannot be; left out", True)]
         visible, notes = crops.checked(entry.joints, entry.visible, size, least=1)
+        odd = crops.noted(where, notes)
         if not visible.any():
-            return None, notes
+            return None, odd
         if HEIGHT * scale > TALLEST * max(size):
             times = HEIGHT * scale / max(size)
-            notes.append(f"a scale of {scale:g}, so a height of {times:.0f} times the image's longer side; kept")
+            what = f"a scale of {scale:g}, so a height of {times:.0f} times the image's longer side; kept"
+            odd.append(Oddity(where, what, "people far higher, by their scale, than the image; kept", True))
         length = heads.take(boxes, entry.image.name, centre, scale)
         middle = centre - 0.5 + np.array([0, self.shift * scale])
         if not (np.abs(entry.joints[visible] - middle) <= side / 2).all(1).any():
-            notes.append(f"no annotated joint in the square that center and a scale of {scale:g} give; kept")
-        return Person(entry.name, entry.image, middle, side, entry.joints, visible, length), notes
+            what = f"no annotated joint in the square that center and a scale of {scale:g} give; kept"
+            odd.append(
+                Oddity(where, what, "people without a joint in the square of their center and scale; kept", True)
+            )
+        return Person(entry.name, entry.image, middle, side, entry.joints, visible, length), odd
 
     def beside(self, predicted: np.ndarray, joints: np.ndarray, visible: np.ndarray) -> dict[str, float]:
         """ "pck-tenth@0.5", on ankles, knees, hips, wrists and elbows."""

@@ -211,12 +211,19 @@ def test_people_whom_the_metric_cannot_count_and_those_of_no_extent_are_counted_
     table = lspet()
     table[9, 2, [2, 6, 7]] = 0  # no left shoulder, so no torso; the first is of the pool, where it does not matter
     table[:, :2, 4] = 30.0
-    data = LeedsSports(test=2).load(written(tmp_path, table))
-    assert (len(data.pool), len(data.test)) == (6, 2)
+    data = LeedsSports(test=3).load(written(tmp_path, table))
+    assert (len(data.pool), len(data.test)) == (5, 3)
     assert data.notes == [
         "2 test people have no torso (left shoulder and right hip) and do not count in pck@0.2, im00007.jpg the first",
-        "1 people have all joints on one point, im00005.jpg the first; kept",
+        "1 person has all joints on one point, im00005.jpg the first; kept",
     ]
+
+
+def test_a_test_set_in_which_the_metric_can_count_nobody_is_refused(tmp_path):
+    table = lspet()
+    table[9, 2, [6, 7]] = 0
+    with pytest.raises(AlbenchError, match="nobody in the test set has a torso .* so pck@0.2 would measure nobody"):
+        LeedsSports(test=2).load(written(tmp_path, table))
 
 
 @pytest.mark.parametrize("damage", [lambda b: b[: len(b) // 2], lambda b: b"", lambda b: b"no image at all"])

@@ -127,7 +127,7 @@ def test_whose_head_box_is_told_by_place_then_by_scale(tmp_path):
     assert dirt(data) == []
 
 
-def test_people_without_a_head_box_are_trained_on_and_said_one_by_one(tmp_path):
+def test_people_without_a_head_box_do_not_count_and_are_said(tmp_path):
     valid = [person("b.jpg"), person("c.jpg"), person("d.jpg"), person("e.jpg"), person("f.jpg")]
     no_box, no_place = official(), official()
     no_box["x2"] = np.zeros((0, 0))
@@ -138,8 +138,10 @@ def test_people_without_a_head_box_are_trained_on_and_said_one_by_one(tmp_path):
     data = task.load(written(tmp_path, [person("a.jpg")], valid, annolist))
     assert len(data.test) == 5
     assert (data.test.targets["head"] > 0).tolist() == [True, False, False, False, False]
-    assert [note.partition(" at")[0] for note in dirt(data)] == ["c.jpg", "d.jpg", "e.jpg", "f.jpg"]
-    assert all("no head box" in note for note in dirt(data))
+    assert dirt(data) == [
+        f"4 people to test on without a head box in {MAT}; they do not count in PCKh; the first: "
+        "c.jpg at (60, 50), d.jpg at (60, 50), e.jpg at (60, 50)"
+    ]
     batch = task.prepare(data.test.batch(torch.arange(5)))
     _, outcomes = task.measure([({"maps": torch.zeros(5, 1, 16, 16, 16)}, batch)], data.classes)
     assert (~np.isnan(outcomes["error"])).sum(1).tolist() == [14, 0, 0, 0, 0]
@@ -258,8 +260,21 @@ def test_people_who_are_there_twice_are_named_each(tmp_path):
         "a.jpg at (60, 50) is in train.json and valid.json both",
         "b.jpg at (60, 50) is in train.json and valid.json both",
     ]
-    (root / "mpii/annot/valid.json").write_text(json.dumps([person("c.jpg")]))
+    written(tmp_path, train, [person("c.jpg")], {"c.jpg": [official()]})
     assert "train.json: a.jpg at (60, 50) is there 2 times" in dirt(Mpii(**TINY).load(root))
+
+
+def test_head_boxes_of_other_people_altogether_are_refused_before_anything_is_trained(tmp_path):
+    root = written(tmp_path, [person("a.jpg")], [person("b.jpg")], {"a.jpg": [official()], "z.jpg": [official()]})
+    with pytest.raises(AlbenchError, match=rf"{MAT} has a head box for nobody of valid.json"):
+        Mpii(**TINY).load(root)
+
+
+def test_many_odd_people_of_a_kind_are_one_note(tmp_path):
+    outside = [person(f"{i}.jpg", joints=[[-5.0, 9.0]] * (i + 1) + [[60.0, 50.0]] * (15 - i)) for i in range(5)]
+    root = written(tmp_path, outside, [person("b.jpg")], {"b.jpg": [official()]})
+    (note,) = dirt(Mpii(**TINY).load(root))
+    assert note.startswith("5 people with joints outside the image; kept; the first: 0.jpg at (60, 50), 1.jpg at")
 
 
 def test_whoever_is_trained_on_needs_no_head_box(tmp_path):
