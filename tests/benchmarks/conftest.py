@@ -48,7 +48,7 @@ class Table:
                     seconds[name].append(taken)
         if self.enabled:
             values = {name: [work / s if work else s for s in taken] for name, taken in seconds.items()}
-            shown = {name: self._shown(v) for name, v in values.items()}
+            shown = {name: self.shown(v) for name, v in values.items()}
             medians = [statistics.median(v) for v in values.values()]
             ratio = (medians[-1] / medians[0] if work else medians[0] / medians[-1]) if len(ways) > 1 else None
             self.keep(row, shown, unit, ratio, device)
@@ -61,7 +61,8 @@ class Table:
             print(f"\n{row}: {shown} {unit}, ratio {ratio}")
 
     @staticmethod
-    def _shown(values):
+    def shown(values):
+        """What is kept of several measurements."""
         return {"median": statistics.median(values), "least": min(values), "most": max(values), "rounds": len(values)}
 
     @staticmethod

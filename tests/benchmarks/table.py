@@ -1,7 +1,7 @@
 """The README's table of speeds, from the JSON that the benchmarks keep for each machine.
 
-pytest tests/benchmarks --benchmark-enable -k targets    # measures what this machine can
-python tests/benchmarks/table.py                         # writes the table into README.md
+pytest tests/benchmarks --benchmark-enable -k "targets or report or memory"    # measures what this machine can
+python tests/benchmarks/table.py                                               # writes the table into README.md
 """
 
 import json
@@ -18,7 +18,11 @@ TARGETS = {
     "train-gpu": ("the same, GPU", "DataLoader, PIL, fp32", "≥ 15×"),
     "train-gpu-bare": ("the same, GPU", "a bare compiled step, synthetic data", "≥ 0.6×"),
     "trial-gpu": ("one whole ll4al-cifar10 trial (learning loss)", "", "≤ 180 s"),
-    "per-gpu": ("trials at once on one GPU: 1, 2, 4, 8", "1", "what wins is kept"),
+    "graphs-gpu": ("the same training as a CUDA graph, GPU", "compiled", "what wins is kept"),
+    "per-gpu": ("trials at once on one GPU, a process each: 1, 2, 4, 8", "1", "what wins is kept"),
+    "streams-gpu": ("steps of 4 trials in one process, a stream each, GPU", "one after another", "what wins is kept"),
+    "vectorised-gpu": ("steps of 4 trials as one vectorised model, GPU", "one after another", "what wins is kept"),
+    "vectorised-cpu": ("steps of 2 trials as one vectorised model, CPU", "one after another", "what wins is kept"),
     "k-center-cpu": ("k-center, 20k pool, 1k labelled, 1k picks, d 512", "scikit-learn, incremental", "≥ 3×"),
     "k-center-gpu": ("k-center, 50k pool, 1k picks, d 512, GPU", "", "< 0.3 s"),
     "badge": ("BADGE's k-means++, 10k × (100 ⊗ 512), 50 picks", "outer products materialised", "≥ 25×"),
@@ -26,6 +30,13 @@ TARGETS = {
     "overhead-all": ("the same, with the diagnoses that reports show", "", "< 3 %"),
     "map": ("mAP of 4,952 images from raw SSD outputs, 2 threads, by the clock", "", "< 15 s"),
     "second-start": ("second start to the first training step, tiny task", "", "< 3 s"),
+    "report": ("`albench report` of 10,000 trials × 10 stages, by the clock", "", "< 30 s"),
+    "report-memory": ("the same, peak of all its processes together", "", "< 2 GB"),
+    "memory-train-cifar": ("peak memory, joint training: ResNet-18, batch 128, fp32", "", ""),
+    "memory-train-pose": ("the same: two-stack hourglass, batch 6", "", ""),
+    "memory-train-voc": ("the same: SSD300, batch 32", "", ""),
+    "memory-score-voc-16": ("peak memory, scoring with SSD300: 16 images", "", ""),
+    "memory-score-voc-64": ("the same: 64 images, 16 at a time", "", "as of 16, but for the images"),
 }
 
 

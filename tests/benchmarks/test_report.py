@@ -16,9 +16,12 @@ from datetime import UTC, datetime
 import numpy as np
 import psutil
 import pytest
+import torch
 
 from albench import tables
 from albench.store import Store, _seal
+
+CPU = torch.device("cpu")
 
 CLASSES = [str(digit) for digit in range(10)]
 POOL, BUDGET, TEST = 1198, 25, 100
@@ -116,11 +119,13 @@ def most_memory(process):
     return most
 
 
-def test_ten_thousand_trials_are_reported(benchmark, large, tmp_path):
+def test_ten_thousand_trials_are_reported(benchmark, table, large, tmp_path):
     command = [sys.executable, "-m", "albench", "report", str(large), "--out", str(tmp_path / "report")]
     benchmark.pedantic(lambda: subprocess.run(command, check=True), rounds=3)
     peak = most_memory(process := subprocess.Popen(command))
     assert process.returncode == 0
     benchmark.extra_info |= {"trials": 10_000, "stages": 10, "peak_GB": round(peak / 1e9, 2)}
+    table.keep("report", {"albench": table.shown(benchmark.stats.stats.data)}, "s", device=CPU)
+    table.keep("report-memory", {"albench": peak / 1e9}, "GB", device=CPU)
     files = [path.name for path in (tmp_path / "report" / "figures").iterdir()]
     assert {"curve-digits-0.png", "curve-digits-0.pdf", "curve-digits-0.svg"} <= set(files)

@@ -5,6 +5,7 @@
 On a machine with a GPU this fills the GPU's rows, too. Without --benchmark-enable each way runs once, at a small size.
 """
 
+import copy
 import functools
 import json
 import subprocess
@@ -157,6 +158,46 @@ def test_trials_at_once_on_one_gpu(table, request):
         found[str(count)] = count * updates * ways.BATCH / (time.perf_counter() - start)
     best = max(found, key=found.get)
     table.keep("per-gpu", found | {f"the best, {best}": found[best]}, "images/s", found[best] / found["1"])
+
+
+@pytest.mark.gpu
+def test_a_cuda_graph_on_a_gpu(table):
+    updates = 400 if table.enabled else 4
+    task, data = ways.network(table.enabled), ways.random_images(5000)
+    both = {how: lambda how=how: ways.ours(task, data, updates, DEVICE, "bf16", how) for how in ("on", "graphs")}
+    table.compare("graphs-gpu", both, "images/s", work=updates * ways.BATCH)
+
+
+@pytest.mark.gpu
+def test_trials_on_streams_of_one_gpu(table):
+    count, updates = 4, 100 if table.enabled else 2
+    made = ways.trials_and_batches(ways.network(table.enabled), ways.random_images(ways.BATCH), count, DEVICE, "bf16")
+    streams = [torch.cuda.stream(torch.cuda.Stream()) for _ in range(count)]
+    alone, together = ways.in_turn(*made), ways.in_turn(*made, streams)
+    both = {"in turn": lambda: alone(updates), "streams": lambda: together(updates)}
+    table.compare("streams-gpu", both, "images/s", work=count * updates * ways.BATCH)
+
+
+@pytest.mark.parametrize(
+    ("row", "device", "count", "precision"),
+    [
+        pytest.param("vectorised-gpu", "cuda", 4, "bf16", marks=pytest.mark.gpu),
+        ("vectorised-cpu", "cpu", 2, "fp32"),
+    ],
+)
+def test_trials_as_one_vectorised_model(table, row, device, count, precision):
+    device, updates = torch.device(device), {"cuda": 100, "cpu": 2}[device] if table.enabled else 1
+    data = ways.random_images(ways.BATCH)
+    trials, *batches = ways.trials_and_batches(ways.network(table.enabled), data, count, device, precision)
+    alone, together = ways.in_turn(copy.deepcopy(trials), *batches), ways.vectorised(trials, *batches)
+    if not table.enabled and precision == "fp32":
+        stacked, single = together(2), alone(2)
+        for trial, own in enumerate(single):
+            for name, weights in own.items():
+                torch.testing.assert_close(stacked[name][trial], weights, rtol=1e-3, atol=1e-4)
+    both = {"in turn": lambda: alone(updates), "vectorised": lambda: together(updates)}
+    with Numerics(precision=precision).in_force():
+        table.compare(row, both, "images/s", work=count * updates * ways.BATCH, device=device)
 
 
 # Selection ----------------------------------------------------------------------------------------------------------

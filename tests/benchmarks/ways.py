@@ -1,7 +1,13 @@
 """Ways of joint training at CIFAR-10's size: the straightforward one, a bare step on synthetic data, and albench's."""
 
+import contextlib
+import copy
+from dataclasses import replace
+
 import numpy as np
 import torch
+from torch import nn
+from torch.func import functional_call, replace_all_batch_norm_modules_, stack_module_state, vmap
 from torch.utils.data import DataLoader, Dataset
 
 from albench import registry
@@ -106,11 +112,79 @@ def bare(task, data, device):
     return run
 
 
-def ours(task, data, updates, device, precision):
+def ours(task, data, updates, device, precision, compile=None):
     """What a trial's stage does, with the threads of the other ways."""
     chosen = setup(task, data, updates, device, precision)
+    if compile:
+        chosen = replace(chosen, numerics=chosen.numerics.model_copy(update={"compile": compile}))
     with chosen.numerics.in_force():
         return fit(chosen, 0, torch.arange(len(data.pool)))
+
+
+class Trial(nn.Module):
+    """The objective of a trial whose batches are prepared: model, companion, losses. Batch normalisation keeps no means
+    of its own, and images are not channels last, since several trials as one model cannot have either."""
+
+    def __init__(self, task, chosen, seed):
+        super().__init__()
+        self.task, self.bf16 = task, chosen.numerics.precision == "bf16"
+        fitted = build(replace(chosen, axes=(0, seed, "cifar10")), 0)
+        self.model, self.companion = fitted.model.train(), fitted.companion.train()
+        for part in (self.model, self.companion):
+            replace_all_batch_norm_modules_(part)
+
+    def forward(self, image, label):
+        batch = {"image": image, "label": label}
+        with torch.autocast(image.device.type, torch.bfloat16, enabled=self.bf16):
+            raw = self.model(image)
+        losses = self.task.losses(raw, batch)
+        outputs = Outputs(self.task, self.model, batch, self.companion, raw)
+        return losses.mean() + self.companion.loss(outputs, losses.detach(), losses.new_zeros(()))
+
+
+def trials_and_batches(task, data, count, device, precision):
+    """`count` trials at their first update, and a batch for each: images [count, B, 3, 32, 32], labels [count, B]."""
+    chosen = setup(task, data, 1, device, precision)
+    trials = [Trial(task, chosen, seed) for seed in range(count)]
+    size = (count, BATCH, *data.pool.images.shape[1:])
+    images = torch.randn(size, generator=torch.Generator().manual_seed(0)).to(device)
+    return trials, images, (torch.arange(count * BATCH, device=device) % 10).view(count, BATCH)
+
+
+def vectorised(trials, images, labels):
+    """A call that takes `updates` steps of all trials as one model, whose every weight has a dimension of trials."""
+    parameters, buffers = stack_module_state(trials)
+    empty = copy.deepcopy(trials[0]).to("meta")
+    single = vmap(lambda p, b, image, label: functional_call(empty, (p, b), (image, label)), randomness="different")
+    optimiser = torch.optim.SGD(parameters.values(), 0.01, momentum=0.9, weight_decay=5e-4)
+
+    def run(updates):
+        for _ in range(updates):
+            optimiser.zero_grad()
+            single(parameters, buffers, images, labels).sum().backward()
+            optimiser.step()
+        return parameters
+
+    return run
+
+
+def in_turn(trials, images, labels, streams=None):
+    """A call that takes `updates` steps of each trial; on a stream of its own each, where there are streams."""
+    optimisers = [torch.optim.SGD(t.parameters(), 0.01, momentum=0.9, weight_decay=5e-4) for t in trials]
+    contexts = streams or [contextlib.nullcontext()] * len(trials)
+
+    def run(updates):
+        for _ in range(updates):
+            for trial, optimiser, image, label, context in zip(
+                trials, optimisers, images, labels, contexts, strict=True
+            ):
+                with context:
+                    optimiser.zero_grad()
+                    trial(image, label).backward()
+                    optimiser.step()
+        return [dict(trial.named_parameters()) for trial in trials]
+
+    return run
 
 
 def _begin(chosen, fused=None):
