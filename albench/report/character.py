@@ -111,6 +111,8 @@ def _balance(runs: list[Run], task: str, styles: Styles, folder: Folder, name: s
     ratio = ratio.loc[[s for s in styles if s in ratio.index], list(dict.fromkeys(table["part"]))]
     distance = imbalance(table)
     said = "; ".join(f"{s} {number(distance[s], 2)}" for s in ratio.index)
+    if np.allclose(ratio, 1):
+        return [Text("Whatever is selected is balanced as the pool is: all samples hold the same annotations.")]
     few = ratio.shape[1] <= MANY_PARTS
     if not few:  # the classes that differ most between strategies
         spread = np.log(ratio.clip(lower=1e-3)).std().sort_values(ascending=False)

@@ -220,7 +220,7 @@ def _curve(table: pd.DataFrame, styles: dict[str, Look], runs: list[Run], task: 
     one = len(set(tops.values())) == 1
     ceiling = (next(iter(tops.values())), "whole pool") if one else None
     reached = words.listed([f"{number(top)} ({name})" for name, top in tops.items()])
-    trained = words.count(sum(run.ceiling_seeds(task) for run in runs), "training")
+    trained = words.count(max(run.ceiling_seeds(task) for run in runs), "training")  # of one value: the same trainings
     written, fewest, most = metric_name(metric), int(table["n"].min()), int(table["n"].max())
     finals = table.loc[table.groupby("strategy", sort=False)["labelled"].idxmax()]
     at = " at {labelled:,}" if finals["labelled"].nunique() > 1 else ""

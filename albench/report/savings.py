@@ -161,13 +161,14 @@ def label_efficiency(savings: list[Savings], task: str, styles: Styles, folder: 
 
 
 def _costs(run: Run, task: str) -> dict[str, pd.DataFrame | None]:
-    """Unit → cumulative costs per stage; None for plain labels. Annotations only where a sample may hold several."""
+    """Unit → cumulative costs per stage; None for plain labels. Annotations only where samples hold unequal numbers."""
     units: dict[str, pd.DataFrame | None] = {"labels": None}
     labels = run.rows("labels", task)
     if labels.empty:
         return units
     counted = costs_from(labels)
-    if not np.allclose(counted["value"], counted["labelled"]):
+    each = counted["value"] / counted["labelled"]
+    if not np.allclose(each, each.iloc[0]):
         units["annotations"] = counted
     price = run.tasks[task]["entry"].get("price")
     if price:

@@ -1,5 +1,6 @@
 """Labels saved: what the page and its summary claim of them, and where they say that nothing can be told."""
 
+import json
 from itertools import count
 
 import numpy as np
@@ -125,3 +126,28 @@ def test_a_median_of_few_seeds_is_shown_and_its_interval_is_not_made_up():
     drawn = [line.get_xdata() for line in axes.lines if len(line.get_ydata()) == 1 or set(line.get_ydata()) == {0}]
     assert [list(x) for x in drawn if 40.0 in list(x)] == [[40.0]]  # the point, without line or arrow
     assert [text.get_text() for text in axes.texts] == ["no interval"]
+
+
+def annotated(make_run, name, holds):
+    """A run of figures whose labelled sets hold two joints: `holds(labelled, seed)` of each."""
+    folder = make_run(name, tasks=("figures",), strategies=("random", "core-set"))
+    table = pd.read_csv(folder / "results.csv")
+    rows = table[table["metric"] == "pck@0.2"].drop(columns=["metric", "value"])
+    counted = [holds(labelled, seed) for labelled, seed in zip(rows["labelled"], rows["seed"], strict=True)]
+    parts = [rows.assign(metric=part, value=[c[i] for c in counted]) for i, part in enumerate(("a", "b"))]
+    pd.concat(parts).to_csv(folder / "labels.csv", index=False)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["tasks"]["figures"]["contents"] = [600, 600]
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return folder
+
+
+def test_annotations_are_a_cost_and_balanced_or_not_where_samples_hold_unequal_numbers(make_run):
+    alike = annotated(make_run, "alike", lambda labelled, seed: (labelled, labelled))
+    apart = annotated(make_run, "apart", lambda labelled, seed: (labelled, labelled // (2 + seed)))
+    units = [set(measured([gather([folder])[0]], "figures")[0].tables) for folder in (alike, apart)]
+    assert units == [{"labels"}, {"labels", "annotations"}]
+    said = [write([folder]).with_name("report.md").read_text() for folder in (alike, apart)]
+    same = "Whatever is selected is balanced as the pool is: all samples hold the same annotations."
+    assert [same in text for text in said] == [True, False]
+    assert ["Balance of what was selected" in text for text in said] == [False, True]
