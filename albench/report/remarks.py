@@ -126,8 +126,8 @@ def cost(costs: pd.DataFrame, alike: dict[str, str]) -> str:
         )
     if parts.empty:
         return f"{why}."
-    ends = [f"{_share(parts.iloc[at])} ({parts.index[at]})" for at in (0, -1)]
-    span = " to ".join(ends) if len(parts) > 1 and parts.iloc[-1] >= SMALL else ends[0].partition(" (")[0]
+    least, most = _share(parts.iloc[0]), _share(parts.iloc[-1])
+    span = least if least == most else f"{least} ({parts.index[0]}) to {most} ({parts.index[-1]})"
     return f"{why}. Observing candidates and selecting took {span} of the seconds that the same trial trained."
 
 

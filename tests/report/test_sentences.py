@@ -139,9 +139,10 @@ def test_the_part_of_the_selection_claims_no_more_than_its_interval():
 
 
 def test_seconds_are_compared_only_where_equal_work_took_equal_time():
-    def costs(train):
+    def costs(train, entropy=0.1):
+        part = dict.fromkeys(train, 0.1) | {"entropy": entropy}
         rows = [(s, seed, f"seconds/{what}", value) for s, own in train.items() for seed, value in enumerate(own)
-                for what, value in (("train", value), ("observe", 0.1 * value))]  # fmt: skip
+                for what, value in (("train", value), ("observe", part[s] * value))]  # fmt: skip
         return pd.DataFrame(rows, columns=["strategy", "seed", "metric", "value"])
 
     alike = {"random": "plain", "entropy": "plain"}
@@ -149,7 +150,9 @@ def test_seconds_are_compared_only_where_equal_work_took_equal_time():
     assert remarks.cost(quiet, alike).startswith("A trial took (mean, training included): random 1.8\u202fmin, entropy")
     busy = remarks.cost(costs({"random": (100, 101), "entropy": (102, 200)}), alike)
     assert busy.startswith("Trials that do the same work trained for 1.7\u202fmin to 3.3\u202fmin: so seconds ")
-    assert "took 10.0\u202f% (" in busy
+    assert "took 10.0\u202f% of the seconds" in busy
+    busy = remarks.cost(costs({"random": (100, 101), "entropy": (102, 200)}, entropy=0.2), alike)
+    assert "took 10.0\u202f% (random) to 20.0\u202f% (entropy) of the seconds" in busy
     assert remarks.cost(quiet[quiet["metric"] == "none"], alike) == ""
 
 
