@@ -5,6 +5,7 @@ import math
 import re
 from hashlib import blake2b
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -49,17 +50,11 @@ def document(runs: list[Run], folder: Folder, data_root: Path | None) -> Documen
     missing, unsampled = {run.name: run.shortfall() for run in runs}, []
     for task in labels:
         having = [run for run in runs if task in run.tasks]
-        sampled = {run.name: other_test_sets(run, task, bounded=True) for run in having if not run.foreign}
-        unsampled += [note for _, notes in sampled.values() for note in notes]
-        rows = tables.with_test_sets(
-            tables.summaries(having, task), {name: table for name, (table, _) in sampled.items()}
-        )
-        test_sets = pd.concat([pd.DataFrame(), *(table.assign(run=name) for name, (table, _) in sampled.items())])
-        all_rows.append(rows)
-        # its first figures are asked for before all else, so that other processes can begin
-        section, saved = _task_section(having, task, rows, test_sets, styles, folder, data_root)
+        section, tested, saved = _task_section(having, task, styles, folder, data_root)
         sections.append(section)
-        findings.append(_finding(having, task, rows, saved))
+        all_rows.append(tested.rows)
+        unsampled += tested.notes
+        findings.append(_finding(having, task, tested.rows, saved))
     several = len(runs) > 1
     summaries = pd.concat(all_rows)
     over_all = [
@@ -151,27 +146,38 @@ def slug(text: str) -> str:
     return plain if plain == text else f"{plain}-{blake2b(text.encode(), digest_size=3).hexdigest()}"
 
 
+class Tested(NamedTuple):
+    """A task's `tables.with_test_sets`, the intervals for another test set behind it, and why some have none."""
+
+    rows: pd.DataFrame
+    test_sets: pd.DataFrame
+    notes: list[str]
+
+
+def _tested(runs: list[Run], task: str) -> Tested:
+    sampled = {run.name: other_test_sets(run, task, bounded=True) for run in runs if not run.foreign}
+    found = {name: table for name, (table, _) in sampled.items()}
+    rows = tables.with_test_sets(tables.summaries(runs, task), found)
+    test_sets = pd.concat([pd.DataFrame(), *(table.assign(run=name) for name, table in found.items())])
+    return Tested(rows, test_sets, [note for _, notes in sampled.values() for note in notes])
+
+
 def _task_section(
-    runs: list[Run],
-    task: str,
-    rows: pd.DataFrame,
-    test_sets: pd.DataFrame,
-    all_styles: dict[str, Look],
-    folder: Folder,
-    data_root: Path | None,
-) -> tuple[Section, list[savings.Savings]]:
-    """A task's section, and the label efficiency of each run that it shows."""
+    runs: list[Run], task: str, all_styles: dict[str, Look], folder: Folder, data_root: Path | None
+) -> tuple[Section, Tested, list[savings.Savings]]:
+    """A task's section, and what it shows: who is better, and the label efficiency of each run."""
     name, metric = slug(task), runs[0].tasks[task]["metric"]
-    if rows.empty:
-        nothing = Text("Nothing was measured on this task yet.")
-        return Section(task, f"task-{name}", [nothing]), savings.measured(runs, task)
     results, blocks = _rows("results", runs, task), list[Block]()
+    if not (results["metric"] == metric).any():
+        nothing = Text("Nothing was measured on this task yet.")
+        return Section(task, f"task-{name}", [nothing]), _tested(runs, task), savings.measured(runs, task)
     styles, measured = looks.present(all_styles, results), curves(results)
     primary = measured[measured["metric"] == metric]
     if primary.empty:
         text = f"No finite value of {metric_name(metric)} was measured on this task: there is nothing to compare."
         others = tables.other_metrics(measured, metric, styles, folder, f"metrics-{name}")
-        return Section(task, f"task-{name}", [Text(text), *others]), savings.measured(runs, task)
+        section = Section(task, f"task-{name}", [Text(text), *others])
+        return section, _tested(runs, task), savings.measured(runs, task)
     if not runs[0].higher(task):
         blocks.append(Text(words.lower_is_better(metric)))
     if note := unit_note(results, metric, runs[0].effect):
@@ -179,10 +185,12 @@ def _task_section(
     if apart := pooled.settings(runs, task):
         warning = "These runs differ in more than their strategies, and their curves may differ by that alone"
         blocks.append(Text(f"{warning}: {'. '.join(apart)}."))
-    blocks.append(_curve(primary, styles, runs, task, folder))
+    blocks.append(_curve(primary, styles, runs, task, folder))  # before all tests: other processes begin to draw
+    tested = _tested(runs, task)
+    rows = tested.rows
     summary = folder.csv(rows, f"summary-{name}")
     blocks.append(tables.summary_table(rows, styles, metric, runs[0].alpha, summary))
-    resampled = folder.csv(test_sets, f"test-sets-{name}") if len(test_sets) else ""
+    resampled = folder.csv(tested.test_sets, f"test-sets-{name}") if len(tested.test_sets) else ""
     blocks += evidence.comparison(runs, task, rows, styles, folder, name, resampled)
     saved = savings.measured(runs, task)
     blocks += savings.label_efficiency(saved, task, styles, folder, name)
@@ -203,7 +211,7 @@ def _task_section(
     notes = list(dict.fromkeys(note for run in runs for note in run.tasks[task].get("notes", [])))
     if notes:
         blocks.append(tables.facts_table("Notes on the data", [(note,) for note in notes]))
-    return Section(task, f"task-{name}", blocks), saved
+    return Section(task, f"task-{name}", blocks), tested, saved
 
 
 def _rows(table: str, runs: list[Run], task: str) -> pd.DataFrame:

@@ -20,7 +20,7 @@ from albench.report.looks import ONE_COLUMN, TWO_COLUMNS, Look, present, style
 from albench.report.runs import Run
 
 KEPT = 8  # samples of a selection in the CSV; a task says how many of them are shown in a row
-ROWS = 8  # strategies that are shown: each picture costs time and space
+ROWS, OF_MANY = 8, 5  # strategies that are shown, of up to so many and of more: each picture costs time and space
 GAP, TITLE, LABEL, LINE, ENTRY = 0.07, 0.14, 1.3, 0.16, 0.95  # inches; the last two: an entry of the legend
 
 
@@ -82,7 +82,8 @@ def _block(
     for width in (TWO_COLUMNS, ONE_COLUMN)[: 1 + folder.one_column]:  # at once, so that what fails is known here
         with style(width), matplotlib.rc_context({"axes.grid": False}):  # axes without it take a quarter less time
             drawn[width] = draw(chosen, styles, *loaded, width)
-    shown, more = rows(chosen, styles), chosen["strategy"].nunique() - ROWS
+    shown = rows(chosen, styles)
+    more = chosen["strategy"].nunique() - len(shown)
     names = words.listed(shown)
     seeds = words.listed([str(seed) for seed in sorted(chosen["seed"].unique())])
     said = "; dotted, or in red before an arrow, what the model had said" if chosen["answer"].notna().any() else ""
@@ -117,7 +118,8 @@ def picks(selections: pd.DataFrame, answers: pd.DataFrame, last: bool = False) -
 
 def rows(picks: pd.DataFrame, styles: dict[str, Look]) -> list[str]:
     """The strategies that are shown, in the order of `styles`: the first ones, where there are many."""
-    return list(present(styles, picks))[:ROWS]
+    there = list(present(styles, picks))
+    return there if len(there) <= ROWS else there[:OF_MANY]
 
 
 def beside(task: Any) -> int:

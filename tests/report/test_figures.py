@@ -313,3 +313,10 @@ def test_losses_that_span_magnitudes_have_a_logarithmic_axis(losses, scale):
     (axes,) = panels.scatter(table, {"a": looks.Look("a", "#0072B2", "o")}).axes
     assert axes.get_yscale() == scale
     assert panels.spans_magnitudes(table["true"]) == (scale == "log")
+
+
+def test_a_gallery_shows_all_of_few_strategies_and_the_first_of_many():
+    for many, shown in ((gallery.ROWS, gallery.ROWS), (gallery.ROWS + 1, gallery.OF_MANY)):
+        names = [f"s{number}" for number in range(many)]
+        found = gallery.rows(pd.DataFrame({"strategy": names}), dict.fromkeys(names))
+        assert found == names[:shown]
