@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import stdtrit
 
-from albench.analysis.curves import of_one_task, per_seed, seed_scores, shared
+from albench.analysis.curves import of_one_task, per_seed, seed_scores
 from albench.analysis.significance import (
     attainable_p,
     differences,
@@ -28,6 +28,7 @@ from albench.analysis.significance import (
     verdict,
     wilcoxon,
 )
+from albench.analysis.spans import shared
 from albench.errors import AlbenchError
 
 __all__ = [

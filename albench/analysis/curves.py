@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import stdtrit  # the t quantile; scipy.stats takes a second to import
 
+from albench.analysis.spans import among_shared, coded, is_shared
 from albench.analysis.tidy import CURVE
 from albench.errors import AlbenchError, did_you_mean
 
@@ -61,77 +62,17 @@ def not_finite(results: pd.DataFrame) -> pd.DataFrame:
     return broken[["task", "strategy", "seed", "stage", "labelled", "metric"]].reset_index(drop=True)
 
 
-def shared(results: pd.DataFrame) -> pd.DataFrame:
-    """The rows at the numbers of labels that strategies are compared over, per task and metric.
-
-    Those that more than half of the strategies have, so that a stage which few of them have makes no other curve look
-    short, and a strategy that has only begun does not cut the others. One with a single number of labels has no
-    vote, unless all are so. Where these are fewer than two, which is no curve: see `_in_common`.
-    """
-    return results[_is_shared(results)]
-
-
-def _is_shared(results: pd.DataFrame) -> np.ndarray:
-    return _among_shared(_coded(results))
-
-
-def _coded(results: pd.DataFrame) -> pd.DataFrame:
-    """The keys of results; names as whole numbers in the same order, which are grouped and sorted in half the time."""
-    names = {name: pd.factorize(results[name], sort=True)[0] for name in CURVE}
-    return pd.DataFrame({**names, "seed": results["seed"].to_numpy(), "labelled": results["labelled"].to_numpy()})
-
-
-def _among_shared(coded: pd.DataFrame) -> np.ndarray:
-    """Which rows are `shared`, of `_coded` results."""
-    cells = coded[[*CURVE, "labelled"]].drop_duplicates()
-    curve = cells.groupby(CURVE, sort=False)["labelled"]
-    votes = cells.assign(begun=curve.transform("size") > 1)
-    own = ["task", "metric"]
-    votes = votes[votes["begun"] | ~votes.groupby(own)["begun"].transform("any")]
-    voters = votes.groupby(own)["strategy"].nunique()
-    having = votes.groupby([*own, "labelled"]).size()
-    kept = having.index[2 * having.to_numpy() > voters.reindex(having.reset_index("labelled").index).to_numpy()]
-    pairs = kept.to_frame()[own]
-    curved = pd.MultiIndex.from_frame(pairs[pairs.duplicated().to_numpy()])
-    torn = votes[votes["begun"] & ~pd.MultiIndex.from_frame(votes[own]).isin(curved)]
-    for (task, metric), rows in torn.groupby(own, sort=False, observed=True):
-        found = _in_common(rows["strategy"], rows["labelled"])
-        kept = kept.union(pd.MultiIndex.from_product([[task], [metric], found], names=kept.names))
-    return pd.MultiIndex.from_frame(coded[[*own, "labelled"]]).isin(kept)
-
-
-def _in_common(strategies: pd.Series, labelled: pd.Series) -> np.ndarray:
-    """The numbers of labels, two or more, that the largest group of strategies has in common; rows: one of each.
-
-    Of equally large groups that of the strategy which comes first. A number that more than half of the strategies have
-    stays: groups are of those that have it, and where no two of them have more in common, it is the only one.
-    """
-    (row, _), (column, numbers) = pd.factorize(strategies.to_numpy()), pd.factorize(labelled.to_numpy())
-    there = np.zeros((row.max() + 1, len(numbers)), int)
-    there[row, column] = 1
-    agreed = 2 * there.sum(0) > len(there)
-    there = there[there[:, agreed].all(1)]
-    together = there.T @ there  # how many strategies have both of two numbers
-    np.fill_diagonal(together, 0)
-    if agreed.any() and together.max() < 2:
-        return numbers[agreed]
-    first = next(own for own in there if together[np.ix_(own > 0, own > 0)].max() == together.max())
-    one, other = np.argwhere(together * np.outer(first, first) == together.max())[0]
-    group = there[(there[:, one] & there[:, other]) > 0]
-    return numbers[group.all(0)]
-
-
 def per_seed(results: pd.DataFrame) -> pd.DataFrame:
     """One row per task, strategy, metric and seed: labelled (at the end), final, aubc, complete, lacks.
 
     Over the numbers of labels that strategies share (`shared`). A curve is complete when it has finite values at all
     of them; another one's area is another quantity, so the others here leave it out and say what it lacks (text).
     """
-    keys, coded = [*CURVE, "seed"], _coded(results)
-    coded["within"] = within = _among_shared(coded)
-    coded = coded.sort_values([*keys, "within", "labelled"], kind="stable")
-    ordered = results.assign(within=within).iloc[coded.index]
-    curve = coded.groupby(keys, sort=False).ngroup().to_numpy()
+    keys, rows = [*CURVE, "seed"], coded(results)
+    rows["within"] = within = among_shared(rows)
+    rows = rows.sort_values([*keys, "within", "labelled"], kind="stable")
+    ordered = results.assign(within=within).iloc[rows.index]
+    curve = rows.groupby(keys, sort=False).ngroup().to_numpy()
     # a curve that has none of the shared numbers of labels is kept with its last row, to be named
     last = np.append(curve[1:] != curve[:-1], True)[: len(curve)]
     kept = ordered["within"].to_numpy() | last
@@ -177,7 +118,7 @@ def left_out(results: pd.DataFrame, seeds: pd.DataFrame | None = None) -> dict[s
     seeds: `per_seed` of the results, where it is there already.
     """
     seeds = per_seed(results) if seeds is None else seeds
-    within = _is_shared(results)
+    within = is_shared(results)
     outside, incomplete = results[~within], seeds[~seeds["complete"]]
     reason = _why_outside(results, within) if len(outside) else ""
     found = {}

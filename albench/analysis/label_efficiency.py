@@ -14,7 +14,8 @@ import numpy as np
 import pandas as pd
 from scipy.special import bdtr
 
-from albench.analysis.curves import of_metric, of_one_task, per_seed, shared, t_interval, upright
+from albench.analysis.curves import of_metric, of_one_task, per_seed, t_interval, upright
+from albench.analysis.spans import shared
 from albench.analysis.tidy import COLUMNS
 from albench.errors import AlbenchError
 

@@ -11,9 +11,10 @@ import numpy as np
 import pandas as pd
 from scipy.special import betaincinv, stdtrit
 
-from albench.analysis.curves import of_one_task, seed_scores, shared, upright
+from albench.analysis.curves import of_one_task, seed_scores, upright
 from albench.analysis.resampling import FEWEST
 from albench.analysis.significance import ROUNDING, differences
+from albench.analysis.spans import shared
 from albench.errors import AlbenchError
 
 Direction = bool | Mapping[str, bool]  # whether a higher value is a better one: everywhere, or by task

@@ -17,11 +17,11 @@ from albench.analysis.curves import (
     paired_difference,
     per_seed,
     seed_scores,
-    shared,
     summary,
     t_interval,
     upright,
 )
+from albench.analysis.spans import shared
 from albench.analysis.tidy import COLUMNS, read, validated
 
 LABELS = (10, 20, 40)

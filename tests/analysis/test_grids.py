@@ -7,7 +7,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from albench import analysis
-from albench.analysis.curves import left_out, per_seed, shared, summary
+from albench.analysis.curves import left_out, per_seed, summary
+from albench.analysis.spans import shared
 from albench.analysis.tidy import COLUMNS
 
 NUMBERS = st.sets(st.integers(1, 9), min_size=1, max_size=5)

@@ -6,10 +6,11 @@ import pytest
 
 from albench import analysis
 from albench.analysis.changes import changes
-from albench.analysis.curves import curves, not_finite, shared
+from albench.analysis.curves import curves, not_finite
 from albench.analysis.label_efficiency import mean_curves
 from albench.analysis.power import greatest
 from albench.analysis.selections import balance, imbalance, overlap
+from albench.analysis.spans import shared
 from albench.analysis.tidy import COLUMNS
 
 ODD = ("seed", "labelled", "value", "task", "metric", "strategy", "stage", "mean", "index", "level_0", "n", "share")
