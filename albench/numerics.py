@@ -32,8 +32,8 @@ class Numerics(BaseModel):
     def resolved(self, device: str, before: "Numerics | None" = None) -> "Numerics":
         """Without "auto": as the run was begun (`before`), else what suits the device.
 
-        A GPU computes in bf16, where it can, and compiles; a CPU takes bf16 where it multiplies faster in it and does
-        not compile, since the compact trainings last less long than the compiler.
+        A GPU computes in bf16, where it can, compiles, and captures CUDA graphs; a CPU takes bf16 where it multiplies
+        faster in it and does not compile, since the compact trainings last less long than the compiler.
 
         Raises:
             AlbenchError: CUDA graphs are asked for on a CPU.
@@ -44,7 +44,7 @@ class Numerics(BaseModel):
         if precision == "auto":
             precision = before.precision if before else "bf16" if _bf16_is_faster(device) else "fp32"
         if compiled == "auto":
-            compiled = before.compile if before else "off" if device == "cpu" else "on"
+            compiled = before.compile if before else "off" if device == "cpu" else "graphs"
         return self.model_copy(update={"precision": precision, "compile": compiled})
 
     def prepare(self) -> None:

@@ -12,19 +12,17 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 import albench
-from albench.cycle import Plan, TrialRun
 from albench.numeric.k_center import k_center
 from albench.numeric.k_means_pp import k_means_pp
 from albench.numerics import Numerics
-from albench.recipe import Recipe
-from albench.store import Store, Trial
-from albench.strategies.learning_loss import LearningLoss
+from albench.store import Store
+from albench.tasks.classification.cifar10 import BINARY
 from albench.tasks.detection.boxes import default_boxes
 from albench.tasks.detection.voc import PascalVoc
 
@@ -113,49 +111,69 @@ def test_joint_training_on_a_gpu(table):
     table.compare("train-gpu-bare", both, "images/s", work=updates * ways.BATCH)
 
 
+def official_files(folder, images):
+    """CIFAR-10's binary files with random pixels, so many images in each."""
+    rng = np.random.default_rng(0)
+    folder.mkdir(parents=True)
+    for name in BINARY:
+        records = rng.integers(0, 256, (images, 3073), dtype=np.uint8)
+        records[:, 0] %= 10
+        records.tofile(folder / name)
+
+
 @pytest.mark.gpu
-def test_a_whole_trial_on_a_gpu(table, tmp_path):
-    """Generated images of CIFAR-10's number and size: ten stages of 200 epochs, or two of one as a test."""
-    stages, epochs = (10, 200) if table.enabled else (2, 1)
-    task, data = ways.network(table.enabled), ways.random_images(50_000 if table.enabled else 500)
-    data = replace(data, test=ways.random_images(10_000 if table.enabled else 100).test)
-    chosen = ways.setup(task, data, 1, DEVICE, "bf16")
-    chosen = replace(chosen, data=data.to(DEVICE), recipe=Recipe(**{**task.recipe.model_dump(), "epochs": epochs}))
-    k = 1000 if table.enabled else 128
-    plan, facts = Plan(stages, k, k, 10_000 if table.enabled else 200), {"task": "cifar10"}
-    trial = Trial("cifar10", "learning-loss", 0)
+def test_a_whole_trial_on_a_gpu(table, tmp_path, data_root):
+    """`albench run ll4al-cifar10`, one trial from start to end; CIFAR-10's real images where they are at hand, else as
+    many of noise. As a test two stages of one epoch."""
+    settings = ["ceiling=0"]
+    if not (table.enabled and (data_root / "cifar-10-batches-bin").is_dir()):
+        data_root = tmp_path
+        official_files(data_root / "cifar-10-batches-bin", 10_000 if table.enabled else 100)
+        settings += ["tasks.cifar10.params.verify=false"]
+    if not table.enabled:
+        settings += ["tasks.cifar10.recipe.epochs=1", "tasks.cifar10.budget=128", "tasks.cifar10.subset=200"]
+        settings += ["tasks.cifar10.params={network='compact', width=4, blocks=[1, 1], verify=false}"]
+    options = {"strategies": ["learning-loss"], "seeds": 1, "stages": 10 if table.enabled else 2}
     start = time.perf_counter()
-    with chosen.numerics.in_force():
-        TrialRun(trial, chosen, plan, LearningLoss, "learning-loss", facts, Store(tmp_path)).run()
+    _, failed = albench.run("ll4al-cifar10", out=tmp_path / "run", data_root=data_root, settings=settings, **options)
+    assert failed == []
     table.keep("trial-gpu", {"albench": time.perf_counter() - start}, "s")
 
 
 ONE_OF_MANY = """
-import sys, time, torch
+import sys, torch
 sys.path.insert(0, sys.argv[1])
 import ways
-data, task, device = ways.random_images(5000), ways.network(True), torch.device("cuda")
-ways.ours(task, data, 50, device, "bf16")
-print("ready", flush=True); sys.stdin.readline()
-ways.ours(task, data, int(sys.argv[2]), device, "bf16"); torch.cuda.synchronize()
+enabled, updates = sys.argv[2] == "True", int(sys.argv[3])
+data, task, device = ways.random_images(5000), ways.network(enabled), torch.device("cuda")
+ways.ours(task, data, 10, device, "bf16")
+print("ready", flush=True)
+for turn in sys.stdin:
+    ways.ours(task, data, updates, device, "bf16")
+    torch.cuda.synchronize()
+    print("done", flush=True)
 """
 
 
 @pytest.mark.gpu
 def test_trials_at_once_on_one_gpu(table, request):
-    updates, found = (500 if table.enabled else 2), {}
-    for count in (1, 2, 4, 8) if table.enabled else (1, 2):
-        command = [sys.executable, "-c", ONE_OF_MANY, str(request.path.parent), str(updates)]
-        started = [
-            subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(count)
-        ]
-        assert all(process.stdout.readline() == "ready\n" for process in started)
+    """Of eight processes that are warm the first one, two, four or all train; the others wait and do nothing."""
+    updates, counts, found = (500, (1, 2, 4, 8), {}) if table.enabled else (2, (1, 2), {})
+    command = [sys.executable, "-c", ONE_OF_MANY, str(request.path.parent), str(table.enabled), str(updates)]
+    processes = [
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(counts[-1])
+    ]
+    assert all(process.stdout.readline() == "ready\n" for process in processes)
+    for count in counts:
         start = time.perf_counter()
-        for process in started:
+        for process in processes[:count]:
             process.stdin.write("go\n")
             process.stdin.flush()
-        assert all(process.wait(600) == 0 for process in started)
+        assert all(process.stdout.readline() == "done\n" for process in processes[:count])
         found[str(count)] = count * updates * ways.BATCH / (time.perf_counter() - start)
+    for process in processes:
+        process.stdin.close()
+    assert all(process.wait(60) == 0 for process in processes)
     best = max(found, key=found.get)
     table.keep("per-gpu", found | {f"the best, {best}": found[best]}, "images/s", found[best] / found["1"])
 
@@ -170,7 +188,7 @@ def test_a_cuda_graph_on_a_gpu(table):
 
 @pytest.mark.gpu
 def test_trials_on_streams_of_one_gpu(table):
-    count, updates = 4, 100 if table.enabled else 2
+    count, updates = 4, 20 if table.enabled else 2
     made = ways.trials_and_batches(ways.network(table.enabled), ways.random_images(ways.BATCH), count, DEVICE, "bf16")
     streams = [torch.cuda.stream(torch.cuda.Stream()) for _ in range(count)]
     alone, together = ways.in_turn(*made), ways.in_turn(*made, streams)
@@ -186,7 +204,7 @@ def test_trials_on_streams_of_one_gpu(table):
     ],
 )
 def test_trials_as_one_vectorised_model(table, row, device, count, precision):
-    device, updates = torch.device(device), {"cuda": 100, "cpu": 2}[device] if table.enabled else 1
+    device, updates = torch.device(device), {"cuda": 20, "cpu": 2}[device] if table.enabled else 1
     data = ways.random_images(ways.BATCH)
     trials, *batches = ways.trials_and_batches(ways.network(table.enabled), data, count, device, precision)
     alone, together = ways.in_turn(copy.deepcopy(trials), *batches), ways.vectorised(trials, *batches)

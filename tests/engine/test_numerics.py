@@ -24,7 +24,7 @@ AUTO = Numerics(precision="auto", compile="auto")
 def test_auto_is_what_suits_the_device(monkeypatch, faster, precision):
     monkeypatch.setattr(module, "_bf16_is_faster", lambda device: faster)
     assert AUTO.resolved("cpu") == Numerics(precision=precision, compile="off")
-    assert AUTO.resolved("cuda:1") == Numerics(precision=precision, compile="on")
+    assert AUTO.resolved("cuda:1") == Numerics(precision=precision, compile="graphs")
 
 
 def test_auto_is_what_the_run_began_with():

@@ -7,6 +7,7 @@ import torch
 from pydantic import ValidationError
 from torchvision.transforms.functional import normalize
 
+from albench import step as steps
 from albench.errors import AlbenchError
 from albench.evaluation import evaluate
 from albench.recipe import Recipe
@@ -266,16 +267,14 @@ STILL = {"scaling": 0.0, "rotation": 0.0, "flip": False}
 PLAIN = {"expand": 1.0, "crop": 1.0, "mirror": False, "photometric": 0.0}
 
 
-def learned(task, data, recipe, companion=None):
+def learned(task, data, recipe, companion=None, numerics=Numerics(scoring_batch=16)):  # noqa: B008 - frozen
     """The metric on the sixteen samples that a task has been trained on."""
     rows = torch.arange(16)
     pool = data.pool
     part = Samples(pool.images[rows], {name: column[rows] for name, column in pool.targets.items()}, pool.names[:16])
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     here = part.to(device)
-    setup = Setup(
-        task, Data(here, here, data.classes), recipe, Numerics(scoring_batch=16), device, (0, 0, "t"), companion
-    )
+    setup = Setup(task, Data(here, here, data.classes), recipe, numerics, device, (0, 0, "t"), companion)
     fitted, _ = fit(setup, 0, rows)
     return evaluate(setup, fitted.model)[0][task.metric]
 
@@ -316,15 +315,22 @@ def test_a_narrow_ssd_learns_sixteen_scenes(tmp_path, network, recipe):
     assert learned(*shapes(tmp_path, **network), recipe) > 0.95
 
 
+@pytest.fixture
+def captured(monkeypatch):
+    """As a GPU computes: in bf16 and as CUDA graphs; without the compiler, which takes longer than these trainings."""
+    monkeypatch.setattr(steps, "BACKEND", "eager")
+    return Numerics(precision="bf16", compile="graphs", scoring_batch=16)
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("companion", [None, LossPrediction])
-def test_the_paper_s_hourglass_learns_sixteen_figures(companion):
+def test_the_paper_s_hourglass_learns_sixteen_figures(companion, captured):
     recipe = MAPS.merged({"updates": 1500, "learning_rate": 2.5e-4})
-    assert learned(*figures(**SIZES), recipe, companion) > 0.95
+    assert learned(*figures(**SIZES), recipe, companion, captured) > 0.95
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("companion", [None, LossPrediction])
-def test_the_paper_s_ssd_learns_sixteen_scenes(tmp_path, companion):
+def test_the_paper_s_ssd_learns_sixteen_scenes(tmp_path, companion, captured):
     recipe = SLOW.merged({"updates": 600, "learning_rate": 1e-4})
-    assert learned(*shapes(tmp_path, network="ssd300-vgg16"), recipe, companion) > 0.95
+    assert learned(*shapes(tmp_path, network="ssd300-vgg16"), recipe, companion, captured) > 0.95
