@@ -20,7 +20,7 @@ from albench.suite import chosen, read, validated
 from albench.worker import Outcome, Run
 
 Precision = Literal["auto", "fp32", "bf16"]
-Compile = Literal["auto", "off", "on", "graphs"]
+Compile = Literal["auto", "off", "on", "graphs", "eager-graphs"]
 
 
 def run(

@@ -32,8 +32,8 @@ BACKEND = "inductor"  # of torch.compile
 class Fitted:
     """A model and its companion, on the device, and how they were trained.
 
-    `step`: eager, compiled or graphs. `descent`: the mean objective of equal parts of the training, in order.
-    `memory`: bytes that a CUDA graph had allocated when it was captured, 0 without one; a replay allocates nothing.
+    `step`: eager, compiled, graphs or eager-graphs. `descent`: the mean objective of equal parts of the training, in
+    order. `memory`: bytes that a CUDA graph had allocated when it was captured, 0 without one; a replay allocates none.
     """
 
     model: nn.Module
@@ -125,11 +125,12 @@ class Step:
         return objective.detach()
 
     def compile(
-        self, graphs: bool, example: Callable[[bool], tuple[Batch, Batch | None]], log: Callable[[str], None]
+        self, how: str, example: Callable[[bool], tuple[Batch, Batch | None]], log: Callable[[str], None]
     ) -> None:
-        """Compile and warm up on an example (given whether augmentation is drawn), which trains: `reset` afterwards.
+        """Make it fast, as `Numerics.compile` has it: "on", "graphs" or "eager-graphs".
 
-        Whatever fails is said in the log, and the step stays what it was before: eager, or compiled without graphs.
+        It warms up on an example (given whether augmentation is drawn), which trains: `reset` afterwards. Whatever
+        fails is said in the log, and the step stays what it was before: eager, or compiled without graphs.
         """
         plain, self.augments = self.objective, self._halves
         if takes_part(self.fitted.companion) and takes_steps(self.fitted.companion):
@@ -138,6 +139,10 @@ class Step:
             return
         batch, drawn = example(self.augments)
         self.at(0.0)
+        if how == "eager-graphs":
+            self._capture(batch, drawn, log)
+            self.augments = self.augments and self.kind != "eager"
+            return
         try:
             call = types.MethodType(_apart(Objective.__call__), plain)
             self.objective = torch.compile(call, fullgraph=True, dynamic=False, backend=BACKEND)
@@ -152,14 +157,19 @@ class Step:
             self.objective, self.augments = plain, False
             log(f"the training step was not compiled ({_reason(error)}); training goes on eagerly")
             return
-        if graphs:
-            try:
-                self._captured = Captured(self._update, batch, drawn)
-                self.kind = "graphs"
-            except Exception as error:
-                if out_of_memory(error):
-                    raise
-                log(f"no CUDA graph was captured ({_reason(error)}); training goes on compiled, without")
+        if how == "graphs":
+            self._capture(batch, drawn, log)
+
+    def _capture(self, batch: Batch, drawn: Batch | None, log: Callable[[str], None]) -> None:
+        if batch["image"].device.type != "cuda":
+            return
+        try:
+            self._captured = Captured(self._update, batch, drawn)
+            self.kind = "graphs" if self.kind == "compiled" else "eager-graphs"
+        except Exception as error:
+            if out_of_memory(error):
+                raise
+            log(f"no CUDA graph was captured ({_reason(error)}); training goes on {self.kind}, without")
 
     def reset(self, fresh: Fitted) -> Fitted:
         """Begin anew: the fresh weights, written in place; no gradient, no state of the optimiser.

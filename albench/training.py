@@ -267,7 +267,7 @@ def _step(setup: Setup, fitted: Fitted, labelled: Tensor, log: Callable[[str], N
     def make() -> Step:
         step = Step(task, copy.deepcopy(fitted), recipe, numerics, setup.device)
         with isolated("example", who="the compiled step"):
-            step.compile(numerics.compile == "graphs" and setup.device.type == "cuda", example, log)
+            step.compile(numerics.compile, example, log)
         return step
 
     key = (

@@ -31,8 +31,8 @@ from albench.errors import AlbenchError
 @click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), help="Of the network. Default: the suite's.")
 @click.option(
     "--compile",
-    type=click.Choice(["auto", "off", "on", "graphs"]),
-    help="Compile the training step; graphs: as CUDA graphs. Default: the suite's.",
+    type=click.Choice(["auto", "off", "on", "graphs", "eager-graphs"]),
+    help="Compile the training step; graphs: and capture CUDA graphs; eager-graphs: those alone. Default: the suite's.",
 )
 @click.option("--deterministic/--no-deterministic", default=None, help="The same bits twice, on a GPU too; slower.")
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder. Default: results/<suite name>.")

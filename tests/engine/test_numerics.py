@@ -37,9 +37,10 @@ def test_the_probe_of_a_cpu_answers():
     assert module._bf16_is_faster("cpu") in (True, False)
 
 
-def test_graphs_need_a_gpu():
-    with pytest.raises(AlbenchError, match="compile = 'graphs' needs a GPU"):
-        Numerics(compile="graphs").resolved("cpu")
+@pytest.mark.parametrize("compile", ["graphs", "eager-graphs"])
+def test_graphs_need_a_gpu(compile):
+    with pytest.raises(AlbenchError, match=f"compile = '{compile}' needs a GPU"):
+        Numerics(compile=compile).resolved("cpu")
 
 
 def test_identities_of_older_runs_are_kept():

@@ -7,7 +7,6 @@ import torch
 from pydantic import ValidationError
 from torchvision.transforms.functional import normalize
 
-from albench import step as steps
 from albench.errors import AlbenchError
 from albench.evaluation import evaluate
 from albench.recipe import Recipe
@@ -315,22 +314,19 @@ def test_a_narrow_ssd_learns_sixteen_scenes(tmp_path, network, recipe):
     assert learned(*shapes(tmp_path, **network), recipe) > 0.95
 
 
-@pytest.fixture
-def captured(monkeypatch):
-    """As a GPU computes: in bf16 and as CUDA graphs; without the compiler, which takes longer than these trainings."""
-    monkeypatch.setattr(steps, "BACKEND", "eager")
-    return Numerics(precision="bf16", compile="graphs", scoring_batch=16)
+# As a GPU computes, but for the compiler, which takes longer than these trainings.
+CAPTURED = Numerics(precision="bf16", compile="eager-graphs", scoring_batch=16)
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("companion", [None, LossPrediction])
-def test_the_paper_s_hourglass_learns_sixteen_figures(companion, captured):
+def test_the_paper_s_hourglass_learns_sixteen_figures(companion):
     recipe = MAPS.merged({"updates": 1500, "learning_rate": 2.5e-4})
-    assert learned(*figures(**SIZES), recipe, companion, captured) > 0.95
+    assert learned(*figures(**SIZES), recipe, companion, CAPTURED) > 0.95
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("companion", [None, LossPrediction])
-def test_the_paper_s_ssd_learns_sixteen_scenes(tmp_path, companion, captured):
+def test_the_paper_s_ssd_learns_sixteen_scenes(tmp_path, companion):
     recipe = SLOW.merged({"updates": 600, "learning_rate": 1e-4})
-    assert learned(*shapes(tmp_path, network="ssd300-vgg16"), recipe, companion, captured) > 0.95
+    assert learned(*shapes(tmp_path, network="ssd300-vgg16"), recipe, companion, CAPTURED) > 0.95
