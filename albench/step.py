@@ -215,9 +215,13 @@ class Captured:
                     update(self.batch, self.drawn)
             torch.cuda.current_stream().wait_stream(side)
             self.graph = torch.cuda.CUDAGraph()
+            # matrix products get a workspace of the graph's own: whoever frees the others (torch.compile's graphs do)
+            # would take it from under this graph
+            torch._C._cuda_clearCublasWorkspaces()
             # torch's own stream for it stays with the first GPU that was used; other threads may copy batches meanwhile
             with torch.cuda.graph(self.graph, stream=side, capture_error_mode="thread_local"):
                 self.objective = update(self.batch, self.drawn)
+            torch._C._cuda_clearCublasWorkspaces()
             self.memory = torch.cuda.max_memory_allocated()
 
     def __call__(self, batch: Batch, drawn: Batch | None) -> Tensor:

@@ -5,6 +5,7 @@
 On a machine with a GPU this fills the GPU's rows, too. Without --benchmark-enable each way runs once, at a small size.
 """
 
+import contextlib
 import copy
 import functools
 import json
@@ -80,25 +81,46 @@ for turn in sys.stdin:
 """
 
 
+@contextlib.contextmanager
+def in_turns(program, *arguments):
+    """A call that lets a process of its own take its turn, and returns the seconds that it says it took."""
+    command = [sys.executable, "-c", program, *map(str, arguments)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+
+        def turn():
+            other.stdin.write("go\n")
+            other.stdin.flush()
+            return float(other.stdout.readline())
+
+        yield turn
+
+
 @pytest.mark.parametrize(("row", "precision"), [("train-cpu", "bf16"), ("train-cpu-fp32", "fp32")])
 def test_joint_training_on_a_cpu(table, row, precision, request):
     """The straightforward way has a process of its own, which does not keep freed memory as albench's does."""
     updates = 4 if table.enabled else 2
     task, data = ways.network(table.enabled), ways.random_images(updates * ways.BATCH)
-    command = [sys.executable, "-c", STRAIGHTFORWARD, str(request.path.parent), str(updates), str(table.enabled)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
-
-        def plain():
-            other.stdin.write("go\n")
-            other.stdin.flush()
-            return float(other.stdout.readline())
-
+    with in_turns(STRAIGHTFORWARD, request.path.parent, updates, table.enabled) as plain:
         both = {"straightforward": plain, precision: lambda: ways.ours(task, data, updates, CPU, precision)}
         table.compare(row, both, "images/s", work=updates * ways.BATCH, device=CPU)
 
 
+BARE = """
+import sys, time, torch
+sys.path.insert(0, sys.argv[1])
+import ways
+step = ways.bare(ways.network(sys.argv[3] == "True"), ways.random_images(ways.BATCH), torch.device("cuda"))
+for turn in sys.stdin:
+    start = time.perf_counter()
+    step(int(sys.argv[2]))
+    torch.cuda.synchronize()
+    print(time.perf_counter() - start, flush=True)
+"""
+
+
 @pytest.mark.gpu
-def test_joint_training_on_a_gpu(table):
+def test_joint_training_on_a_gpu(table, request):
+    """The bare way has a process of its own, so that neither frees or keeps memory of the other's."""
     task, data = ways.network(table.enabled), ways.random_images(5000)
     updates = 400 if table.enabled else 2
     both = {
@@ -106,10 +128,10 @@ def test_joint_training_on_a_gpu(table):
         "albench": lambda: ways.ours(task, data, updates, DEVICE, "bf16"),
     }
     table.compare("train-gpu", both, "images/s", work=updates * ways.BATCH)
-    step = ways.bare(task, data, DEVICE)
     longer = 4 * updates  # the bare way has its network before it begins, albench makes it first
-    both = {"bare": lambda: step(longer), "albench": lambda: ways.ours(task, data, longer, DEVICE, "bf16")}
-    table.compare("train-gpu-bare", both, "images/s", work=longer * ways.BATCH)
+    with in_turns(BARE, request.path.parent, longer, table.enabled) as bare:
+        both = {"bare": bare, "albench": lambda: ways.ours(task, data, longer, DEVICE, "bf16")}
+        table.compare("train-gpu-bare", both, "images/s", work=longer * ways.BATCH)
 
 
 def official_files(folder, images):
@@ -191,9 +213,9 @@ def test_a_cuda_graph_on_a_gpu(table):
 
 @pytest.mark.gpu
 def test_trials_on_streams_of_one_gpu(table):
-    count, updates = 4, 10 if table.enabled else 2
+    count, updates = 4, 100 if table.enabled else 2
     made = ways.trials_and_batches(ways.network(table.enabled), ways.random_images(ways.BATCH), count, DEVICE, "bf16")
-    streams = [torch.cuda.stream(torch.cuda.Stream()) for _ in range(count)]
+    streams = [torch.cuda.Stream() for _ in range(count)]
     alone, together = ways.in_turn(*made), ways.in_turn(*made, streams)
     both = {"in turn": lambda: alone(updates), "streams": lambda: together(updates)}
     table.compare("streams-gpu", both, "images/s", work=count * updates * ways.BATCH)
@@ -207,7 +229,7 @@ def test_trials_on_streams_of_one_gpu(table):
     ],
 )
 def test_trials_as_one_vectorised_model(table, row, device, count, precision):
-    device, updates = torch.device(device), {"cuda": 10, "cpu": 2}[device] if table.enabled else 1
+    device, updates = torch.device(device), {"cuda": 100, "cpu": 2}[device] if table.enabled else 1
     data = ways.random_images(ways.BATCH)
     trials, *batches = ways.trials_and_batches(ways.network(table.enabled), data, count, device, precision)
     alone, together = ways.in_turn(copy.deepcopy(trials), *batches), ways.vectorised(trials, *batches)

@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import functools
 from dataclasses import replace
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 from albench import registry
 from albench.samples import Data, Samples
 from albench.seeds import isolated
+from albench.step import Captured
 from albench.strategy import Outputs
 from albench.tasks.classification.cifar10 import CLASSES, Cifar10
 from albench.training import Numerics, Setup, build, fit
@@ -156,13 +158,11 @@ def vectorised(trials, images, labels):
     parameters, buffers = stack_module_state(trials)
     empty = copy.deepcopy(trials[0]).to("meta")
     single = vmap(lambda p, b, image, label: functional_call(empty, (p, b), (image, label)), randomness="different")
-    optimiser = torch.optim.SGD(parameters.values(), 0.01, momentum=0.9, weight_decay=5e-4)
+    step = _update(lambda: single(parameters, buffers, images, labels).sum(), parameters.values(), images.device)
 
     def run(updates):
         for _ in range(updates):
-            optimiser.zero_grad()
-            single(parameters, buffers, images, labels).sum().backward()
-            optimiser.step()
+            step()
         return parameters
 
     return run
@@ -170,21 +170,40 @@ def vectorised(trials, images, labels):
 
 def in_turn(trials, images, labels, streams=None):
     """A call that takes `updates` steps of each trial; on a stream of its own each, where there are streams."""
-    optimisers = [torch.optim.SGD(t.parameters(), 0.01, momentum=0.9, weight_decay=5e-4) for t in trials]
-    contexts = streams or [contextlib.nullcontext()] * len(trials)
+    steps = [
+        _update(functools.partial(trial, image, label), list(trial.parameters()), images.device)
+        for trial, image, label in zip(trials, images, labels, strict=True)
+    ]
+    contexts = [torch.cuda.stream(stream) for stream in streams or ()] or [contextlib.nullcontext()] * len(trials)
 
     def run(updates):
+        for stream in streams or ():
+            stream.wait_stream(torch.cuda.current_stream())
         for _ in range(updates):
-            for trial, optimiser, image, label, context in zip(
-                trials, optimisers, images, labels, contexts, strict=True
-            ):
+            for step, context in zip(steps, contexts, strict=True):
                 with context:
-                    optimiser.zero_grad()
-                    trial(image, label).backward()
-                    optimiser.step()
+                    step()
         return [dict(trial.named_parameters()) for trial in trials]
 
     return run
+
+
+def _update(objective, parameters, device):
+    """A call that takes one step: on a GPU a CUDA graph, so that none waits for Python."""
+    optimiser = torch.optim.SGD(parameters, 0.01, momentum=0.9, weight_decay=5e-4, fused=device.type == "cuda")
+
+    def update(*_):
+        optimiser.zero_grad()
+        loss = objective()
+        loss.backward()
+        optimiser.step()
+        return loss.detach()
+
+    return (
+        Captured(update, {"image": torch.zeros(1, device=device)}, None).graph.replay
+        if device.type == "cuda"
+        else update
+    )
 
 
 def _begin(chosen, fused=None):

@@ -277,6 +277,22 @@ def test_on_a_gpu_it_trains_what_the_plain_step_trains(compile, monkeypatch):
 
 
 @pytest.mark.gpu
+def test_a_cuda_graph_survives_those_of_torch_compile():
+    """They free the workspaces of matrix products, also of those that another graph reads."""
+    device = torch.device("cuda")
+    there = Data(DATA.pool.to(device), DATA.test.to(device), DATA.classes)
+    chosen = setup("eager-graphs", LossPrediction, device=device, data=there)
+    fitted, objective = fit(chosen, 0, ROWS)
+    assert fitted.step == "eager-graphs"
+    layer = torch.nn.Linear(512, 512, device=device)
+    other = torch.compile(lambda x: layer(x).square().mean(), mode="reduce-overhead")
+    for _ in range(5):
+        other(torch.ones(512, 512, device=device)).backward()
+    _ = torch.full((1 << 28,), float("nan"), device=device)  # over whatever is free now
+    assert fit(chosen, 0, ROWS)[1] == pytest.approx(objective, rel=1e-2)
+
+
+@pytest.mark.gpu
 @pytest.mark.parametrize("compile", ["off", "on", "graphs", "eager-graphs"])
 def test_on_a_gpu_no_update_waits(compile, monkeypatch):
     monkeypatch.setattr(steps, "BACKEND", "inductor")
