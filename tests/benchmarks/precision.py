@@ -41,10 +41,10 @@ class Case(NamedTuple):
 # The last stage of `quick`; CIFAR-10 as the last stage of `real-small` trains it, but half as long
 LIKE_REAL_SMALL = {"updates": 250, "batch": 64, "schedule": "cosine", "warmup": 0.1}
 CASES = [
-    Case("digits", {}, {}, 60, 20),
-    Case("figures", {}, {}, 100, 20),
-    Case("digit-scenes", {}, {}, 200, 20),
-    Case("cifar10", {"network": "compact"}, LIKE_REAL_SMALL, 2500, 5),
+    Case("digits", {}, {}, 60, 60),
+    Case("figures", {}, {}, 100, 60),
+    Case("digit-scenes", {}, {}, 200, 60),
+    Case("cifar10", {"network": "compact"}, LIKE_REAL_SMALL, 2500, 15),
 ]
 EFFECT = 0.005  # the smallest effect of interest of the suites
 HEAD = """| task | metric | labels | seeds | fp32 | spread | difference | within the spread | within ±0.005 |
