@@ -159,7 +159,9 @@ class Stage:
             checkpoint,
             self.trial.store.log,
         )
-        seconds["train"] = checkpoint.spent + time.perf_counter() - clock
+        seconds["train"] = checkpoint.spent + time.perf_counter() - clock - self._fitted.compiling
+        if self._fitted.compiling:  # once a worker process: no strategy's cost
+            seconds["compile"] = self._fitted.compiling
         clock = time.perf_counter()
         memory = max(peak_memory(setup.device), self._fitted.memory)
         progress(self.number, "evaluating", 0.0)

@@ -18,6 +18,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from albench.errors import AlbenchError
+from albench.memory import release
 from albench.pools import cores
 
 SLOT_WAIT = 10.0  # seconds for a process that was killed, or is between two trials, to give its slot back
@@ -54,6 +55,7 @@ def fits(size: int, device: torch.device, per_gpu: int = 1) -> bool:
     """Whether so many bytes of images may lie on a device, beside a network and `per_gpu` − 1 other trials."""
     if device.type != "cuda":
         return True
+    release(device)  # what torch keeps for later counts as taken
     free, total = torch.cuda.mem_get_info(device)
     return size <= SHARE * min(free, total / per_gpu)
 

@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from albench import step as steps
 from albench.blame import blamed
 from albench.errors import AlbenchError
-from albench.memory import release
+from albench.memory import out_of_memory, release
 from albench.samples import Batch, Samples
 from albench.task import Raw
 from albench.training import Setup
@@ -60,6 +61,7 @@ def evaluate(setup: Setup, model: nn.Module) -> tuple[dict[str, float], dict[str
 def halving(setup: Setup, work: Callable[[Setup], T]) -> tuple[T, int]:
     """work(setup), begun again with half the scoring batch whenever the GPU's memory is not enough; and that batch.
 
+    Before it is halved other networks' compiled steps go, whose graphs hold memory; at 1 this network's goes, too.
     The result is the one of a run with that `numerics.scoring_batch`: per sample it differs in the last bits, at most.
     On a CPU, where results are equal to the bit, nothing is halved.
     """
@@ -67,8 +69,13 @@ def halving(setup: Setup, work: Callable[[Setup], T]) -> tuple[T, int]:
     while True:
         try:
             return work(replace(setup, numerics=setup.numerics.model_copy(update={"scoring_batch": size}))), size
-        except torch.OutOfMemoryError:
-            if size == 1:
+        except Exception as error:
+            full = isinstance(error, torch.OutOfMemoryError) or (setup.device.type == "cuda" and out_of_memory(error))
+            if not full or (size == 1 and not steps.kept_now()):
                 raise
-        size //= 2  # here, where the failed pass's tensors are gone with its traceback
-        release(setup.device)
+        release(setup.device)  # here, where the failed pass's tensors are gone with its traceback
+        if steps.forget(but=1):
+            continue
+        if size == 1:
+            steps.forget()
+        size = max(1, size // 2)

@@ -10,6 +10,14 @@ from pathlib import Path
 import torch
 
 TRIM, MMAP = -1, -3  # glibc's M_TRIM_THRESHOLD and M_MMAP_THRESHOLD
+NO_MEMORY = (
+    "you tried to allocate",  # torch's CPU allocator
+    "could not create a primitive",  # oneDNN
+    "cuda error: out of memory",  # a graph, or a module of code
+    "triton error [cuda]: out of memory",
+    "cublas_status_alloc_failed",
+    "cudnn_status_alloc_failed",
+)
 AT_ONCE = 1 << 30  # bytes that are kept: more than any activation of a batch
 
 
@@ -59,8 +67,7 @@ def out_of_memory(error: BaseException) -> bool:
     """Whether an allocation failed, on the device or on the CPU."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    words = ("you tried to allocate", "could not create a primitive")  # of torch's CPU allocator, of oneDNN
-    return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+    return isinstance(error, RuntimeError) and any(word in str(error).lower() for word in NO_MEMORY)
 
 
 def release(device: torch.device) -> None:

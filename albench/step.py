@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from albench.memory import out_of_memory
+from albench.memory import out_of_memory, release
 from albench.numerics import Numerics
 from albench.optimisers import eager
 from albench.recipe import Recipe
@@ -34,6 +34,7 @@ class Fitted:
 
     `step`: eager, compiled, graphs or eager-graphs. `descent`: the mean objective of equal parts of the training, in
     order. `memory`: bytes that a CUDA graph had allocated when it was captured, 0 without one; a replay allocates none.
+    `compiling`: seconds that went into the step before the first update, 0 where the process had it.
     """
 
     model: nn.Module
@@ -41,6 +42,7 @@ class Fitted:
     step: str = "eager"
     descent: list[float] = field(default_factory=list)
     memory: int = 0
+    compiling: float = 0.0
 
 
 def takes_part(companion: Companion | None) -> bool:
@@ -161,12 +163,15 @@ class Step:
             self._capture(batch, drawn, log)
 
     def _capture(self, batch: Batch, drawn: Batch | None, log: Callable[[str], None]) -> None:
-        if batch["image"].device.type != "cuda":
+        device = batch["image"].device
+        if device.type != "cuda":
             return
+        stream = torch.cuda.current_stream(device)
         try:
             self._captured = Captured(self._update, batch, drawn)
             self.kind = "graphs" if self.kind == "compiled" else "eager-graphs"
         except Exception as error:
+            torch.cuda.set_stream(stream)  # torch stays on the other one where the end of a capture fails
             if out_of_memory(error):
                 raise
             log(f"no CUDA graph was captured ({_reason(error)}); training goes on {self.kind}, without")
@@ -272,13 +277,20 @@ def kept(key: Hashable, make: Callable[[], Step]) -> Step:
     """The process's compiled step of this key, made if there is none; the one unused for longest makes room."""
     step = _kept.pop(key, None) or make()
     _kept[key] = step
-    while len(_kept) > KEPT:
-        del _kept[next(iter(_kept))]
+    forget(but=KEPT)
     return step
 
 
-def forget() -> int:
-    """Free all of them, since their memory is needed; returns how many there were."""
-    count = len(_kept)
-    _kept.clear()
-    return count
+def kept_now() -> int:
+    """How many there are."""
+    return len(_kept)
+
+
+def forget(but: int = 0) -> int:
+    """Free all of them but so many that were used last, since their memory is needed; returns how many went."""
+    unused = list(_kept)[: max(0, len(_kept) - but)]
+    for key in unused:
+        del _kept[key]
+    if unused and torch.cuda.is_initialized():
+        release(torch.device("cuda"))  # compiled code refers to itself, and holds its graph's memory until it is gone
+    return len(unused)

@@ -2,6 +2,7 @@
 
 import copy
 import math
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
@@ -166,6 +167,8 @@ def fit(
                 raise
             reason = str(error).partition("\n")[0]
         kept = steps.forget()
+        if kept:
+            log(f"not enough memory: {kept} compiled steps were dropped, and are compiled again when they are needed")
         release(setup.device)  # here, where the failed update's tensors are gone with its traceback
         if not kept:
             break  # else without the steps of other networks there may be room
@@ -264,10 +267,15 @@ def _step(setup: Setup, fitted: Fitted, labelled: Tensor, log: Callable[[str], N
         batch = pool.batch(labelled[torch.arange(recipe.batch) % len(labelled)])
         return (batch, task.draw_augmentation(batch, rng)) if draws else (task.augment(batch, rng), None)
 
+    compiling = 0.0
+
     def make() -> Step:
+        nonlocal compiling
+        start = time.perf_counter()
         step = Step(task, copy.deepcopy(fitted), recipe, numerics, setup.device)
         with isolated("example", who="the compiled step"):
             step.compile(numerics.compile, example, log)
+        compiling = time.perf_counter() - start
         return step
 
     key = (
@@ -278,8 +286,11 @@ def _step(setup: Setup, fitted: Fitted, labelled: Tensor, log: Callable[[str], N
     )
     step = steps.kept(key, make)
     if step.kind == "eager":  # modules that cannot be compiled may hold what `reset` does not know: they are fresh
-        return fitted, Step(task, fitted, recipe, numerics, setup.device)
-    return step.reset(fitted), step
+        step = Step(task, fitted, recipe, numerics, setup.device)
+    else:
+        fitted = step.reset(fitted)
+    fitted.compiling = compiling
+    return fitted, step
 
 
 def _update(

@@ -5,8 +5,10 @@ Where it is not, the trial comes as a parcel, does one stage in a temporary fold
 machine that is lost takes one stage with it. Its checkpoints stay on the machine, for a worker that follows one killed.
 """
 
+import contextlib
 import functools
 import hashlib
+import os
 import socket
 import tempfile
 import traceback
@@ -109,9 +111,30 @@ TOKEN = Path(".locks") / "token"
 def work(job: Job) -> Reply:
     """Do what a job asks for; errors come back as the trial's outcome."""
     try:
-        return _work(job)
+        reply = _work(job)
     except Exception as error:
-        return Reply(Outcome(job.trial, _line(error, job.run), traceback.format_exc()))
+        reply = Reply(Outcome(job.trial, _line(error, job.run), traceback.format_exc()))
+    if reply.outcome is not None and reply.outcome.error is not None:
+        _end_with_a_lost_gpu(job, reply.outcome)
+    return reply
+
+
+def _end_with_a_lost_gpu(job: Job, outcome: Outcome) -> None:
+    """After an illegal access, say, CUDA answers a process nothing but that error: all its further trials would fail.
+
+    So the process ends; what the trial failed of is left where `Dispatch` looks for a lost trial's last words.
+    """
+    if not torch.cuda.is_initialized():
+        return
+    try:
+        torch.cuda.synchronize()
+    except RuntimeError:
+        if _sees(job.run.folder, job.token):
+            note = Store(job.run.folder).last_words(outcome.trial)
+            with contextlib.suppress(OSError):
+                note.parent.mkdir(exist_ok=True)
+                note.write_text(f"{outcome.error}\n{outcome.trace}", encoding="utf-8")
+        os._exit(1)
 
 
 def _work(job: Job) -> Reply:

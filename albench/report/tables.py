@@ -290,7 +290,8 @@ def costs_table(costs: pd.DataFrame, styles: dict[str, Look], folder: Folder, na
         notes=[
             "Wall-clock seconds summed over a trial's stages, mean over seeds; trials may have shared the machine. "
             "A training that several trials share was done once and is counted in each of them. Memory is the most "
-            "that was held while training: on a CPU by the whole process, so strategies hardly differ there."
+            "that was held while training: on a CPU by the whole process, so strategies hardly differ there.",
+            *["What compiling took, once a process, is in costs.csv alone."] * ("seconds/compile" in table.columns),
         ],
         data=saved,
         swatches=[(styles[s].colour, styles[s].glyph) for s in strategies],

@@ -88,6 +88,31 @@ def test_a_trial_that_gets_on_is_tried_as_often_as_it_takes(dispatch):
     assert [o.error for o in sent.outcomes([trial])] == [None]
 
 
+def test_a_worker_that_lost_its_gpu_ends_and_says_why(dispatch, monkeypatch):
+    """An illegal access is all that CUDA answers that process from then on: it would fail every trial it is sent."""
+
+    class Ended(BaseException):
+        pass
+
+    def end(code):
+        raise Ended
+
+    def lost():
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    sent, trial = dispatch(Unreliable(lambda number, trial: False)), Trial("digits", "random", 0)
+    failure = Outcome(trial, "AcceleratorError: an illegal memory access", "the traceback")
+    monkeypatch.setattr(worker, "_work", lambda job: Reply(failure))
+    monkeypatch.setattr(worker.torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(worker.torch.cuda, "synchronize", lambda: None)
+    monkeypatch.setattr(worker.os, "_exit", end)
+    assert worker.work(sent._job(trial)) == Reply(failure)  # any other error: it goes on
+    monkeypatch.setattr(worker.torch.cuda, "synchronize", lost)
+    with pytest.raises(Ended):
+        worker.work(sent._job(trial))
+    assert sent._end_of_lost(trial, "its worker was killed", 1) == failure
+
+
 def test_no_more_trials_are_out_than_there_is_room_for(dispatch):
     pool = Unreliable(lambda number, trial: number % 7 == 0, size=3)
     sent = dispatch(pool, seeds=100)

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -14,7 +15,9 @@ import albench
 from albench import step
 from albench import store as store_module
 from albench.errors import AlbenchError
+from albench.evaluation import halving
 from albench.memory import out_of_memory
+from albench.numerics import Numerics
 from albench.store import Store, Trial, failures
 from albench.tasks.classification.cifar10 import Cifar10
 from albench.timelimit import last_words, time_limit
@@ -213,6 +216,25 @@ def test_scoring_halves_its_batch_until_it_fits_and_says_so(run, monkeypatch):
     assert {r["scoring_batch"] for r in records} == {32}
 
 
+def test_compiled_steps_of_other_networks_go_before_a_scoring_batch_is_halved(monkeypatch):
+    """Each holds a graph's memory on a GPU; this network's own would be compiled again at the next stage."""
+    monkeypatch.setattr(step, "_kept", dict.fromkeys("abc"))
+    tried = []
+
+    def work(setup):
+        tried.append((setup.numerics.scoring_batch, "".join(step._kept)))
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    @dataclass
+    class Here:
+        numerics: Numerics
+        device: torch.device
+
+    with pytest.raises(torch.OutOfMemoryError):
+        halving(Here(Numerics(scoring_batch=4), torch.device("cpu")), work)
+    assert tried == [(4, "abc"), (4, "c"), (2, "c"), (1, "c"), (1, "")]
+
+
 def test_observing_halves_its_batch_too_and_selects_as_with_that_batch(run, monkeypatch):
     from albench.strategies.uncertainty import Entropy
 
@@ -238,6 +260,11 @@ def test_observing_halves_its_batch_too_and_selects_as_with_that_batch(run, monk
         (MemoryError(), True),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes."), True),
         (RuntimeError("could not create a primitive"), True),  # what oneDNN says then
+        (RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), True),
+        (RuntimeError("Triton Error [CUDA]: out of memory"), True),
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), False),
         (RuntimeError("shapes cannot be multiplied"), False),
     ],
 )

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 import torch
 
@@ -243,6 +244,11 @@ def test_a_run_selects_the_same_and_compiles_at_its_first_stage_alone(tmp_path, 
         a, b = ([r for r in Store(f).records(trial) if r["kind"] == "selected"] for f in (plain, compiled))
         assert [r["indices"] for r in a] == [r["indices"] for r in b]
     assert Store(compiled).manifest()["suite"]["numerics"]["compile"] == "on"
+    costs = pd.read_csv(compiled / "costs.csv")
+    once = costs[costs.metric == "seconds/compile"]
+    assert sorted(zip(once.strategy, once.seed, once.stage, strict=True)) == [("learning-loss", 0, 0), ("random", 0, 0)]
+    assert (once.value > costs[costs.metric == "seconds/train"].value.max()).all()  # six updates
+    assert "seconds/compile" not in set(pd.read_csv(plain / "costs.csv").metric)
 
 
 @pytest.mark.slow
