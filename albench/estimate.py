@@ -31,8 +31,9 @@ class Estimate:
     """One task's part of a suite. Seconds are those of one worker; selection itself (k-center, say) is not in them.
 
     trainings counts what strategies share once (a stage 0, a replay). step: seconds of a training step, with the
-    costliest companion. memory: bytes, as `memory.peak_memory` has it. disk: bytes of the weights and outcomes that
-    stay. jobs: how many trials run at once here unless one says otherwise.
+    costliest companion. compile: what it takes to compile the networks' steps, once a worker. memory: bytes, as
+    `memory.peak_memory` has it. disk: bytes of the weights and outcomes that stay. jobs: how many
+    trials run at once here unless one says otherwise.
     """
 
     task: str
@@ -43,6 +44,7 @@ class Estimate:
     train: float
     evaluate: float
     observe: float
+    compile: float
     memory: int
     disk: int
     jobs: int
@@ -50,7 +52,7 @@ class Estimate:
     @property
     def seconds(self) -> float:
         """All of it."""
-        return self.train + self.evaluate + self.observe
+        return self.train + self.evaluate + self.observe + self.compile
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,7 @@ class _Cost:
     """What was measured of one network with its companion (or none): seconds, and bytes."""
 
     step: float
+    compile: float
     measure: float  # of a sample
     weights: int
     outcomes: float  # of a sample
@@ -100,6 +103,7 @@ def _task(run: Run, label: str) -> Estimate:
         train=sum(steps * cost.step for cost, steps in trainings),
         evaluate=sum(test * cost.measure for cost, _ in trainings),
         observe=suite.seeds * sum(seen),
+        compile=sum(cost.compile for cost in costs.values()),
         memory=peak_memory(whole.device),
         disk=round(kept + sum(test * cost.outcomes for cost, _ in trainings)),
         jobs=default_jobs(run.device, suite.numerics.threads),
@@ -155,9 +159,9 @@ def _kind(suite: Suite, label: str, name: str) -> str:
 def _cost(setup: Setup, plan: Plan) -> _Cost:
     """Measured on the first labels: training steps, and the evaluation of test samples."""
     rows = initial_set(setup, plan)
-    if setup.device.type == "cuda":
-        _steps(setup, rows, WARM)
+    compiling = _steps(setup, rows, WARM)[1].compiling if setup.device.type == "cuda" else 0.0
     step, fitted = _steps(setup, rows, STEPS[0])
+    compiling += fitted.compiling
     if step * STEPS[0] < ENOUGH / 2:
         step, fitted = _steps(setup, rows, min(STEPS[1], int(ENOUGH / step)))
     state = training.state_dict(fitted)
@@ -168,7 +172,7 @@ def _cost(setup: Setup, plan: Plan) -> _Cost:
         sizes.append(sum(values.nbytes for values in outcomes.values()) / count)
 
     seconds = _per_sample(measure, _most(setup, len(setup.data.test)), setup.device)
-    return _Cost(step, seconds, sum(t.nbytes for t in state.values()), sizes[-1])
+    return _Cost(step, compiling, seconds, sum(t.nbytes for t in state.values()), sizes[-1])
 
 
 def _steps(setup: Setup, rows: torch.Tensor, count: int) -> tuple[float, training.Fitted]:
@@ -243,6 +247,7 @@ def table(estimates: list[Estimate], jobs: int) -> Table:
         ("training steps", lambda e: f"{e.steps:,}"),
         ("a training step, the costliest", lambda e: f"{1000 * e.step:.3g} ms" if e.step < 1 else f"{e.step:.3g} s"),
         ("training", lambda e: clock(e.train)),
+        ("compiling, once a worker", lambda e: clock(e.compile) if e.compile else "–"),
         ("evaluation", lambda e: clock(e.evaluate)),
         ("observing and diagnosing", lambda e: clock(e.observe)),
         ("peak memory of a trial", lambda e: f"{e.memory / 2**30:,.2f} GiB"),

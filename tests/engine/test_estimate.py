@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 
-from albench import AlbenchError
+from albench import AlbenchError, step
 from albench.api import estimate
 from albench.cli import main
 from albench.estimate import clock
@@ -52,7 +52,16 @@ def test_counts_are_those_of_the_run(suite, run):
     weights = sum(file.stat().st_size for file in (folder / "trained").glob("*.safetensors"))
     assert 0.5 < part.disk / weights < 2
     assert min(part.step, part.train, part.evaluate, part.observe, part.memory) > 0
+    assert part.compile == 0
     assert part.seconds == pytest.approx(part.train + part.evaluate + part.observe)
+
+
+def test_what_compiling_takes_is_counted_once_a_worker(suite, monkeypatch):
+    monkeypatch.setattr(step, "BACKEND", "eager")
+    monkeypatch.setattr(step, "_kept", {})
+    (part,) = estimate(suite, compile="on")
+    assert part.compile > 10 * part.step  # of two networks: with the module and without
+    assert part.seconds == pytest.approx(part.train + part.evaluate + part.observe + part.compile)
 
 
 def test_epochs_cost_more_as_labels_grow(suite):
