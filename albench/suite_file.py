@@ -9,6 +9,7 @@ from albench import registry
 from albench.errors import AlbenchError, did_you_mean
 
 TABLES = ("tasks", "strategies")  # written as tables, or short as lists of names
+TRAINED = ("tasks", "recipe", "numerics")  # tables that shape what is trained
 INSTEAD = {"updates": "epochs", "epochs": "updates"}  # a recipe has one of the two: the later one replaces the other
 
 
@@ -44,7 +45,17 @@ def content_of(name: str, above: tuple[Path, ...] = ()) -> tuple[dict[str, Any],
         return content, path
     if not isinstance(base, str) or path in above:
         raise AlbenchError(f"{path}: base: {base!r} is no suite's name, or comes back to this file")
-    return _merged(content_of(base, (*above, path))[0], content), path
+    return _merged(_told_of(content_of(base, (*above, path))[0], base, content), content), path
+
+
+def _told_of(inherited: dict[str, Any], base: str, changes: dict[str, Any]) -> dict[str, Any]:
+    """What a base says of itself in words is said of it, where a file changes what is trained and has no own words."""
+    trained = [changes.get(key) for key in TRAINED]
+    if any(isinstance(value, dict) and any(map(bool, value.values())) for value in trained):
+        for key in ("description", "tuning"):
+            if inherited.get(key) and key not in changes:
+                inherited[key] = f"Of {base}, whose settings are changed here: {inherited[key]}"
+    return inherited
 
 
 def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
@@ -102,6 +113,8 @@ def change(content: dict[str, Any], setting: str) -> None:
             raise AlbenchError(f"--set {setting!r}: {key!r} is a value, not a table")
     table[keys[-1]] = value
     table.pop(INSTEAD.get(keys[-1], ""), None)
+    if keys[0] in TRAINED and isinstance(content.get("tuning"), str) and content["tuning"]:
+        content["tuning"] += f" Changed for this run: {setting}."
     _check_label(content, setting)
     _check_recipe(content, setting)
 

@@ -274,18 +274,43 @@ def protocol_differences(ours: dict, task: str, theirs: dict, their_task: str) -
     return sorted(set(lines), key=lambda line: (line.startswith("strategies."), line))
 
 
+FREE = ("seeds", "numerics.precision")  # the first moves intervals alone, the second no more than a seed does
+NOTHING = ("''", "None")  # to leave an open setting out is no value of it
+
+
+def open_settings(protocol: dict, task: str) -> list[str]:
+    """The settings that a protocol (resolved, dumped) leaves open, by key path, as `protocol_differences` calls them:
+    a companion's are those of the strategies that it is trained beside."""
+    found = []
+    for path in protocol["tasks"][task]["uncertain"]:
+        kind, _, rest = path.partition(".")
+        name, _, option = rest.partition(".")
+        if kind != "companions":
+            found.append(path)
+        else:
+            beside = [label for label, entry in protocol["strategies"].items() if entry["companion"] == name]
+            found += [f"strategies.{label}.companion_params.{option}" for label in beside]
+    return found
+
+
 def another_experiment(lines: list[str], uncertain: Iterable[str] = ()) -> list[str]:
     """Those lines of `protocol_differences` that make a run another experiment than the protocol's.
 
-    All but the number of seeds, which moves intervals alone, and the settings that the protocol leaves open (its
-    `uncertain`, by key path).
+    All but the number of seeds, the precision, and other values of the settings that the protocol leaves open
+    (`uncertain`, from `open_settings`). Of a strategy that is open as a whole its parameters are, not which one it is.
 
     >>> another_experiment(["recipe.epochs: 200 → 20", "seeds: 5 → 3", "params.pad: 2 → 4"], ["params.pad"])
     ['recipe.epochs: 200 → 20']
     """
-    free = ("seeds", *uncertain)
-    keys = {line: line.partition(": ")[0] for line in lines}
-    return [line for line, key in keys.items() if not any(f"{key}.".startswith(f"{one}.") for one in free)]
+    free = (*FREE, *uncertain)
+
+    def is_free(line: str) -> bool:
+        key, _, values = line.partition(": ")
+        return values.rpartition(" → ")[2] not in NOTHING and any(
+            key == one or key.startswith(f"{one}.params.") for one in free
+        )
+
+    return [line for line in lines if not is_free(line)]
 
 
 def _places(task: str) -> frozenset[str]:

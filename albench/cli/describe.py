@@ -140,6 +140,8 @@ def _suite(name: str) -> Description:
     content = tomllib.loads(file.read_text(encoding="utf-8"))
     facts = {key: ", ".join(content.get(key, {})) for key in ("tasks", "strategies")}
     facts |= {key: str(content[key]) for key in ("seeds", "stages", "tuning") if key in content}
+    for label, task in content.get("tasks", {}).items() if isinstance(content.get("tasks"), dict) else ():
+        facts |= {f"open in {label}, {path}": note for path, note in task.get("uncertain", {}).items()}
     return Description("suite", name, str(content.get("description", "")), facts | {"file": str(file)})
 
 

@@ -124,6 +124,9 @@ def _estimate(suite: str, jobs: int | None, device: str, **options: Any) -> None
             click.echo("\n".join(api.counts(suite, device=device, **given)))
         raise error
     Console().print(table(parts, jobs or parts[0].jobs))
+    folder = api.planned(suite, device=device, out=options["out"], **given).folder
+    if (folder / "manifest.json").is_file():
+        click.echo(f"What is finished in {folder} is counted here, too; albench status {folder} says what is left.")
 
 
 def _summary(folder: Path) -> None:

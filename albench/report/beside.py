@@ -90,7 +90,15 @@ def section(run: Run, task: str, styles: dict[str, Look], folder: Folder, name: 
         higher_is_better=higher,
         same=kept.same,
     )
-    if apart.empty:
+    if rows.empty:
+        there = sorted({name for name in run.rows("results", task)["metric"] if "/" not in name})
+        blocks.append(
+            Text(
+                f"The metric {measured}, which would stand beside the published one, was not measured; there are: "
+                f"{', '.join(there)}."
+            )
+        )
+    elif apart.empty:
         shared = "No number of labels was both measured and published, so the curves are not compared point by point."
         blocks.append(Text(shared))
     else:
@@ -236,7 +244,7 @@ def _kept(found: Publication, task: str) -> Kept:
         theirs, lines = protocol(found, task)
     except AlbenchError as error:
         return Kept(why=f"The protocol {source.protocol} cannot be compared with: {error}")
-    uncertain = theirs["tasks"][str(source.protocol_task)]["uncertain"]
+    uncertain = published.open_settings(theirs, str(source.protocol_task))
     return Kept(theirs, tuple(lines), tuple(published.another_experiment(lines, uncertain)))
 
 

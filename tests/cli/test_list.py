@@ -148,3 +148,9 @@ def test_a_reader_that_leaves_early_is_no_traceback():
     )
     assert done.stdout == "{\n"
     assert "Traceback" not in done.stderr
+
+
+def test_a_suite_says_what_its_publication_leaves_open():
+    text = CliRunner().invoke(main, ["list", "ll4al-voc"]).output
+    assert "open in voc, params.rule: Which rule the mAP follows could not be checked" in text
+    assert "open in" not in CliRunner().invoke(main, ["list", "quick"]).output

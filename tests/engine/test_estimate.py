@@ -85,6 +85,14 @@ def test_the_command_shows_a_table_and_writes_nothing(suite, tmp_path):
     assert not out.exists()
 
 
+def test_a_run_that_is_begun_is_counted_whole_and_that_is_said(suite, run):
+    folder, failed, _ = run(suite, strategies=["random"], seeds=1)
+    assert failed == []
+    call = ["run", str(suite), "--estimate", "--device", "cpu", "--strategies", "random", "--out", str(folder)]
+    output = CliRunner().invoke(main, call).output
+    assert f"What is finished in {folder} is counted here, too" in output.replace("\n", "")
+
+
 def test_what_needs_no_data_is_told_without_them(tmp_path):
     """The suite's description has the same number of steps."""
     given = ["run", "ll4al-mpii-short", "--estimate", "--device", "cpu", "--data-root", str(tmp_path)]

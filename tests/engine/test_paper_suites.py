@@ -5,7 +5,7 @@ import math
 import pytest
 
 from albench import registry
-from albench.analysis.published import protocol_differences
+from albench.analysis.published import another_experiment, open_settings, protocol_differences
 from albench.recipe import Recipe
 from albench.suite import bundled, read, resolve
 
@@ -45,6 +45,33 @@ def test_the_protocol_of_the_paper(label):
     assert task.metric == published.measured  # the one that tests and verdicts are about
     theirs = suite.model_dump(mode="json")
     assert protocol_differences(theirs, label, theirs, published.protocol_task) == []
+
+
+@pytest.mark.parametrize(
+    ("label", "settings", "another"),
+    [
+        ("mpii", ["tasks.mpii.companions.loss-prediction.cut=0.8"], False),
+        ("voc", ["tasks.voc.companions.loss-prediction-mse.cut=0.9"], False),
+        ("voc", ["tasks.voc.params.rule=all-point"], False),
+        ("cifar10", ["strategies.core-set.params.whole_pool=true"], False),
+        ("cifar10", ["numerics.precision=bf16"], False),
+        ("cifar10", ["tasks.cifar10.companions.loss-prediction.cut=0.8"], True),  # the paper has it
+        ("voc", ["tasks.voc.params.weights="], True),  # the paper starts from ImageNet's
+        ("cifar10", ["strategies.entropy.strategy=margin"], True),
+        ("cifar10", ["strategies.core-set.strategy=random"], True),
+    ],
+)
+def test_another_value_of_what_is_open_is_no_other_experiment(label, settings, another):
+    theirs, ours = (resolve(read(f"ll4al-{label}", chosen)).model_dump(mode="json") for chosen in ((), settings))
+    lines = protocol_differences(ours, label, theirs, label)
+    assert lines or "params.rule" not in settings[0]
+    assert bool(another_experiment(lines, open_settings(theirs, label))) is another
+
+
+def test_what_stands_beside_the_published_curve_follows_the_rule():
+    suite = resolve(read("ll4al-voc", ("tasks.voc.params.rule=all-point",)))
+    task = registry.tasks.get("voc")(**suite.tasks["voc"].params)
+    assert suite.tasks["voc"].published.measured == task.metric == "map"
 
 
 def test_augmented_people_of_mpii_have_no_grey_border_where_the_photograph_goes_on():

@@ -269,6 +269,22 @@ def test_a_suite_may_be_another_one_with_changes(tmp_path):
         read(str(tmp_path / "short.toml"))
 
 
+def test_what_a_base_says_of_its_tuning_is_not_said_of_other_settings(tmp_path):
+    told = read("ll4al-cifar10").tuning
+    for name, text in [
+        ("picked", 'strategies = ["random"]\nseeds = 2'),
+        ("changed", "[tasks.cifar10.recipe]\nbatch = 64"),
+    ]:
+        (tmp_path / f"{name}.toml").write_text(f'base = "ll4al-cifar10"\n{text}\n')
+    assert read(str(tmp_path / "picked.toml")).tuning == told
+    changed = read(str(tmp_path / "changed.toml"))
+    assert changed.tuning == f"Of ll4al-cifar10, whose settings are changed here: {told}"
+    assert changed.description.startswith("Of ll4al-cifar10, whose settings are changed here: The CIFAR-10 experiment")
+    setting = "tasks.cifar10.recipe.batch=64"
+    assert read("ll4al-cifar10", (setting,)).tuning == f"{told} Changed for this run: {setting}."
+    assert read("ll4al-cifar10", ("seeds=2",)).tuning == told
+
+
 def test_updates_take_the_place_of_epochs(tmp_path):
     """The paper's suites count epochs; a constant number of steps is one line on top of them."""
     by_setting = read("ll4al-cifar10", ("tasks.cifar10.recipe.updates=5000",))

@@ -91,6 +91,7 @@ def following(run, changes=()):
 
 FEWER = ("seeds", 3)
 OPEN = ("tasks.digits.params.pad", 4)
+FASTER = ("numerics.precision", "bf16")
 SHORTER = [("tasks.digits.recipe.epochs", 40), ("stages", 5)]
 
 
@@ -98,13 +99,13 @@ SHORTER = [("tasks.digits.recipe.epochs", 40), ("stages", 5)]
     ("changes", "heading", "note"),
     [
         (
-            [FEWER, OPEN],
+            [FEWER, OPEN, FASTER],
             r"Was the published order reproduced\? \d reproduced, \d contradicted, \d undecided",
             "",
         ),
         (
-            [FEWER, OPEN, *SHORTER],
-            r"Is the published order found here, too\? \(the same protocol at another length: 4 settings differ, "
+            [FEWER, OPEN, FASTER, *SHORTER],
+            r"Is the published order found here, too\? \(the same protocol at another length: 5 settings differ, "
             r"below\) agrees: \d, disagrees: \d, undecided: \d",
             "This is the same protocol at another length (recipe.epochs: 200 → 40; stages: 10 → 5): the table says",
         ),
@@ -159,6 +160,12 @@ def test_no_shared_number_of_labels_is_said(make_run, published, tmp_path):
     table.assign(labelled=table["labelled"] + 7).to_csv(tmp_path / "theirs.csv", index=False)
     _, text = read(naming(make_run(), str(tmp_path / "theirs.csv")))
     assert "No number of labels was both measured and published" in text
+
+
+def test_a_metric_that_nobody_measured_is_named(make_run, published):
+    _, text = read(naming(make_run(), published(random=[0.1, 0.2]), measured="acuracy"))
+    assert "The metric acuracy, which would stand beside the published one, was not measured; there are: acc" in text
+    assert "No number of labels" not in text
 
 
 def test_a_file_that_is_gone_is_said_and_the_report_is_whole(make_run):
