@@ -111,30 +111,9 @@ TOKEN = Path(".locks") / "token"
 def work(job: Job) -> Reply:
     """Do what a job asks for; errors come back as the trial's outcome."""
     try:
-        reply = _work(job)
+        return _work(job)
     except Exception as error:
-        reply = Reply(Outcome(job.trial, _line(error, job.run), traceback.format_exc()))
-    if reply.outcome is not None and reply.outcome.error is not None:
-        _end_with_a_lost_gpu(job, reply.outcome)
-    return reply
-
-
-def _end_with_a_lost_gpu(job: Job, outcome: Outcome) -> None:
-    """After an illegal access, say, CUDA answers a process nothing but that error: all its further trials would fail.
-
-    So the process ends; what the trial failed of is left where `Dispatch` looks for a lost trial's last words.
-    """
-    if not torch.cuda.is_initialized():
-        return
-    try:
-        torch.cuda.synchronize()
-    except RuntimeError:
-        if _sees(job.run.folder, job.token):
-            note = Store(job.run.folder).last_words(outcome.trial)
-            with contextlib.suppress(OSError):
-                note.parent.mkdir(exist_ok=True)
-                note.write_text(f"{outcome.error}\n{outcome.trace}", encoding="utf-8")
-        os._exit(1)
+        return Reply(Outcome(job.trial, _line(error, job.run), traceback.format_exc()))
 
 
 def _work(job: Job) -> Reply:
@@ -146,9 +125,30 @@ def _work(job: Job) -> Reply:
     job.run.suite.numerics.prepare()
     try:
         with device_of_worker(job.run.device, job.per_gpu, job.run.folder) as device:
-            return replace(_work_on(device, job, here), where=f"{socket.gethostname()}, {device}")
+            reply = _work_on(device, job, here)
+            if reply.outcome is not None and reply.outcome.error is not None:
+                _end_with_a_lost_gpu(device, job, reply.outcome)
+            return replace(reply, where=f"{socket.gethostname()}, {device}")
     except NoSlotError as error:
         return Reply(refused=str(error))
+
+
+def _end_with_a_lost_gpu(device: str, job: Job, outcome: Outcome) -> None:
+    """After an illegal access, say, CUDA answers a process nothing but that error: all its further trials would fail.
+
+    So the process ends; what the trial failed of is left where `Dispatch` looks for a lost trial's last words.
+    """
+    if device == "cpu" or not torch.cuda.is_initialized():
+        return
+    try:
+        torch.cuda.synchronize(device)
+    except RuntimeError:
+        if _sees(job.run.folder, job.token):
+            note = Store(job.run.folder).last_words(outcome.trial)
+            with contextlib.suppress(OSError):
+                note.parent.mkdir(exist_ok=True)
+                note.write_text(f"{outcome.error}\n{outcome.trace}", encoding="utf-8")
+        os._exit(1)
 
 
 def _work_on(device: str, job: Job, here: bool) -> Reply:

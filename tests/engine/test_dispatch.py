@@ -97,16 +97,18 @@ def test_a_worker_that_lost_its_gpu_ends_and_says_why(dispatch, monkeypatch):
     def end(code):
         raise Ended
 
-    def lost():
+    def lost(device):
+        assert device == "cuda:1"  # asking another would take memory there
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
     sent, trial = dispatch(Unreliable(lambda number, trial: False)), Trial("digits", "random", 0)
     failure = Outcome(trial, "AcceleratorError: an illegal memory access", "the traceback")
-    monkeypatch.setattr(worker, "_work", lambda job: Reply(failure))
+    monkeypatch.setattr(worker, "device_of_worker", lambda *_: contextlib.nullcontext("cuda:1"))
+    monkeypatch.setattr(worker, "_work_on", lambda device, job, here: Reply(failure))
     monkeypatch.setattr(worker.torch.cuda, "is_initialized", lambda: True)
-    monkeypatch.setattr(worker.torch.cuda, "synchronize", lambda: None)
+    monkeypatch.setattr(worker.torch.cuda, "synchronize", lambda device: None)
     monkeypatch.setattr(worker.os, "_exit", end)
-    assert worker.work(sent._job(trial)) == Reply(failure)  # any other error: it goes on
+    assert worker.work(sent._job(trial)).outcome == failure  # any other error: the process goes on
     monkeypatch.setattr(worker.torch.cuda, "synchronize", lost)
     with pytest.raises(Ended):
         worker.work(sent._job(trial))
