@@ -66,6 +66,10 @@ class Checkpoint:
         self.spent, self.resumed = header["seconds"], header["resumed"]
         return decode(header["tree"], tensors, device)
 
+    def leave_out(self, seconds: float) -> None:
+        """So many of the seconds since it was made are no training: of a compiler."""
+        self._begin += seconds
+
     def due(self) -> bool:
         """Whether it is time to write the next one."""
         return self.seconds > 0 and time.monotonic() - self._last >= self.seconds

@@ -144,7 +144,7 @@ class Dispatch:
         return reply.outcome
 
     def _end_of_lost(self, trial: Trial, why: str, deaths: int) -> Outcome | None:
-        if words := last_words(self.store.last_words(trial)):  # its time limit ended the worker: no need to try again
+        if words := last_words(self.store.last_words(trial)):  # it ended itself, and said why: no need to try again
             return Outcome(trial, *words)
         return Outcome(trial, f"{why}, {deaths} times; finished stages are kept") if deaths >= TRIES else None
 

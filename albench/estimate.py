@@ -256,9 +256,9 @@ def table(estimates: list[Estimate], jobs: int) -> Table:
     ]
     for name, cell in rows:
         shown.add_row(name, *(cell(part) for part in estimates))
-    total = sum(part.seconds for part in estimates)
+    total, compiling = sum(part.seconds for part in estimates), sum(part.compile for part in estimates)
     shown.caption = (
-        f"Together {clock(total)}; at best {clock(total / jobs)} with {jobs} trials at once. "
+        f"Together {clock(total)}; at best {clock(compiling + (total - compiling) / jobs)} with {jobs} trials at once. "
         "What selections take (k-center, say) is not in it."
     )
     shown.caption_justify = "left"

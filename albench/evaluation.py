@@ -61,7 +61,8 @@ def evaluate(setup: Setup, model: nn.Module) -> tuple[dict[str, float], dict[str
 def halving(setup: Setup, work: Callable[[Setup], T]) -> tuple[T, int]:
     """work(setup), begun again with half the scoring batch whenever the GPU's memory is not enough; and that batch.
 
-    Before it is halved other networks' compiled steps go, whose graphs hold memory; at 1 this network's goes, too.
+    Before it is halved other networks' compiled steps go, whose graphs hold memory; at 1 this network's goes, too, and
+    the whole batch is tried again.
     The result is the one of a run with that `numerics.scoring_batch`: per sample it differs in the last bits, at most.
     On a CPU, where results are equal to the bit, nothing is halved.
     """
@@ -76,6 +77,8 @@ def halving(setup: Setup, work: Callable[[Setup], T]) -> tuple[T, int]:
         release(setup.device)  # here, where the failed pass's tensors are gone with its traceback
         if steps.forget(but=1):
             continue
-        if size == 1:
+        if size > 1:
+            size //= 2
+        else:  # with all the memory there is
             steps.forget()
-        size = max(1, size // 2)
+            size = setup.numerics.scoring_batch

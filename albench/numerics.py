@@ -23,7 +23,7 @@ class Numerics(BaseModel):
 
     precision: Literal["auto", "fp32", "bf16"] = "fp32"  # of the network; losses, softmax and distances are fp32 always
     # training steps; graphs: captured as CUDA graphs, too; eager-graphs: those alone, ready in seconds where a compiler
-    # takes minutes
+    # takes a minute
     compile: Annotated[Literal["auto", "off", "on", "graphs", "eager-graphs"], LATER] = "off"
     # algorithms that give the same bits twice on a GPU, too (on a CPU they do anyway)
     deterministic: Annotated[bool, LATER] = False

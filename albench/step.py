@@ -26,6 +26,7 @@ from albench.task import Raw, Task
 KEPT = 8  # compiled steps in a worker process: each holds a model, its optimiser's state, and its graphs
 WARM_UP = 3  # updates before a CUDA graph is captured
 BACKEND = "inductor"  # of torch.compile
+HOW = {"eager": "eagerly", "compiled": "compiled"}
 
 
 @dataclass
@@ -174,7 +175,7 @@ class Step:
             torch.cuda.set_stream(stream)  # torch stays on the other one where the end of a capture fails
             if out_of_memory(error):
                 raise
-            log(f"no CUDA graph was captured ({_reason(error)}); training goes on {self.kind}, without")
+            log(f"no CUDA graph was captured ({_reason(error)}); training goes on without, {HOW[self.kind]}")
 
     def reset(self, fresh: Fitted) -> Fitted:
         """Begin anew: the fresh weights, written in place; no gradient, no state of the optimiser.

@@ -4,6 +4,7 @@
 """
 
 import inspect
+import re
 import reprlib
 from typing import Annotated, Any, Literal, Self
 
@@ -84,11 +85,7 @@ class Suite(Part):
     subset: Annotated[int, Field(ge=0)] = 0  # M candidates drawn per stage; 0 is the whole pool
     warm_start: bool = False  # continue from the stage before instead of training from fresh weights
     ceiling: Annotated[int, Field(ge=0, le=100_000)] = 0  # seeds for which each task is also trained on its whole pool
-    efficiency: tuple[Share, ...] = (
-        0.5,
-        0.75,
-        0.9,
-    )  # shares of the reference's rise, to whose values labels are counted
+    efficiency: tuple[Share, ...] = (0.5, 0.75, 0.9)  # of the reference's rise: to these values labels are counted
     recipe: dict[str, Any] = {}  # for every task, under the task's own
     numerics: Numerics = Numerics()
     selection_minutes: Annotated[float, Field(ge=0)] = 60.0  # longest for observing and selecting; 0: no limit
@@ -130,10 +127,25 @@ def read(name: str, settings: tuple[str, ...] = ()) -> Suite:
         AlbenchError: no such suite, not TOML, or an unknown key or bad value: which key, in which file.
     """
     content, path = content_of(name)
+    if not settings:
+        return validated(Suite, content, f"{path}")
+    try:
+        before = validated(Suite, content, f"{path}")
+    except AlbenchError:  # what is missing may be among the settings
+        before = None
     for setting in settings:
         change(content, setting)
-    where = f"{path}" if not settings else f"{path} with --set"
-    return validated(Suite, content, where)
+    suite = validated(Suite, content, f"{path} with --set")
+    return suite if before is None else _told(suite, before, settings)
+
+
+def _told(suite: Suite, before: Suite, settings: tuple[str, ...]) -> Suite:
+    """The suite, its words on tuning followed by the settings, where they change what is trained."""
+    trained = {"tasks", "recipe", "numerics", "warm_start"}
+    if not suite.tuning or not differences(before.model_dump(include=trained), suite.model_dump(include=trained)):
+        return suite
+    shown = "; ".join(dict.fromkeys(one for one in settings if re.split("[.=]", one)[0].strip() in trained))
+    return suite.model_copy(update={"tuning": f"{suite.tuning.rstrip('.')}. Changed for this run: {shown}."})
 
 
 def validated(model: type[BaseModel], content: Any, where: str) -> Any:

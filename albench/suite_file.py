@@ -9,7 +9,8 @@ from albench import registry
 from albench.errors import AlbenchError, did_you_mean
 
 TABLES = ("tasks", "strategies")  # written as tables, or short as lists of names
-TRAINED = ("tasks", "recipe", "numerics")  # tables that shape what is trained
+TOLD = {"published", "uncertain", "price"}  # what a task's table says that shapes no training
+OF = "Of the suite"
 INSTEAD = {"updates": "epochs", "epochs": "updates"}  # a recipe has one of the two: the later one replaces the other
 
 
@@ -50,11 +51,13 @@ def content_of(name: str, above: tuple[Path, ...] = ()) -> tuple[dict[str, Any],
 
 def _told_of(inherited: dict[str, Any], base: str, changes: dict[str, Any]) -> dict[str, Any]:
     """What a base says of itself in words is said of it, where a file changes what is trained and has no own words."""
-    trained = [changes.get(key) for key in TRAINED]
-    if any(isinstance(value, dict) and any(map(bool, value.values())) for value in trained):
+    tasks = changes.get("tasks")
+    entries = [set(entry) for entry in tasks.values() if isinstance(entry, dict)] if isinstance(tasks, dict) else []
+    if any(entry - TOLD for entry in entries) or any(changes.get(key) for key in ("recipe", "numerics", "warm_start")):
         for key in ("description", "tuning"):
-            if inherited.get(key) and key not in changes:
-                inherited[key] = f"Of {base}, whose settings are changed here: {inherited[key]}"
+            words = str(inherited.get(key, ""))
+            if words and key not in changes and not words.startswith(OF):
+                inherited[key] = f"{OF} {Path(base).stem}, whose settings are changed here: {words}"
     return inherited
 
 
@@ -113,8 +116,6 @@ def change(content: dict[str, Any], setting: str) -> None:
             raise AlbenchError(f"--set {setting!r}: {key!r} is a value, not a table")
     table[keys[-1]] = value
     table.pop(INSTEAD.get(keys[-1], ""), None)
-    if keys[0] in TRAINED and isinstance(content.get("tuning"), str) and content["tuning"]:
-        content["tuning"] += f" Changed for this run: {setting}."
     _check_label(content, setting)
     _check_recipe(content, setting)
 

@@ -64,7 +64,7 @@ def _alarm(seconds: float, message: str) -> Iterator[None]:
 
 
 def last_words(note: Path) -> tuple[str, str] | None:
-    """(the message, the traceback) of a block that the second limit ended; None where it ended otherwise."""
+    """(the message, the traceback) of a process that ended itself: at the second limit, or without a GPU; else None."""
     try:
         message, _, trace = note.read_text(encoding="utf-8", errors="replace").partition("\n")
     except OSError:

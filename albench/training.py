@@ -168,7 +168,7 @@ def fit(
             reason = str(error).partition("\n")[0]
         kept = steps.forget()
         if kept:
-            log(f"not enough memory: {kept} compiled steps were dropped, and are compiled again when they are needed")
+            log("not enough memory: compiled training steps were dropped, and are compiled again when they are needed")
         release(setup.device)  # here, where the failed update's tensors are gone with its traceback
         if not kept:
             break  # else without the steps of other networks there may be room
@@ -208,6 +208,8 @@ def _fit(
     who = "training" + (f" with companion {setup.companion.__name__}" if setup.companion else "")
     with isolated(*setup.axes, stage, "training", who=who), setup.numerics.equal_shapes():
         state = _begin_or_resume(setup, stage, labelled, start, checkpoint, log)
+        if checkpoint is not None:
+            checkpoint.leave_out(state.fitted.compiling)
         rows, others = _orders(setup, stage, labelled, updates)
         batches = setup.data.pool.batches(rows[state.update :])
         unlabelled = setup.data.pool.batches(others[state.update :], hidden=True)
@@ -251,7 +253,9 @@ def _begin_or_resume(
     except (KeyError, RuntimeError, TypeError, ValueError) as error:  # its code has changed under the same version
         checkpoint.set_aside(f"does not fit ({str(error).partition(chr(10))[0]})")
         torch.set_rng_state(before)
-        return _Training.begin(setup, stage, labelled, start, log)
+        again = _Training.begin(setup, stage, labelled, start, log)
+        again.fitted.compiling += state.fitted.compiling
+        return again
     checkpoint.resumed = [*checkpoint.resumed, state.update]
     return state
 

@@ -274,7 +274,7 @@ def protocol_differences(ours: dict, task: str, theirs: dict, their_task: str) -
     return sorted(set(lines), key=lambda line: (line.startswith("strategies."), line))
 
 
-FREE = ("seeds", "numerics.precision")  # the first moves intervals alone, the second no more than a seed does
+FREE = ("seeds", "numerics.precision")  # the first moves intervals alone; bf16 stays within a seed's spread
 NOTHING = ("''", "None")  # to leave an open setting out is no value of it
 
 

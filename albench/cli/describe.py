@@ -4,7 +4,6 @@ import ast
 import inspect
 import json
 import textwrap
-import tomllib
 from dataclasses import asdict, dataclass, field
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
@@ -14,6 +13,7 @@ from pydantic.fields import FieldInfo
 from albench import registry
 from albench.cli.list import SUITES, suites
 from albench.errors import AlbenchError, did_you_mean
+from albench.suite_file import content_of
 
 WIDTH = 100
 
@@ -137,10 +137,11 @@ def _comments(cls: type) -> dict[str, str]:
 
 def _suite(name: str) -> Description:
     file = SUITES / f"{name}.toml"
-    content = tomllib.loads(file.read_text(encoding="utf-8"))
+    content, _ = content_of(name)
     facts = {key: ", ".join(content.get(key, {})) for key in ("tasks", "strategies")}
     facts |= {key: str(content[key]) for key in ("seeds", "stages", "tuning") if key in content}
-    for label, task in content.get("tasks", {}).items() if isinstance(content.get("tasks"), dict) else ():
+    tasks = content.get("tasks", {})
+    for label, task in tasks.items() if isinstance(tasks, dict) else ():
         facts |= {f"open in {label}, {path}": note for path, note in task.get("uncertain", {}).items()}
     return Description("suite", name, str(content.get("description", "")), facts | {"file": str(file)})
 

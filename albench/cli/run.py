@@ -126,7 +126,7 @@ def _estimate(suite: str, jobs: int | None, device: str, **options: Any) -> None
     Console().print(table(parts, jobs or parts[0].jobs))
     folder = api.planned(suite, device=device, out=options["out"], **given).folder
     if (folder / "manifest.json").is_file():
-        click.echo(f"What is finished in {folder} is counted here, too; albench status {folder} says what is left.")
+        click.echo(f"{folder} holds a run already: trials that are finished there are not taken off this estimate.")
 
 
 def _summary(folder: Path) -> None:

@@ -14,6 +14,7 @@ from albench.report.tables import OWN
 from albench.report.words import NAMED, count, some, unlearned
 
 BASELINES = {"entropy": "entropy", "margin": "the margin", "trivial": "the trivial predictor"}
+NO_STRATEGYS = ("seconds/diagnose", "seconds/compile")  # spent for the report, and once a process
 ALIKE = 1.1  # trials that do the same work take no more than this times one another's seconds on a machine of their own
 POWER = 0.8
 SMALL = 0.001  # of a trial's training: what costs less is not told apart
@@ -97,7 +98,7 @@ def cost(costs: pd.DataFrame, alike: dict[str, str]) -> str:
     is that of the load, and what is said is how the seconds within a trial divide. alike: strategy → a name of its
     training's work; costs: of whole trials.
     """
-    seconds = costs[costs["metric"].str.startswith("seconds/") & (costs["metric"] != "seconds/diagnose")]
+    seconds = costs[costs["metric"].str.startswith("seconds/") & ~costs["metric"].isin(NO_STRATEGYS)]
     if seconds.empty:
         return ""
     trials = seconds.pivot_table(index=["strategy", "seed"], columns="metric", values="value", aggfunc="sum")

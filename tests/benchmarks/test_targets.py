@@ -8,13 +8,10 @@ On a machine with a GPU this fills the GPU's rows, too. Without --benchmark-enab
 import contextlib
 import copy
 import functools
-import gc
 import json
 import subprocess
 import sys
 import time
-import types
-import weakref
 from collections import Counter
 
 import numpy as np
@@ -246,30 +243,6 @@ def test_trials_as_one_vectorised_model(table, row, device, count, precision):
                     torch.testing.assert_close(stacked[name][trial], weights, rtol=1e-3, atol=1e-4)
         both = {"in turn": lambda: alone(updates), "vectorised": lambda: together(updates)}
         table.compare(row, both, "images/s", work=count * updates * ways.BATCH, device=device)
-
-
-def test_a_captured_step_keeps_what_its_graph_writes(monkeypatch):
-    """A replay writes the momenta where the warm-up made them; nobody else may get that memory."""
-    optimisers, kinds = [], torch.optim.SGD
-
-    def sgd(parameters, *arguments, fused, **options):
-        optimiser = kinds(parameters, *arguments, **options)
-        optimisers.append(weakref.ref(optimiser))
-        return optimiser
-
-    def captured(update, batch, drawn):
-        update()
-        return types.SimpleNamespace(graph=types.SimpleNamespace(replay=lambda: None))
-
-    weight = torch.nn.Parameter(torch.ones(3))
-    monkeypatch.setattr(torch.optim, "SGD", sgd)
-    monkeypatch.setattr(ways, "Captured", captured)
-    with monkeypatch.context() as patch:
-        patch.setattr(torch, "zeros", lambda *size, device: torch.ones(size))
-        replay = ways._update(lambda: weight.square().sum(), [weight], torch.device("cuda"))
-    gc.collect()
-    assert optimisers[0]().state[weight]["momentum_buffer"].any()
-    replay()
 
 
 # Selection ----------------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from click.testing import CliRunner
 from albench import AlbenchError, step
 from albench.api import estimate
 from albench.cli import main
-from albench.estimate import clock
+from albench.estimate import Estimate, clock, table
 
 SUITE = """
 name = "counted"
@@ -90,7 +90,12 @@ def test_a_run_that_is_begun_is_counted_whole_and_that_is_said(suite, run):
     assert failed == []
     call = ["run", str(suite), "--estimate", "--device", "cpu", "--strategies", "random", "--out", str(folder)]
     output = CliRunner().invoke(main, call).output
-    assert f"What is finished in {folder} is counted here, too" in output.replace("\n", "")
+    assert f"{folder} holds a run already" in output.replace("\n", "")
+
+
+def test_every_worker_compiles():
+    part = Estimate("x", 1, 1, 1, step=1, train=80, evaluate=0, observe=0, compile=60, memory=1, disk=1, jobs=8)
+    assert "Together 2.3 min; at best 1.2 min with 8 trials" in str(table([part], 8).caption)
 
 
 def test_what_needs_no_data_is_told_without_them(tmp_path):

@@ -232,7 +232,7 @@ def test_compiled_steps_of_other_networks_go_before_a_scoring_batch_is_halved(mo
 
     with pytest.raises(torch.OutOfMemoryError):
         halving(Here(Numerics(scoring_batch=4), torch.device("cpu")), work)
-    assert tried == [(4, "abc"), (4, "c"), (2, "c"), (1, "c"), (1, "")]
+    assert tried == [(4, "abc"), (4, "c"), (2, "c"), (1, "c"), (4, ""), (2, ""), (1, "")]
 
 
 def test_observing_halves_its_batch_too_and_selects_as_with_that_batch(run, monkeypatch):

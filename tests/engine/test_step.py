@@ -1,5 +1,6 @@
 """A compiled training step: the same training as the plain one, compiled once, its weights reset in place."""
 
+import time
 from dataclasses import replace
 
 import pandas as pd
@@ -218,6 +219,29 @@ def test_a_killed_training_goes_on_in_the_kept_step(tmp_path):
         fitted, _ = fit(setup(), 0, ROWS, checkpoint=resumed)
     assert resumed.resumed == [6]
     assert all(torch.equal(x, y) for x, y in zip(whole, weights(fitted), strict=True))
+
+
+def test_what_a_killed_training_s_compiler_took_is_no_training(tmp_path, monkeypatch):
+    class Kill(Exception):
+        pass
+
+    def killer(update, updates):
+        if update == 2:
+            raise Kill
+
+    def slowly(*arguments):
+        time.sleep(1.5)
+        compiling(*arguments)
+
+    compiling = steps.Step.compile
+    monkeypatch.setattr(steps, "_kept", {})
+    monkeypatch.setattr(steps.Step, "compile", slowly)
+    with pytest.raises(Kill):
+        fit(setup(), 0, ROWS, on_update=killer, checkpoint=Checkpoint(tmp_path / "x.checkpoint", {}, 1e-9))
+    resumed = Checkpoint(tmp_path / "x.checkpoint", {}, 0.0)
+    fit(setup(), 0, ROWS, checkpoint=resumed)
+    assert resumed.resumed == [2]
+    assert 0 < resumed.spent < 1.5
 
 
 def test_a_run_selects_the_same_and_compiles_at_its_first_stage_alone(tmp_path, monkeypatch):

@@ -278,11 +278,27 @@ def test_what_a_base_says_of_its_tuning_is_not_said_of_other_settings(tmp_path):
         (tmp_path / f"{name}.toml").write_text(f'base = "ll4al-cifar10"\n{text}\n')
     assert read(str(tmp_path / "picked.toml")).tuning == told
     changed = read(str(tmp_path / "changed.toml"))
-    assert changed.tuning == f"Of ll4al-cifar10, whose settings are changed here: {told}"
-    assert changed.description.startswith("Of ll4al-cifar10, whose settings are changed here: The CIFAR-10 experiment")
-    setting = "tasks.cifar10.recipe.batch=64"
-    assert read("ll4al-cifar10", (setting,)).tuning == f"{told} Changed for this run: {setting}."
-    assert read("ll4al-cifar10", ("seeds=2",)).tuning == told
+    assert changed.tuning == f"Of the suite ll4al-cifar10, whose settings are changed here: {told}"
+    assert changed.description.startswith("Of the suite ll4al-cifar10, whose settings are changed here: The CIFAR-10")
+    (tmp_path / "again.toml").write_text(f'base = "{tmp_path / "changed.toml"}"\n[numerics]\ndeterministic = false\n')
+    assert read(str(tmp_path / "again.toml")).tuning == changed.tuning
+    (tmp_path / "off.toml").write_text('base = "ll4al-cifar10"\n[recipe]\nweight_decay = 0.0\n')
+    assert read(str(tmp_path / "off.toml")).tuning != told
+
+
+def test_what_is_set_for_a_run_is_said_of_its_tuning():
+    told, batch, rate = read("ll4al-cifar10").tuning, "tasks.cifar10.recipe.batch=64", "tasks.cifar10.recipe.gamma=0.2"
+    assert (
+        read("ll4al-cifar10", (batch, "seeds=2", rate, batch)).tuning
+        == f"{told} Changed for this run: {batch}; {rate}."
+    )
+    for nothing in (
+        "seeds=2",
+        "numerics.threads=1",
+        "tasks.cifar10.recipe.epochs=200",
+        "tasks.cifar10.published.metric=x",
+    ):
+        assert read("ll4al-cifar10", (nothing,)).tuning == told
 
 
 def test_updates_take_the_place_of_epochs(tmp_path):

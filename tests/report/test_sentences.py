@@ -148,6 +148,8 @@ def test_seconds_are_compared_only_where_equal_work_took_equal_time():
     alike = {"random": "plain", "entropy": "plain"}
     quiet = costs({"random": (100, 101), "entropy": (102, 103)})
     assert remarks.cost(quiet, alike).startswith("A trial took (mean, training included): random 1.8\u202fmin, entropy")
+    compiling = pd.DataFrame([("random", 0, "seconds/compile", 60.0)], columns=quiet.columns)  # once a process
+    assert remarks.cost(pd.concat([quiet, compiling]), alike) == remarks.cost(quiet, alike)
     busy = remarks.cost(costs({"random": (100, 101), "entropy": (102, 200)}), alike)
     assert busy.startswith("Trials that do the same work trained for 1.7\u202fmin to 3.3\u202fmin: so seconds ")
     assert "took 10.0\u202f% of the seconds" in busy
