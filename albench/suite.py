@@ -15,7 +15,7 @@ from albench.analysis.publication import Published, settings
 from albench.errors import AlbenchError, did_you_mean
 from albench.numerics import Numerics
 from albench.store import CEILING
-from albench.suite_file import bundled, change, content_of
+from albench.suite_file import TOLD, bundled, change, content_of
 
 Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+@]*(-[A-Za-z0-9._+@]+)*$", max_length=60)]
 Count = Annotated[int, Field(gt=0)]
@@ -386,7 +386,7 @@ def differences(before: dict[str, Any], after: dict[str, Any], path: str = "") -
     grows = ("seeds", "stages", "ceiling", "description", "tuning", "selection_minutes", "efficiency")
     for key in sorted({*before, *after}):
         here = f"{path}{key}"
-        if here in grows or key in ("source", "price", "published", "uncertain"):
+        if here in grows or key in TOLD:
             continue
         if path in ("tasks.", "strategies.") and path.count(".") == 1 and (key not in before or key not in after):
             continue

@@ -9,7 +9,7 @@ from albench import registry
 from albench.errors import AlbenchError, did_you_mean
 
 TABLES = ("tasks", "strategies")  # written as tables, or short as lists of names
-TOLD = {"published", "uncertain", "price"}  # what a task's table says that shapes no training
+TOLD = {"source", "price", "published", "uncertain"}  # what an entry says that shapes no result
 OF = "Of the suite"
 INSTEAD = {"updates": "epochs", "epochs": "updates"}  # a recipe has one of the two: the later one replaces the other
 
